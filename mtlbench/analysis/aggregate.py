@@ -1,0 +1,389 @@
+"""Stored runs as one tidy table, and their means and standard deviations over seeds."""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mtlbench.errors import UserError, unknown
+from mtlbench.store import DIVERGED, DONE, FAILED, Store, StoredRun
+
+RESULT_COLUMNS = [
+    "suite", "variant", "strategy", "label", "seed", "settings", "status",
+    "metric", "metric_label", "task", "unit", "direction", "value", "hash", "path",
+]  # fmt: skip
+SUMMARY_COLUMNS = [
+    "suite", "variant", "strategy", "metric", "task", "unit", "direction", "mean", "std", "n",
+]  # fmt: skip
+
+DETECTION = "detection_accuracy"
+"""The one metric that only some strategies have: those with instance parameters."""
+
+PAPER_ORDER = ("equal", "mtu", "dwa", "gls")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Strategies of one suite side by side, with all that a printed table needs.
+
+    Attributes:
+        suite: the suite's name.
+        variants: the variants compared, in order.
+        summary: one row per (variant, strategy, metric, task), with the columns
+            `SUMMARY_COLUMNS`; see `summarise`.
+        labels: what printed tables call each strategy of `summary`.
+        metric_labels: what printed tables call each (metric, task).
+        remarks: for each variant, sentences about runs that are missing, failed or diverged.
+        damaged: run directories that could not be read, as (path, what is wrong).
+    """
+
+    suite: str
+    variants: list[str]
+    summary: pd.DataFrame
+    labels: dict[str, str]
+    metric_labels: dict[tuple[str, str], str]
+    remarks: dict[str, list[str]]
+    damaged: list[tuple[str, str]]
+
+
+def compare(
+    results: str | Path = "runs",
+    suite: str = "digits",
+    variants: Sequence[str] | None = None,
+    strategies: Sequence[str] | None = None,
+    *,
+    hashes: Collection[str] | None = None,
+) -> Comparison:
+    """Compares the strategies of a suite over all seeds found in a results directory.
+
+    Args:
+        results: the results directory.
+        suite: the suite's name.
+        variants: which variants, in this order; all by default.
+        strategies: which strategies; all by default.
+        hashes: only the runs with these hashes; all by default.
+
+    Raises:
+        UserError: there is no such directory, suite, variant or strategy.
+    """
+    frame = load_results(results)
+    damaged = frame.attrs["damaged"]
+    if hashes is not None:
+        frame = frame[frame["hash"].isin(list(hashes))]
+    selected = select(require_suite(frame, suite, results), suite, variants, strategies)
+    names = list(selected["variant"].unique())
+    return Comparison(
+        suite=suite,
+        variants=names,
+        summary=_summary(selected),
+        labels=_labels(selected),
+        metric_labels=_metric_labels(selected),
+        remarks={name: _remarks(selected[selected["variant"] == name]) for name in names},
+        damaged=damaged,
+    )
+
+
+def load_results(results: str | Path) -> pd.DataFrame:
+    """All runs of a results directory, one row per (run, metric).
+
+    A run without metrics (failed or diverged) has one row, whose metric is missing. The column
+    `settings` tells configurations of one suite apart: it names the parameters that are not the
+    same in all of its runs, as "epochs=2" or "ilt.lr=4.0, source my.py=ab12", and is empty where
+    there is one configuration only. Parameters of a strategy may differ between variants by
+    recipe, so those are held against runs of the same variant and strategy.
+
+    Returns:
+        A frame with the columns `RESULT_COLUMNS`. Its `attrs["damaged"]` lists the run
+        directories that could not be read, as (path, what is wrong).
+    """
+    stored, unreadable = Store(results).require().load()
+    damaged = [(str(path), what) for path, what in unreadable]
+    runs: dict[str, tuple[StoredRun, dict[str, Any]]] = {}
+    for run in stored:
+        digest = str(run.info["hash"])
+        try:
+            identity = _identity(run)
+        except (KeyError, TypeError):
+            damaged.append((str(run.path), "run.json is not a run's"))
+            continue
+        if digest in runs:  # a copied directory: counting it would make n a lie
+            damaged.append((str(run.path), f"holds the same run as {runs[digest][0].path}"))
+        else:
+            runs[digest] = run, identity
+    settings = _settings([run.info["spec"] for run, _ in runs.values()])
+    rows = [
+        {**identity, "settings": setting, **metric}
+        for (run, identity), setting in zip(runs.values(), settings, strict=True)
+        for metric in _metrics(run)
+    ]
+    frame = pd.DataFrame(rows, columns=RESULT_COLUMNS).astype({"value": float})
+    frame.attrs["damaged"] = sorted(damaged)
+    return frame
+
+
+def require_suite(results: pd.DataFrame, suite: str, where: str | Path) -> pd.DataFrame:
+    """The same results, if there are runs of this suite among them.
+
+    Raises:
+        UserError: there are none; names the suites that there are.
+    """
+    present = sorted(set(results["suite"]))
+    if suite in present:
+        return results
+    others = f"; it holds runs of {', '.join(map(repr, present))}" if present else ""
+    raise UserError(f"no runs of suite {suite!r} in {str(where)!r}{others}")
+
+
+def summarise(
+    results: pd.DataFrame,
+    suite: str,
+    variants: Sequence[str] | None = None,
+    strategies: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Mean and sample standard deviation over seeds, in long form.
+
+    Configurations that differ are never averaged: each is a strategy of its own, written
+    `ilt[ilt.lr=4.0]`. Only finite values of runs that are done count; where there are none, the
+    mean is NaN and n is 0. The standard deviation (ddof = 1) of a single value is NaN.
+
+    Returns:
+        A frame with the columns `SUMMARY_COLUMNS`: variants in the order asked for, or `clean`
+        first; strategies in the order of the paper; metrics in the order of the runs.
+    """
+    return _summary(select(results, suite, variants, strategies))
+
+
+def select(
+    results: pd.DataFrame,
+    suite: str,
+    variants: Sequence[str] | None = None,
+    strategies: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """The rows of one suite that are asked for, in the order in which tables show them.
+
+    Args:
+        results: rows as from `load_results`, in any order.
+        suite: the suite's name.
+        variants: names of variants; all by default.
+        strategies: keys of strategies, with settings (`ilt[ilt.lr=4.0]`) or without, which
+            stands for all settings; all by default.
+
+    Returns:
+        Those rows, with one more column `configuration`: the strategy's key with its settings.
+
+    Raises:
+        UserError: a name is not among the results.
+    """
+    _require("suite", [suite], results["suite"])
+    # The index keeps the order of loading, whatever was done to the rows since.
+    frame = results[results["suite"] == suite].sort_index()
+    frame = frame.assign(configuration=frame["strategy"] + frame["settings"].map(_bracketed))
+    if variants is not None:
+        _require("variant", variants, frame["variant"])
+        frame = frame[frame["variant"].isin(list(variants))]
+    if strategies is not None:
+        _require("strategy", strategies, [*frame["strategy"], *frame["configuration"]])
+        asked = list(strategies)
+        frame = frame[frame["strategy"].isin(asked) | frame["configuration"].isin(asked)]
+    order = (
+        list(variants) if variants is not None else sorted(set(frame["variant"]), key=_clean_first)
+    )
+    keys = [
+        (order.index(variant), _paper_order(strategy), _natural(settings), seed)
+        for variant, strategy, settings, seed in zip(
+            frame["variant"], frame["strategy"], frame["settings"], frame["seed"], strict=True
+        )
+    ]
+    return frame.iloc[sorted(range(len(frame)), key=keys.__getitem__)]
+
+
+# --- reading one run ----------------------------------------------------------------------------
+
+
+def _identity(run: StoredRun) -> dict[str, Any]:
+    spec = run.info["spec"]
+    return {
+        "suite": spec["suite"],
+        "variant": spec["variant"],
+        "strategy": spec["strategy"],
+        "label": run.info["label"],
+        "seed": spec["seed"],
+        "status": run.info["status"],
+        "hash": run.info["hash"],
+        "path": str(run.path),
+    }
+
+
+def _metrics(run: StoredRun) -> list[dict[str, Any]]:
+    columns = {"metric": "metric", "label": "metric_label"}
+    columns |= {name: name for name in ("task", "unit", "direction", "value")}
+    return [
+        {column: metric.get(key) for key, column in columns.items()}
+        for metric in run.info["metrics"] or [{}]
+    ]
+
+
+# --- telling configurations apart ---------------------------------------------------------------
+
+
+def _settings(specs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """For each spec, the parameters in which it differs from others that it must not join."""
+    suites = [spec["suite"] for spec in specs]
+    cells = [(spec["suite"], spec["variant"], spec["strategy"]) for spec in specs]
+    parameters = [_texts(spec["suite_parameters"]) for spec in specs]
+    sources = [
+        {f"source {name}": text for name, text in _texts(spec["sources"]).items()} for spec in specs
+    ]
+    own = [
+        _texts(spec["strategy_parameters"]) | source
+        for spec, source in zip(specs, sources, strict=True)
+    ]
+    differing = [
+        _differing(parameters, suites),
+        _differing(own, cells),
+        # Only some strategies come from a plugin: a source that is absent says nothing there.
+        _differing(sources, suites, absence_counts=False),
+    ]
+    merged = [suite | strategy for suite, strategy in zip(parameters, own, strict=True)]
+    return [
+        ", ".join(f"{key}={texts[key]}" for key in sorted(set().union(*keys) & texts.keys()))
+        for texts, *keys in zip(merged, *differing, strict=True)
+    ]
+
+
+def _texts(parameters: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+        for key, value in parameters.items()
+    }
+
+
+def _differing(
+    configurations: Sequence[Mapping[str, str]],
+    groups: Sequence[Any],
+    *,
+    absence_counts: bool = True,
+) -> list[set[str]]:
+    """For each configuration, the keys whose values are not the same throughout its group."""
+    members: dict[Any, list[Mapping[str, str]]] = defaultdict(list)
+    for group, configuration in zip(groups, configurations, strict=True):
+        members[group].append(configuration)
+    differing = {}
+    for group, inside in members.items():
+        values: dict[str, set[str | None]] = defaultdict(set)
+        for key in set().union(*inside):
+            values[key] = {c.get(key) for c in inside if absence_counts or key in c}
+        differing[group] = {key for key, found in values.items() if len(found) > 1}
+    return [differing[group] for group in groups]
+
+
+# --- order --------------------------------------------------------------------------------------
+
+
+def _natural(text: str) -> list[tuple[float, str]]:
+    """A sort key by which "lr=2.0" comes before "lr=10.0"."""
+    parts = re.findall(r"\d+(?:\.\d+)?|\D+", text)
+    return [(float(p), "") if p[0].isdecimal() else (float("inf"), p) for p in parts]
+
+
+def _clean_first(variant: str) -> tuple[bool, list[tuple[float, str]]]:
+    return variant != "clean", _natural(variant)
+
+
+def _paper_order(strategy: str) -> tuple[int, str]:
+    if strategy in PAPER_ORDER:
+        return PAPER_ORDER.index(strategy), ""
+    last = strategy == "ilt" or strategy.startswith("ilt+")
+    return len(PAPER_ORDER) + last, strategy
+
+
+# --- what a comparison holds --------------------------------------------------------------------
+
+
+def _summary(selected: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for _, table in selected.groupby("variant", sort=False):
+        metrics = table.dropna(subset="metric").sort_index()
+        metrics = metrics.drop_duplicates(["metric", "task"])
+        for configuration, runs in table.groupby("configuration", sort=False):
+            done = runs[runs["status"] == DONE]
+            for metric in metrics.to_dict("records"):
+                same = (runs["metric"] == metric["metric"]) & (runs["task"] == metric["task"])
+                if metric["metric"] == DETECTION and not same.any():
+                    continue
+                values = done.loc[same.loc[done.index], "value"].dropna()
+                rows.append(
+                    {
+                        **metric,
+                        "strategy": configuration,
+                        "mean": values.mean(),
+                        "std": values.std(ddof=1),
+                        "n": len(values),
+                    }
+                )
+    summary = pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
+    return summary.astype({"mean": float, "std": float, "n": int})
+
+
+def _labels(selected: pd.DataFrame) -> dict[str, str]:
+    first = selected.drop_duplicates("configuration")
+    return {
+        configuration: f"{label} {_bracketed(settings)}".rstrip()
+        for configuration, label, settings in zip(
+            first["configuration"], first["label"], first["settings"], strict=True
+        )
+    }
+
+
+def _metric_labels(selected: pd.DataFrame) -> dict[tuple[str, str], str]:
+    first = selected.dropna(subset="metric").drop_duplicates(["metric", "task"])
+    names = zip(first["metric"], first["task"], strict=True)
+    return dict(zip(names, first["metric_label"], strict=True))
+
+
+def _remarks(table: pd.DataFrame) -> list[str]:
+    """Sentences about what one variant's means do not rest on."""
+    labels = _labels(table)
+    expected = set(table["seed"])
+    remarks = []
+    for configuration, rows in table.groupby("configuration", sort=False):
+        label = labels[str(configuration)]
+        runs = rows.drop_duplicates("hash")
+        for status in (DIVERGED, FAILED):
+            count = int((runs["status"] == status).sum())
+            if count:
+                remarks.append(
+                    f"{label}: {count} of {len(runs)} {_plural('run', len(runs))} {status}"
+                )
+        done = rows[(rows["status"] == DONE) & rows["metric"].notna()]
+        not_finite = done[done["value"].isna()]
+        for (task, metric), missing in not_finite.groupby(["task", "metric_label"], sort=False):
+            remarks.append(
+                f"{label}: {metric} of {task} is not finite in {len(missing)} of {len(runs)} "
+                f"{_plural('run', len(runs))}"
+            )
+        absent = sorted(expected - set(runs["seed"]))
+        if absent:
+            seeds = ", ".join(map(str, absent))
+            remarks.append(f"{label}: {_plural('seed', len(absent))} {seeds} missing")
+    return remarks
+
+
+def _bracketed(settings: str) -> str:
+    return f"[{settings}]" if settings else ""
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
+
+
+def _require(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+    known = set(known)
+    for name in names:
+        if name not in known:
+            raise unknown(what, name, known)

@@ -1,0 +1,68 @@
+"""Saves and restores a tree of state as one safetensors file.
+
+Tensors are stored as they are; the tree around them (dicts, lists, numbers, text) goes into the
+file's metadata as JSON. Reading it runs no code.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+_TENSOR, _DICT, _TUPLE = "tensor", "dict", "tuple"
+
+
+def save_tree(path: Path, tree: Any) -> None:
+    """Writes the tree aside and renames it into place, so that a kill leaves the old file."""
+    tensors: dict[str, torch.Tensor] = {}
+    skeleton = json.dumps(_flatten(tree, tensors))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_suffix(".tmp")
+    save_file(tensors, aside, metadata={"tree": skeleton})
+    os.replace(aside, path)
+
+
+def load_tree(path: Path) -> Any:
+    """Reads back what `save_tree` wrote, with tensors on the CPU.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return _restore(json.loads(file.metadata()["tree"]), file.get_tensor)
+    except Exception as error:
+        raise ValueError(f"checkpoint {path} cannot be read: {error}") from error
+
+
+def _flatten(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
+    if isinstance(value, torch.Tensor):
+        key = str(len(tensors))
+        tensors[key] = value.detach().cpu().contiguous().clone()
+        return {_TENSOR: key}
+    if isinstance(value, dict):
+        return {_DICT: [[key, _flatten(item, tensors)] for key, item in value.items()]}
+    if isinstance(value, tuple):
+        return {_TUPLE: [_flatten(item, tensors) for item in value]}
+    if isinstance(value, list):
+        return [_flatten(item, tensors) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise TypeError(f"state of type {type(value).__name__} cannot be saved")
+
+
+def _restore(value: Any, tensor: Any) -> Any:
+    if isinstance(value, list):
+        return [_restore(item, tensor) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == _TENSOR:
+        return tensor(content)
+    if kind == _TUPLE:
+        return tuple(_restore(item, tensor) for item in content)
+    return {key: _restore(item, tensor) for key, item in content}

@@ -1,0 +1,22 @@
+"""The one exception that a user's own mistake raises."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class UserError(Exception):
+    """Something the user asked for cannot be done; the message is one line that says what and why.
+
+    The command line prints it on standard error and exits with status 2.
+    """
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> UserError:
+    """An error for a name that is not in `known`, which offers the nearest names that are."""
+    known = sorted(known)
+    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    if near:
+        hint = "did you mean " + " or ".join(repr(n) for n in near) + "?"
+    else:
+        hint = "known: " + ", ".join(known)
+    return UserError(f"unknown {what} {name!r}; {hint}")

@@ -1,0 +1,1 @@
+"""Networks of the suites: each takes a batch and gives task name to output."""

@@ -1,0 +1,33 @@
+"""Named random generators: every draw in the harness has one of its own.
+
+A generator is named by what it is for and by what it may depend on, so that adding a draw in one
+place never changes a draw in another.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+def derive_seed(*names: object) -> int:
+    """A 63-bit seed that depends on all the names and on their order."""
+    text = "/".join(str(name) for name in names)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
+
+
+def named_generator(*names: object) -> torch.Generator:
+    """A CPU generator seeded by `derive_seed`."""
+    return torch.Generator().manual_seed(derive_seed(*names))
+
+
+@contextmanager
+def global_draws_from(generator: torch.Generator) -> Iterator[None]:
+    """Lets code that draws from PyTorch's global CPU generator draw from `generator` instead."""
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(generator.get_state())
+        try:
+            yield
+        finally:
+            generator.set_state(torch.get_rng_state())

@@ -1,0 +1,274 @@
+"""Names of strategies and suites, their parameters, and the plugins that add to them."""
+
+import ast
+import hashlib
+import importlib
+import importlib.metadata
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from mtlbench.errors import UserError, unknown
+
+T = TypeVar("T", bound=type)
+
+ENTRY_POINT_GROUP = "mtlbench.plugins"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered class.
+
+    Attributes:
+        name: the key on the command line and in tables.
+        cls: the class; the parameters of its constructor are what `--set` can reach.
+        label: how printed tables call it.
+        source: short hash of the plugin file it came from, or "" for a part of the package.
+    """
+
+    name: str
+    cls: type
+    label: str
+    source: str
+
+    @property
+    def summary(self) -> str:
+        """The first line of the class's docstring."""
+        return (inspect.getdoc(self.cls) or "").partition("\n")[0]
+
+    def parameters(self) -> dict[str, inspect.Parameter]:
+        """The parameters that can be set, with types resolved."""
+        hints = typing.get_type_hints(self.cls.__init__)
+        return {
+            name: parameter.replace(annotation=hints.get(name, str))
+            for name, parameter in inspect.signature(self.cls).parameters.items()
+            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        }
+
+    def resolve(self, values: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
+        """All parameters of the class: its defaults, overridden by `values`.
+
+        Strings are converted to the parameter's type, so that the command line and Python take
+        the same way.
+
+        Raises:
+            UserError: a name that is no parameter, or a value of the wrong type.
+        """
+        parameters = self.parameters()
+        for name in values:
+            if name not in parameters:
+                raise unknown(
+                    "parameter", prefix + name, [prefix + known for known in parameters]
+                )
+        return {
+            name: convert(prefix + name, values[name], parameter.annotation)
+            if name in values
+            else parameter.default
+            for name, parameter in parameters.items()
+        }
+
+
+class Registry:
+    """Classes by name."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+        self._entries: dict[str, Entry] = {}
+
+    def register(self, name: str, *, label: str | None = None) -> Callable[[T], T]:
+        """A class decorator that adds the class under `name`.
+
+        Args:
+            name: lower-case key, without the characters that have a meaning on the command line.
+            label: how printed tables call it; the name where none is given.
+
+        Raises:
+            UserError: the name is taken or cannot be typed on the command line.
+        """
+        if not name or any(c in "+,/@ " or c.isspace() for c in name) or name != name.lower():
+            raise UserError(
+                f"{self.what} name {name!r} must be lower case and without '+', ',', '/', '@' "
+                "and spaces"
+            )
+
+        def add(cls: T) -> T:
+            if name in self._entries:
+                raise UserError(f"{self.what} {name!r} is registered twice")
+            self._entries[name] = Entry(name, cls, label or name, _current_source[-1])
+            return cls
+
+        return add
+
+    def get(self, name: str) -> Entry:
+        """The entry of that name.
+
+        Raises:
+            UserError: there is none; the message offers the nearest names.
+        """
+        load_builtin()
+        if name not in self._entries:
+            raise unknown(self.what, name, self._entries)
+        return self._entries[name]
+
+    def entries(self) -> list[Entry]:
+        """All entries in the order of registration."""
+        load_builtin()
+        return list(self._entries.values())
+
+
+strategies = Registry("strategy")
+suites = Registry("suite")
+
+register_strategy = strategies.register
+register_suite = suites.register
+
+_current_source = [""]
+_loaded: set[str] = set()
+
+
+def load_builtin() -> None:
+    """Registers the package's own strategies and suites, and the installed plugins, once."""
+    if "builtin" in _loaded:
+        return
+    _loaded.add("builtin")
+    importlib.import_module("mtlbench.strategies")
+    importlib.import_module("mtlbench.suites")
+    for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        origin = f"{point.value} {point.dist.version if point.dist else ''}"
+        with _registering_from(hashlib.sha256(origin.encode()).hexdigest()[:8]):
+            try:
+                point.load()
+            except UserError:
+                raise
+            except Exception as error:
+                raise UserError(
+                    f"plugin {point.name!r} ({point.value}) cannot be loaded: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+
+
+@dataclass(frozen=True)
+class PluginFile:
+    """A plugin's name and text, which travels to workers on other machines."""
+
+    path: str
+    text: str
+
+    @classmethod
+    def read(cls, path: str | Path) -> "PluginFile":
+        """Reads a plugin file.
+
+        Raises:
+            UserError: it is missing, unreadable or not Python.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise UserError(f"plugin file {str(path)!r} does not exist") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"plugin file {str(path)!r} cannot be read: {error}") from None
+        try:
+            ast.parse(text)
+        except (SyntaxError, ValueError) as error:
+            where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+            raise UserError(f"plugin file {str(path)!r}{where} is not Python: {error}") from None
+        return cls(str(path), text)
+
+    def load(self) -> None:
+        """Runs the plugin, which registers what it brings; a second call does nothing.
+
+        Raises:
+            UserError: it fails, or registers a name that is taken.
+        """
+        load_builtin()
+        digest = hashlib.sha256(self.text.encode()).hexdigest()[:8]
+        module_name = f"mtlbench_plugin_{Path(self.path).stem}_{digest}"
+        if module_name in sys.modules:
+            return
+        module = types.ModuleType(module_name)
+        module.__file__ = self.path
+        sys.modules[module_name] = module
+        with _registering_from(digest):
+            try:
+                exec(compile(self.text, self.path, "exec"), module.__dict__)
+            except Exception as error:
+                del sys.modules[module_name]
+                what = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                raise UserError(f"plugin file {self.path!r}: {what}") from error
+
+
+@contextmanager
+def _registering_from(source: str) -> typing.Iterator[None]:
+    _current_source.append(source)
+    try:
+        yield
+    finally:
+        _current_source.pop()
+
+
+def convert(name: str, value: Any, annotation: Any) -> Any:
+    """A parameter's value in the type that its annotation asks for.
+
+    Takes int, float, bool, str, Literal and `dict[str, float]` (typed as `left:1,right:0.5`).
+
+    Raises:
+        UserError: the value is not of that type.
+    """
+    try:
+        if typing.get_origin(annotation) is Literal:
+            choices = typing.get_args(annotation)
+            if value not in choices:
+                raise UserError(
+                    f"{name} must be {' or '.join(map(repr, choices))}, but is {value!r}"
+                )
+            return value
+        if typing.get_origin(annotation) is dict:
+            return _mapping(value)
+        if annotation is bool:
+            return _boolean(value)
+        if annotation is int:
+            return _integer(value)
+        if annotation is float:
+            return _number(value)
+        return str(value)
+    except (ValueError, TypeError):
+        expected = {
+            bool: "true or false",
+            int: "a whole number",
+            float: "a number",
+        }.get(annotation, "a mapping such as left:1,right:0.5")
+        raise UserError(f"{name} must be {expected}, but is {value!r}") from None
+
+
+def _boolean(value: Any) -> bool:
+    text = str(value).lower()
+    if text not in ("true", "false"):
+        raise ValueError(value)
+    return text == "true"
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError(value)
+    return int(value)
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError(value)
+    number = float(value)
+    if number != number or number in (float("inf"), float("-inf")):
+        raise ValueError(value)
+    return number
+
+
+def _mapping(value: Any) -> dict[str, float]:
+    if isinstance(value, str):
+        value = dict(item.split(":", 1) for item in value.split(",") if item)
+    return {str(key): _number(item) for key, item in dict(value).items()}

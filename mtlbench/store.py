@@ -1,0 +1,296 @@
+"""The results directory: where runs are written, whole or not at all, and read back.
+
+    <results>/<suite>/<variant>/<strategy>/seed-<n>-<hash>/
+        run.json                  spec, status, final metrics, timings, versions, device
+        history.parquet           one row an epoch: training losses, weights, validation metrics
+        labels.npz                corrupted variants: the mask and a few labels, clean and as given
+        instance_parameters.npz   strategies that have them: log σ² by epoch, and the mask
+    <results>/.unfinished/<hash>/ the checkpoint and the lock of a run that is being trained
+    <results>/.set-aside/         run directories found damaged or failed, kept for a person to see
+
+Nothing here is ever unpickled: JSON, Parquet, safetensors and arrays without objects only.
+"""
+
+import fcntl
+import hashlib
+import io
+import json
+import math
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mtlbench.errors import UserError
+
+SCHEMA_VERSION = 1
+RUN_FILE = "run.json"
+HISTORY_FILE = "history.parquet"
+LABELS_FILE = "labels.npz"
+INSTANCE_FILE = "instance_parameters.npz"
+DONE, DIVERGED, FAILED = "done", "diverged", "failed"
+
+History = dict[str, list[float]]
+"""Column name to one value an epoch: `epoch`, `train_loss/TASK`, `weight/TASK`,
+`validation/TASK/METRIC`."""
+
+
+@dataclass
+class RunRecord:
+    """All that one run leaves behind.
+
+    Attributes:
+        info: what `run.json` holds, except the list of files. Non-finite numbers become null.
+        history: one list a column, each as long as the number of epochs.
+        labels: arrays of `labels.npz`; empty for the clean variant.
+        instance_parameters: arrays of `instance_parameters.npz`; empty where there are none.
+    """
+
+    info: dict[str, Any]
+    history: History
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
+    instance_parameters: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """A run directory whose `run.json` was read; the other files are read when asked for."""
+
+    path: Path
+    info: dict[str, Any]
+
+    def history(self) -> dict[str, np.ndarray]:
+        """The columns of `history.parquet`, each [E]."""
+        table = pq.read_table(self.path / HISTORY_FILE)
+        return {name: table.column(name).to_numpy() for name in table.column_names}
+
+    def labels(self) -> dict[str, np.ndarray] | None:
+        """The arrays of `labels.npz`, or None for a run on clean labels."""
+        return self._arrays(LABELS_FILE)
+
+    def instance_parameters(self) -> dict[str, np.ndarray] | None:
+        """`log_variance` float16 [E, N, K] and `corrupted` bool [N, K], or None."""
+        return self._arrays(INSTANCE_FILE)
+
+    def _arrays(self, name: str) -> dict[str, np.ndarray] | None:
+        if name not in self.info["files"]:
+            return None
+        with np.load(self.path / name, allow_pickle=False) as archive:
+            return dict(archive)
+
+
+class DamagedRunError(Exception):
+    """A run directory that does not hold what it should; the message says what is wrong."""
+
+
+class Store:
+    """One results directory."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    # --- places -----------------------------------------------------------------------------
+
+    def run_directory(self, suite: str, variant: str, strategy: str, seed: int, hash: str) -> Path:
+        return self.root / suite / variant / strategy / f"seed-{seed}-{hash}"
+
+    def checkpoint_file(self, hash: str) -> Path:
+        return self.root / ".unfinished" / hash / "checkpoint.safetensors"
+
+    # --- reading ----------------------------------------------------------------------------
+
+    def require(self) -> "Store":
+        """This store, if its directory exists.
+
+        Raises:
+            UserError: there is no such directory.
+        """
+        if not self.root.is_dir():
+            raise UserError(f"no results directory at {str(self.root)!r}")
+        return self
+
+    def run_directories(self) -> Iterator[Path]:
+        """Every finished run's directory, in the order of their names."""
+        yield from sorted(
+            path
+            for path in self.root.glob("*/*/*/seed-*")
+            if not path.relative_to(self.root).parts[0].startswith(".")
+        )
+
+    def load(self) -> tuple[list[StoredRun], list[tuple[Path, str]]]:
+        """All runs that can be read, and the damaged ones as (directory, what is wrong)."""
+        runs: list[StoredRun] = []
+        damaged: list[tuple[Path, str]] = []
+        for path in self.run_directories():
+            try:
+                runs.append(read_run(path))
+            except DamagedRunError as error:
+                damaged.append((path, str(error)))
+        return runs, damaged
+
+    # --- writing ----------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Makes sure that runs can be written here, and creates the directory.
+
+        Raises:
+            UserError: the path is a file, or cannot be written to.
+        """
+        for part in (self.root, *self.root.parents):
+            if part.exists():
+                if not part.is_dir():
+                    raise UserError(f"results path {str(part)!r} is a file, not a directory")
+                if not os.access(part, os.W_OK | os.X_OK):
+                    raise UserError(f"results path {str(part)!r} is not writable")
+                break
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"results path {str(self.root)!r} cannot be created: {error.strerror}"
+            ) from error
+
+    def write(self, record: RunRecord) -> Path:
+        """Writes a run whole: aside first, then renamed into its place.
+
+        If the same run was finished meanwhile by another process, that one stays.
+        """
+        spec = record.info["spec"]
+        final = self.run_directory(
+            spec["suite"], spec["variant"], spec["strategy"], spec["seed"], record.info["hash"]
+        )
+        aside = self.root / ".unfinished" / f"{record.info['hash']}-{secrets.token_hex(4)}"
+        aside.mkdir(parents=True)
+        contents = {HISTORY_FILE: _parquet_bytes(record.history)}
+        if record.labels:
+            contents[LABELS_FILE] = _npz_bytes(record.labels)
+        if record.instance_parameters:
+            contents[INSTANCE_FILE] = _npz_bytes(record.instance_parameters)
+        files = {
+            name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+            for name, data in contents.items()
+        }
+        info = {"schema_version": SCHEMA_VERSION, **record.info, "files": files}
+        contents[RUN_FILE] = json.dumps(_finite(info), indent=1, allow_nan=False).encode()
+        for name, data in contents.items():
+            _write_durably(aside / name, data)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            aside.rename(final)
+        except OSError:
+            if not final.is_dir():
+                raise
+            shutil.rmtree(aside)
+        return final
+
+    def set_aside(self, path: Path) -> Path:
+        """Moves a run directory out of the way, so that it is neither read nor lost."""
+        target = self.root / ".set-aside" / path.relative_to(self.root)
+        target = target.with_name(f"{target.name}-{secrets.token_hex(2)}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+        return target
+
+    @contextmanager
+    def lock(self, hash: str) -> Iterator[bool]:
+        """Holds the right to train one run, against other processes on this directory.
+
+        Gives False, without waiting, where another process holds it. The kernel lets go of the
+        lock when its holder dies, so a killed process never blocks a run.
+        """
+        path = self.root / ".unfinished" / hash / "lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = path.open("w")
+        except FileNotFoundError:  # the holder finished and cleared the folder just now
+            yield False
+            return
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                held = os.fstat(handle.fileno()).st_nlink > 0
+            except OSError:
+                held = False
+            yield held
+
+    def clear_unfinished(self, hash: str) -> None:
+        """Removes the checkpoint and the lock of a run that is finished."""
+        shutil.rmtree(self.root / ".unfinished" / hash, ignore_errors=True)
+        try:
+            (self.root / ".unfinished").rmdir()
+        except OSError:
+            pass  # other runs are under way
+
+
+def read_run(path: Path, *, thorough: bool = False) -> StoredRun:
+    """Reads one run directory.
+
+    Args:
+        path: the run's directory.
+        thorough: check the content of every file, not only its length.
+
+    Raises:
+        DamagedRunError: a file is missing, truncated, altered or not what it should be.
+    """
+    try:
+        info = json.loads((path / RUN_FILE).read_bytes())
+        version, files, status = info["schema_version"], info["files"], info["status"]
+        for key in ("spec", "hash", "tasks", "metrics"):
+            info[key]
+    except FileNotFoundError:
+        raise DamagedRunError(f"{RUN_FILE} is missing") from None
+    except (ValueError, TypeError, KeyError):
+        raise DamagedRunError(f"{RUN_FILE} is truncated or not a run's") from None
+    if version != SCHEMA_VERSION:
+        raise DamagedRunError(
+            f"{RUN_FILE} has schema version {version}; this release reads {SCHEMA_VERSION}"
+        )
+    if status not in (DONE, DIVERGED, FAILED):
+        raise DamagedRunError(f"{RUN_FILE} has the unknown status {status!r}")
+    for name, expected in files.items():
+        file = path / name
+        if not file.is_file():
+            raise DamagedRunError(f"{name} is missing")
+        if file.stat().st_size != expected["bytes"]:
+            raise DamagedRunError(f"{name} is truncated or was altered")
+        if thorough and hashlib.sha256(file.read_bytes()).hexdigest() != expected["sha256"]:
+            raise DamagedRunError(f"{name} was altered")
+    return StoredRun(path, info)
+
+
+def _parquet_bytes(history: Mapping[str, list[float]]) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(dict(history)), buffer)
+    return buffer.getvalue()
+
+
+def _npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
+
+
+def _write_durably(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _finite(value: Any) -> Any:
+    """The same JSON value with null for every number that JSON cannot write."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value

@@ -1,0 +1,149 @@
+"""From a name such as `ilt+pcgrad` and its parameters to a strategy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtlbench import registry
+from mtlbench.errors import UserError
+from mtlbench.registry import Entry
+from mtlbench.strategies.base import InstanceStage, Strategy, TaskStage
+
+DEFAULT_TASK_STAGE = "equal"
+
+
+@dataclass(frozen=True)
+class Composition:
+    """Which stages a strategy's name stands for.
+
+    Attributes:
+        instance: the instance stage, or None for the mean over present labels.
+        task: the task stage.
+    """
+
+    instance: Entry | None
+    task: Entry
+
+    @classmethod
+    def parse(cls, name: str) -> "Composition":
+        """Reads `INSTANCE`, `TASK` or `INSTANCE+TASK`, in any order.
+
+        Raises:
+            UserError: an unknown name, or two stages of one kind.
+        """
+        instance, task = None, None
+        for part in name.split("+"):
+            entry = registry.strategies.get(part.strip())
+            if issubclass(entry.cls, InstanceStage):
+                if instance:
+                    raise UserError(f"strategy {name!r} has two instance stages; one is the most")
+                instance = entry
+            else:
+                if task:
+                    raise UserError(f"strategy {name!r} has two task stages; one is the most")
+                task = entry
+        return cls(instance, task or registry.strategies.get(DEFAULT_TASK_STAGE))
+
+    @property
+    def stages(self) -> list[Entry]:
+        """The stages that the name mentions: without the default task stage beside another."""
+        if self.instance is None:
+            return [self.task]
+        if self.task.name == DEFAULT_TASK_STAGE:
+            return [self.instance]
+        return [self.instance, self.task]
+
+    @property
+    def name(self) -> str:
+        """The one name of this composition: the instance stage first, nothing implied named."""
+        return "+".join(entry.name for entry in self.stages)
+
+    @property
+    def label(self) -> str:
+        return " + ".join(entry.label for entry in self.stages)
+
+    def resolve(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """All parameters as `STAGE.PARAMETER`: the defaults, overridden by `values`.
+
+        Raises:
+            UserError: a name that is no parameter, or a value of the wrong type.
+        """
+        resolved: dict[str, Any] = {}
+        for entry in self.stages:
+            own = {
+                key.removeprefix(f"{entry.name}."): value
+                for key, value in values.items()
+                if key.startswith(f"{entry.name}.")
+            }
+            for key, value in entry.resolve(own, prefix=f"{entry.name}.").items():
+                resolved[f"{entry.name}.{key}"] = value
+        for key in values:
+            if key not in resolved:
+                known = ", ".join(resolved) or "it has none"
+                raise UserError(f"strategy {self.name!r} has no parameter {key!r}; {known}")
+        return resolved
+
+    def build(self, parameters: Mapping[str, Any], **setting: Any) -> Strategy:
+        """The strategy itself; `setting` as for `Strategy`.
+
+        Raises:
+            UserError: a parameter out of its range or not fitting the tasks.
+        """
+        resolved = self.resolve(parameters)
+
+        def stage(entry: Entry) -> Any:
+            prefix = f"{entry.name}."
+            return entry.cls(
+                **{k.removeprefix(prefix): v for k, v in resolved.items() if k.startswith(prefix)}
+            )
+
+        try:
+            instance = InstanceStage() if self.instance is None else stage(self.instance)
+            task: TaskStage = stage(self.task)
+            return Strategy(instance, task, **setting)
+        except ValueError as error:
+            raise UserError(f"strategy {self.name!r}: {error}") from error
+
+
+def build_strategy(
+    name: str,
+    *,
+    tasks: Mapping[str, str],
+    num_instances: int = 0,
+    model: nn.Module | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    generator: torch.Generator | None = None,
+) -> Strategy:
+    """A strategy by name, for a training loop of one's own.
+
+    Example:
+        >>> strategy = build_strategy(
+        ...     "ilt", tasks={"segmentation": "classification", "depth": "regression"},
+        ...     num_instances=600, parameters={"ilt.lr": 2.0})
+
+    Args:
+        name: `ilt`, `pcgrad`, `ilt+pcgrad` …
+        tasks: task name to kind, `classification` or `regression`.
+        num_instances: number of training instances; needed by instance stages such as `ilt`.
+        model: the network; needed by gradient weightings.
+        parameters: `STAGE.PARAMETER` to value.
+        device, dtype, generator: as for `Strategy`.
+
+    Raises:
+        UserError: an unknown name or parameter, or a value out of its range.
+    """
+    return Composition.parse(name).build(
+        parameters or {},
+        tasks=tasks,
+        num_instances=num_instances,
+        model=model,
+        device=device,
+        dtype=dtype,
+        generator=generator,
+    )
+

@@ -1,0 +1,76 @@
+"""Instance-level task parameters."""
+
+import torch
+from torch import Tensor
+
+from mtlbench.registry import register_strategy
+from mtlbench.strategies.base import InstanceStage, Setting
+
+
+@register_strategy("ilt", label="ILT Params")
+class InstanceLevelTaskParameters(InstanceStage):
+    """Learns one log σ² for each instance and task (Vasu, Saxena, Tuzel 2021).
+
+    With s = log σ² of instance i and task k, ℓ its loss:
+
+        regression      ½ ℓ e^(−s) + s      (Eq. 2)
+        classification    ℓ e^(−s) + s      (Eq. 4)
+
+    averaged over the instances of a batch whose label is present. The gradient of s has a closed
+    form, (1 − c ℓ e^(−s)) / n with c = ½ or 1 and n such instances. s starts at 0, stays in
+    [−4, 4], and is learned by sparse SGD with momentum: value and momentum of an instance outside
+    the batch, or whose label is absent, do not move. A step reads and writes only the batch's
+    rows, so its time does not depend on the number of instances.
+
+    In a composition the task stage sees Σ_b c e^(−s) ℓ / n of each task, without the term s,
+    which no gradient of the network depends on. The optimal s does not depend on a task's weight,
+    so s is learned from the objective above whatever the task stage.
+
+    Vasu, Saxena, Tuzel: Instance-Level Task Parameters: A Robust Multi-task Weighting Framework,
+    2021, arXiv 2106.06129.
+
+    Args:
+        lr: learning rate of s.
+        momentum: at least 0 and below 1.
+        clamp: largest |s|.
+
+    Raises:
+        ValueError: a parameter out of its range.
+    """
+
+    def __init__(self, lr: float = 4.0, momentum: float = 0.9, clamp: float = 4.0) -> None:
+        super().__init__()
+        if lr <= 0:
+            raise ValueError(f"lr must be above 0, but is {lr}")
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be at least 0 and below 1, but is {momentum}")
+        if clamp <= 0:
+            raise ValueError(f"clamp must be above 0, but is {clamp}")
+        self.lr, self.momentum, self.clamp = lr, momentum, clamp
+
+    def start(self, setting: Setting) -> None:
+        shape = (setting.num_instances, len(setting.tasks))
+        table = torch.zeros(shape, device=setting.device, dtype=setting.dtype)
+        self.register_buffer("log_variance", table)
+        self.register_buffer("velocity", torch.zeros_like(table))
+        self.register_buffer("scale", setting.per_kind(classification=1.0, regression=0.5))
+
+    def weights(self, losses: Tensor, index: Tensor, present: Tensor) -> Tensor:
+        table, velocities = self.get_buffer("log_variance"), self.get_buffer("velocity")
+        s, velocity = table[index], velocities[index]
+        weights = self.get_buffer("scale") * torch.exp(-s)
+
+        gradient = torch.where(present, 1 - weights * losses, 0) / present.sum(0).clamp(min=1)
+        # An instance drawn twice into a batch gets the sum of its gradients in both places, so
+        # that both write the same row.
+        same = (index[:, None] == index[None, :]).to(gradient.dtype)
+        gradient, seen = same @ gradient, same @ present.to(gradient.dtype) > 0
+
+        new_velocity = self.momentum * velocity + gradient
+        new_s = (s - self.lr * new_velocity).clamp(-self.clamp, self.clamp)
+        table[index] = torch.where(seen, new_s, s)
+        velocities[index] = torch.where(seen, new_velocity, velocity)
+        return weights
+
+    def log_variances(self) -> Tensor:
+        return self.get_buffer("log_variance")

@@ -1,0 +1,134 @@
+"""From what a person asks for to a set of run specs, all checked before anything is trained."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mtlbench import registry
+from mtlbench.corruption import Variant
+from mtlbench.errors import UserError
+from mtlbench.strategies.compose import Composition
+from mtlbench.suites.base import Suite
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """All that decides the result of one run.
+
+    Attributes:
+        suite, variant, strategy: names, in their one spelling.
+        suite_parameters: every field of the suite.
+        strategy_parameters: every parameter of the stages, as `STAGE.PARAMETER`.
+        seed: fixes initial weights, batch order and augmentation.
+        sources: hash of the plugin file of the suite or of a stage that comes from one.
+    """
+
+    suite: str
+    suite_parameters: Mapping[str, Any]
+    variant: str
+    strategy: str
+    strategy_parameters: Mapping[str, Any]
+    seed: int
+    sources: Mapping[str, str]
+
+    @property
+    def hash(self) -> str:
+        """12 hexadecimal digits of the content."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def __str__(self) -> str:
+        return f"{self.suite}/{self.variant}/{self.strategy}/seed-{self.seed}"
+
+
+def build_suite(name: str, parameters: Mapping[str, Any]) -> Suite:
+    """The suite of that name with these parameters.
+
+    Raises:
+        UserError: an unknown name or parameter, or a value of the wrong type or range.
+    """
+    entry = registry.suites.get(name)
+    try:
+        suite: Suite = entry.cls(**entry.resolve(parameters))
+    except ValueError as error:
+        raise UserError(f"suite {name!r}: {error}") from error
+    return suite
+
+
+def plan(
+    suite: str,
+    *,
+    strategies: Sequence[str] | None = None,
+    variants: Sequence[str] | None = None,
+    seeds: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> list[RunSpec]:
+    """The specs of a study; what is not given comes from the suite's default study.
+
+    Args:
+        suite: the suite's name.
+        strategies: names such as `ilt+pcgrad`.
+        variants: names such as `depth@0.4`.
+        seeds: how many, counted from 0.
+        overrides: suite parameters by name, strategy parameters as `STAGE.PARAMETER`.
+
+    Raises:
+        UserError: anything in it that does not exist or is out of range.
+    """
+    overrides = dict(overrides or {})
+    entry = registry.suites.get(suite)
+    of_stages = {key: value for key, value in overrides.items() if "." in key}
+    of_suite = {key: value for key, value in overrides.items() if "." not in key}
+    resolved_suite = entry.resolve(of_suite)
+    benchmark = build_suite(suite, of_suite)
+    seeds = benchmark.default_seeds if seeds is None else seeds
+    if seeds < 1:
+        raise UserError(f"seeds must be at least 1, but is {seeds}")
+    names = benchmark.default_strategies if strategies is None else strategies
+    compositions = _unique([Composition.parse(name) for name in names], "strategy")
+    tasks = benchmark.tasks()
+    texts = benchmark.default_variants if variants is None else variants
+    parsed = _unique([Variant.parse(text, tasks) for text in texts], "variant")
+    _check_stage_overrides(of_stages, compositions)
+
+    specs = []
+    for variant in parsed:
+        recipe = benchmark.strategy_parameters(variant)
+        for composition in compositions:
+            mine = {stage.name for stage in composition.stages}
+            chosen = {
+                key: value
+                for key, value in {**recipe, **of_stages}.items()
+                if key.partition(".")[0] in mine
+            }
+            resolved = composition.resolve(chosen)
+            composition.build(
+                resolved, tasks={task.name: task.kind for task in tasks}, num_instances=1
+            )
+            sources = {
+                part.name: part.source for part in (entry, *composition.stages) if part.source
+            }
+            specs += [
+                RunSpec(
+                    suite, resolved_suite, variant.name, composition.name, resolved, seed, sources
+                )
+                for seed in range(seeds)
+            ]
+    return specs
+
+
+def _check_stage_overrides(overrides: Mapping[str, Any], compositions: list[Composition]) -> None:
+    stages = {stage.name for composition in compositions for stage in composition.stages}
+    for key in overrides:
+        stage = key.partition(".")[0]
+        registry.strategies.get(stage)
+        if stage not in stages:
+            raise UserError(f"parameter {key!r} belongs to {stage!r}, which is not in this study")
+
+
+def _unique(items: list[Any], what: str) -> list[Any]:
+    if not items:
+        raise UserError(f"no {what} given")
+    return list({item.name: item for item in items}.values())

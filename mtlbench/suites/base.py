@@ -1,0 +1,115 @@
+"""What a suite is: data, model, tasks, training recipe and default study."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from mtlbench.corruption import CLEAN, Variant
+from mtlbench.tasks import Task
+
+Targets = dict[str, Tensor]
+"""Task name to labels [N, …]."""
+
+PAPER_STRATEGIES = ("equal", "mtu", "dwa", "gls", "ilt")
+
+
+@dataclass(frozen=True)
+class Split:
+    """Instances with their labels.
+
+    Attributes:
+        inputs: [N, …]; images as uint8 [N, C, H, W].
+        targets: labels [N, …] of each task; any valid label where one is absent.
+        present: which labels are present, bool [N, K], or None for all of them.
+    """
+
+    inputs: Tensor
+    targets: Targets
+    present: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The three splits. Training labels are clean here; the trainer corrupts them."""
+
+    train: Split
+    validation: Split
+    test: Split
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite(ABC):
+    """A benchmark. A subclass is a frozen dataclass whose fields `--set` can reach.
+
+    Attributes:
+        epochs: passes over the training data.
+        batch_size: instances a step.
+        lr: learning rate of the network.
+        precision: `bfloat16` trains under autocast.
+        missing_labels: share of the training labels left out at random, in [0, 1).
+        corruption_seed: decides which labels are corrupted or left out, and how.
+
+    Raises:
+        ValueError: a field out of its range.
+    """
+
+    epochs: int
+    batch_size: int
+    lr: float
+    precision: Literal["float32", "bfloat16"] = "float32"
+    missing_labels: float = 0.0
+    corruption_seed: int = 0
+
+    default_variants: ClassVar[tuple[str, ...]] = (CLEAN,)
+    default_strategies: ClassVar[tuple[str, ...]] = PAPER_STRATEGIES
+    default_seeds: ClassVar[int] = 3
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "lr"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be above 0, but is {getattr(self, name)}")
+        if not 0 <= self.missing_labels < 1:
+            raise ValueError(
+                f"missing_labels must be at least 0 and below 1, but is {self.missing_labels}"
+            )
+
+    @abstractmethod
+    def tasks(self) -> tuple[Task, ...]:
+        """The K tasks. Called often and before any data is there: keep it quick."""
+
+    @abstractmethod
+    def data(self) -> Data:
+        """The splits, the same for the same fields."""
+
+    @abstractmethod
+    def model(self) -> nn.Module:
+        """A new network, drawn from PyTorch's global generator, that takes a batch of inputs as
+        `prepare` returns them and gives task name to output."""
+
+    def prepare(self, inputs: Tensor) -> Tensor:
+        """Inputs as stored to inputs of the network; 8-bit images go to [−1, 1]."""
+        return inputs.float() / 127.5 - 1 if inputs.dtype == torch.uint8 else inputs
+
+    def augment(
+        self, inputs: Tensor, targets: Targets, generator: torch.Generator
+    ) -> tuple[Tensor, Targets]:
+        """Training batch (prepared inputs, labels) to the same, changed at random; none here.
+
+        The generator is on the CPU; draw from it alone, and always the same number of values.
+        """
+        return inputs, targets
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """The optimiser of the network, the same for every strategy."""
+        return torch.optim.Adam(model.parameters(), lr=self.lr)
+
+    def strategy_parameters(self, variant: Variant) -> Mapping[str, Any]:
+        """`STAGE.PARAMETER` to value, where this suite's recipe departs from the defaults."""
+        return {}

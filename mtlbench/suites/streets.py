@@ -1,0 +1,114 @@
+"""Street scenes drawn from a seed."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from mtlbench.corruption import Variant
+from mtlbench.metrics import absolute_error, mean_iou, pixel_accuracy, relative_error
+from mtlbench.models.unet import UNet
+from mtlbench.registry import register_suite
+from mtlbench.suites.base import Data, Split, Suite, Targets
+from mtlbench.suites.scenes import CLASSES, PALETTE, draw_scenes
+from mtlbench.tasks import Task, cross_entropy, l1
+
+IGNORED_CLASS = -1
+NO_DEPTH = 0.0
+"""Inverse depth of the sky, which is not measured, as in CityScapes."""
+
+
+@register_suite("streets", label="Streets")
+@dataclass(frozen=True, kw_only=True)
+class Streets(Suite):
+    """Generated street scenes: semantic segmentation and inverse depth, after CityScapes.
+
+    Tasks: `segmentation` (CityScapes' 7 categories, mean cross entropy over the pixels) and
+    `depth` (inverse depth in 1/m up to 0.2, mean L1 over the pixels that have one; the sky has
+    none).
+
+    Attributes:
+        train_size, validation_size, test_size: scenes to draw for each split.
+        height, width: of an image (px), each divisible by 8.
+        channels: of the network at full resolution.
+    """
+
+    epochs: int = 15
+    batch_size: int = 16
+    lr: float = 1e-3
+    train_size: int = 600
+    validation_size: int = 100
+    test_size: int = 200
+    height: int = 32
+    width: int = 64
+    channels: int = 16
+
+    default_variants: ClassVar[tuple[str, ...]] = ("clean", "depth@0.4", "segmentation@0.4")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("train_size", "validation_size", "test_size", "channels"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}")
+        for name in ("height", "width"):
+            if getattr(self, name) < 8 or getattr(self, name) % 8:
+                raise ValueError(f"{name} must be a multiple of 8, but is {getattr(self, name)}")
+
+    def tasks(self) -> tuple[Task, ...]:
+        segmentation = Task(
+            "segmentation",
+            "classification",
+            loss=cross_entropy(IGNORED_CLASS),
+            metrics=(mean_iou(len(CLASSES)), pixel_accuracy(len(CLASSES))),
+            corruptions=("permute", "shuffle"),
+            classes=CLASSES,
+            palette=PALETTE,
+            ignore=IGNORED_CLASS,
+        )
+        depth = Task(
+            "depth",
+            "regression",
+            loss=l1(NO_DEPTH),
+            metrics=(absolute_error("1/m"), relative_error()),
+            corruptions=("uniform", "offset", "shuffle"),
+            unit="1/m",
+            ignore=NO_DEPTH,
+        )
+        return segmentation, depth
+
+    def data(self) -> Data:
+        def split(first: int, count: int) -> Split:
+            scenes = draw_scenes(count, self.height, self.width, seed=0, first=first)
+            return Split(
+                torch.from_numpy(scenes.images),
+                {
+                    "segmentation": torch.from_numpy(scenes.segmentation).long(),
+                    "depth": torch.from_numpy(scenes.inverse_depth),
+                },
+            )
+
+        # Far apart, so that a larger split never reaches into the next.
+        return Data(
+            split(0, self.train_size),
+            split(1_000_000, self.validation_size),
+            split(2_000_000, self.test_size),
+        )
+
+    def model(self) -> nn.Module:
+        return UNet({"segmentation": len(CLASSES), "depth": 1}, width=self.channels)
+
+    def augment(
+        self, inputs: Tensor, targets: Targets, generator: torch.Generator
+    ) -> tuple[Tensor, Targets]:
+        """Each scene is mirrored with probability one half."""
+        mirrored = (torch.rand(len(inputs), generator=generator) < 0.5).to(inputs.device)
+
+        def mirror(images: Tensor) -> Tensor:
+            where = mirrored.view(-1, *[1] * (images.ndim - 1))
+            return torch.where(where, images.flip(-1), images)
+
+        return mirror(inputs), {name: mirror(target) for name, target in targets.items()}
+
+    def strategy_parameters(self, variant: Variant) -> dict[str, Any]:
+        return {}

@@ -1,0 +1,369 @@
+"""One run: from a spec to all that it leaves behind. Knows nothing of Ray or of directories."""
+
+import functools
+import math
+import platform
+import time
+import traceback
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mtlbench.checkpoint import load_tree, save_tree
+from mtlbench.corruption import Variant, corrupt
+from mtlbench.detection import detection_accuracy
+from mtlbench.randomness import derive_seed, named_generator
+from mtlbench.store import DIVERGED, DONE, FAILED, History, RunRecord
+from mtlbench.strategies.base import Strategy
+from mtlbench.strategies.compose import Composition
+from mtlbench.study import RunSpec, build_suite
+from mtlbench.suites.base import Data, Split, Suite
+from mtlbench.tasks import Task
+
+EVALUATION_BATCH = 256
+EXAMPLES = 6
+"""How many corrupted instances a run keeps, label and input, to be looked at."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One epoch of a run is over."""
+
+    epoch: int
+    epochs: int
+
+
+def train(
+    spec: RunSpec,
+    *,
+    device: str = "cpu",
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 15.0,
+) -> Iterator[Progress | RunRecord]:
+    """Trains one run, giving a `Progress` after each epoch and the `RunRecord` at the end.
+
+    Args:
+        spec: what to train.
+        device: where.
+        checkpoint: file to continue from if it is there, and to save to.
+        checkpoint_seconds: least time between two checkpoints.
+    """
+    run = _Run(spec, torch.device(device))
+    try:
+        run.start()
+        if checkpoint is not None and checkpoint.exists():
+            run.load_state(load_tree(checkpoint))
+        saved = time.monotonic()
+        while run.epoch < run.suite.epochs and run.status == DONE:
+            run.train_epoch()
+            if checkpoint is not None and time.monotonic() - saved >= checkpoint_seconds:
+                save_tree(checkpoint, run.state())
+                saved = time.monotonic()
+            yield Progress(run.epoch, run.suite.epochs)
+        if run.status == DONE:
+            run.test()
+    except Exception:
+        run.status, run.error = FAILED, traceback.format_exc()
+    yield run.record()
+
+
+@functools.lru_cache(maxsize=2)
+def _resident_data(suite: Suite, device: torch.device) -> Data:
+    """The suite's data as tensors on the device, kept from run to run."""
+    data = suite.data()
+
+    def move(split: Split) -> Split:
+        return Split(
+            split.inputs.to(device),
+            {name: target.to(device) for name, target in split.targets.items()},
+            None if split.present is None else split.present.to(device),
+        )
+
+    return Data(move(data.train), move(data.validation), move(data.test))
+
+
+def _training_labels(
+    suite: Suite, name: str, variant: Variant, data: Data, device: torch.device
+) -> tuple[Split, Tensor]:
+    """The training split with this variant's labels, and the corrupted mask [N, K]."""
+    clean = {task: target.cpu() for task, target in data.train.targets.items()}
+    given, mask = corrupt(variant, suite.tasks(), clean, names=(name, suite.corruption_seed))
+    present = data.train.present
+    if suite.missing_labels:
+        chance = named_generator("missing labels", name, suite.corruption_seed)
+        kept = torch.rand(mask.shape, generator=chance) >= suite.missing_labels
+        present = kept.to(device) if present is None else present & kept.to(device)
+    if present is not None:
+        mask &= present.cpu()
+    targets = {task: target.to(device) for task, target in given.items()}
+    return Split(data.train.inputs, targets, present), mask
+
+
+@dataclass
+class _Run:
+    """The state of a run under way."""
+
+    spec: RunSpec
+    device: torch.device
+    epoch: int = 0
+    status: str = DONE
+    error: str | None = None
+    history: History = field(default_factory=dict)
+    log_variances: list[Tensor] = field(default_factory=list)
+    metrics: list[dict[str, Any]] = field(default_factory=list)
+    seconds: dict[str, float] = field(
+        default_factory=lambda: {"data": 0.0, "train": 0.0, "evaluate": 0.0}
+    )
+
+    def start(self) -> None:
+        spec = self.spec
+        self.suite = build_suite(spec.suite, spec.suite_parameters)
+        self.tasks = self.suite.tasks()
+        self.variant = Variant.parse(spec.variant, self.tasks)
+        self.composition = Composition.parse(spec.strategy)
+        started = time.perf_counter()
+        self.data = _resident_data(self.suite, self.device)
+        self.train_split, self.corrupted = _training_labels(
+            self.suite, spec.suite, self.variant, self.data, self.device
+        )
+        self.seconds["data"] = time.perf_counter() - started
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed("initialisation", spec.suite, spec.seed))
+            self.model = self.suite.model()
+        self.model.to(self.device, memory_format=self._memory_format())
+        self.optimizer = self.suite.optimizer(self.model)
+        self.strategy: Strategy = self.composition.build(
+            spec.strategy_parameters,
+            tasks={task.name: task.kind for task in self.tasks},
+            num_instances=len(self.train_split),
+            model=self.model,
+            device=self.device,
+            generator=named_generator("strategy", spec.suite, spec.strategy, spec.seed),
+        )
+
+    # --- training ---------------------------------------------------------------------------
+
+    def train_epoch(self) -> None:
+        """One pass over the training data, then the validation metrics."""
+        started = time.perf_counter()
+        names = (self.spec.suite, self.spec.seed, self.epoch)
+        order = torch.randperm(len(self.train_split), generator=named_generator("order", *names))
+        augmentation = named_generator("augmentation", *names)
+        torch.manual_seed(derive_seed("network", *names))  # dropout and the like
+        self.model.train()
+        for index in order.to(self.device).split(self.suite.batch_size):
+            self._step(index, augmentation)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        self.seconds["train"] += time.perf_counter() - started
+
+        validation = self._evaluate(self.data.validation)
+        summary = self.strategy.end_epoch(validation)
+        self.epoch += 1
+        row: dict[str, float] = {"epoch": self.epoch}
+        for task, loss, weight in zip(
+            self.tasks, summary.losses.tolist(), summary.weights.tolist(), strict=True
+        ):
+            row[f"train_loss/{task.name}"] = loss
+            row[f"weight/{task.name}"] = weight
+        row.update({f"validation/{key}": value for key, value in validation.items()})
+        row.update(self._snapshot())
+        for key, value in row.items():
+            self.history.setdefault(key, []).append(value)
+        has_labels = [
+            self.train_split.present is None or bool(self.train_split.present[:, k].any())
+            for k in range(len(self.tasks))
+        ]
+        losses = [loss for loss, some in zip(summary.losses.tolist(), has_labels, strict=True) if some]
+        if not all(math.isfinite(loss) for loss in losses):
+            self.status = DIVERGED
+
+    def _step(self, index: Tensor, augmentation: torch.Generator) -> None:
+        split = self.train_split
+        inputs = self.suite.prepare(split.inputs[index])
+        targets = {name: target[index] for name, target in split.targets.items()}
+        inputs, targets = self.suite.augment(inputs, targets, augmentation)
+        with self._autocast():
+            outputs = self.model(inputs.contiguous(memory_format=self._memory_format(inputs)))
+        losses = {task.name: task.loss(outputs[task.name], targets[task.name]) for task in self.tasks}
+        self.optimizer.zero_grad(set_to_none=True)
+        self.strategy.backward(
+            losses, index, None if split.present is None else split.present[index]
+        )
+        self.optimizer.step()
+
+    def _snapshot(self) -> dict[str, float]:
+        """Keeps the instance parameters of this epoch; the share of corrupted labels they find."""
+        table = self.strategy.instance.log_variances()
+        if table is None:
+            return {}
+        self.log_variances.append(table.to("cpu", torch.float16))
+        return {
+            f"detection_accuracy/{task}": detection_accuracy(
+                self.log_variances[-1][:, k].numpy(), self.corrupted[:, k].numpy()
+            )
+            for k, task in enumerate(self.strategy.setting.tasks)
+            if self.corrupted[:, k].any()
+        }
+
+    # --- evaluation -------------------------------------------------------------------------
+
+    def test(self) -> None:
+        """The final metrics: on the test split, from the last epoch."""
+        values = self._evaluate(self.data.test)
+        self.metrics = [
+            _metric(metric, task, values[f"{task.name}/{metric.name}"])
+            for task in self.tasks
+            for metric in task.metrics
+        ]
+        for task in self.tasks:
+            column = self.history.get(f"detection_accuracy/{task.name}")
+            if column:
+                self.metrics.append(
+                    {
+                        "metric": "detection_accuracy",
+                        "label": "Detection",
+                        "task": task.name,
+                        "unit": "%",
+                        "direction": "max",
+                        "value": column[-1],
+                    }
+                )
+
+    @torch.no_grad()
+    def _evaluate(self, split: Split) -> dict[str, float]:
+        """All metrics on a split, as `TASK/METRIC`."""
+        started = time.perf_counter()
+        self.model.eval()
+        meters = {
+            (task, metric): metric.make().to(self.device)
+            for task in self.tasks
+            for metric in task.metrics
+        }
+        for rows in torch.arange(len(split), device=self.device).split(EVALUATION_BATCH):
+            inputs = self.suite.prepare(split.inputs[rows])
+            with self._autocast():
+                outputs = self.model(inputs.contiguous(memory_format=self._memory_format(inputs)))
+            for k, task in enumerate(self.tasks):
+                prediction = task.predict(outputs[task.name].float())
+                target = split.targets[task.name][rows]
+                if split.present is not None:
+                    here = split.present[rows, k]
+                    prediction, target = prediction[here], target[here]
+                if task.ignore is not None:
+                    where = task.labelled(target)
+                    prediction, target = prediction[where], target[where]
+                for metric in task.metrics:
+                    meters[task, metric].update(prediction, target)
+        values = {
+            f"{task.name}/{metric.name}": meter.compute().item() * metric.scale
+            for (task, metric), meter in meters.items()
+        }
+        self.seconds["evaluate"] += time.perf_counter() - started
+        return values
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.suite.precision == "bfloat16"
+        )
+
+    def _memory_format(self, inputs: Tensor | None = None) -> torch.memory_format:
+        if self.device.type == "cuda" and (inputs is None or inputs.ndim == 4):
+            return torch.channels_last
+        return torch.contiguous_format
+
+    # --- what is kept -----------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on."""
+        return {
+            "epoch": self.epoch,
+            "status": self.status,
+            "history": self.history,
+            "seconds": self.seconds,
+            "log_variances": self.log_variances,
+            "model": dict(self.model.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "strategy": dict(self.strategy.state_dict()),
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.epoch, self.status = state["epoch"], state["status"]
+        self.history, self.seconds = state["history"], state["seconds"]
+        self.log_variances = state["log_variances"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.strategy.load_state_dict(state["strategy"])
+
+    def record(self) -> RunRecord:
+        """What the store writes."""
+        started = hasattr(self, "strategy")
+        info = {
+            "status": self.status,
+            "hash": self.spec.hash,
+            "spec": asdict(self.spec),
+            "label": Composition.parse(self.spec.strategy).label,
+            "tasks": [_task(task) for task in self.tasks] if started else [],
+            "corrupted": self.variant.fractions() if started else {},
+            "metrics": self.metrics,
+            "timings": {f"{name}_seconds": value for name, value in self.seconds.items()},
+            "versions": {
+                "mtlbench": version("mtlbench"),
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+            "device": _device_name(self.device),
+            "error": self.error,
+        }
+        record = RunRecord(info, self.history or {"epoch": []})
+        if started and self.variant.clauses:
+            record.labels = self._labels()
+        if self.log_variances:
+            record.instance_parameters = {
+                "log_variance": torch.stack(self.log_variances).numpy(),
+                "corrupted": self.corrupted.numpy(),
+            }
+        return record
+
+    def _labels(self) -> dict[str, np.ndarray]:
+        """The corrupted mask, and a few corrupted labels beside the clean ones."""
+        arrays = {"corrupted": self.corrupted.numpy()}
+        rows = self.corrupted.any(1).nonzero()[:, 0][:EXAMPLES]
+        arrays["example_index"] = rows.numpy()
+        rows = rows.to(self.device)
+        arrays["example_input"] = self.train_split.inputs[rows].cpu().numpy()
+        for task in self.variant.fractions():
+            arrays[f"clean/{task}"] = self.data.train.targets[task][rows].cpu().numpy()
+            arrays[f"given/{task}"] = self.train_split.targets[task][rows].cpu().numpy()
+        return arrays
+
+
+def _metric(metric: Any, task: Task, value: float) -> dict[str, Any]:
+    return {
+        "metric": metric.name,
+        "label": metric.label,
+        "task": task.name,
+        "unit": metric.unit,
+        "direction": metric.direction,
+        "value": value,
+    }
+
+
+def _task(task: Task) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "kind": task.kind,
+        "classes": list(task.classes),
+        "palette": [list(colour) for colour in task.palette] or None,
+        "unit": task.unit,
+    }
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -1,0 +1,259 @@
+"""Runs as a trainer would leave them, made up from a formula, for the tests of the analysis."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtlbench.detection import detection_accuracy
+from mtlbench.store import DONE, RunRecord, Store
+
+LABELS = {
+    "equal": "Eq. Weight",
+    "mtu": "MTU",
+    "dwa": "DWA",
+    "gls": "GLS",
+    "ilt": "ILT Params",
+}
+Metric = tuple[str, str, str, str, str, float]  # metric, label, task, unit, direction, value
+
+TASKS = [
+    {
+        "name": "segmentation",
+        "kind": "classification",
+        "classes": ["road", "building", "vegetation", "sky", "car", "person", "pole"],
+        "palette": [
+            [128, 64, 128], [70, 70, 70], [107, 142, 35], [70, 130, 180],
+            [0, 0, 142], [220, 20, 60], [190, 190, 110],
+        ],
+        "unit": "",
+    },
+    {"name": "depth", "kind": "regression", "classes": [], "palette": None, "unit": "1/m"},
+]  # fmt: skip
+
+
+def metric(
+    value: float | None,
+    name: str = "miou",
+    task: str = "segmentation",
+    *,
+    label: str = "mIoU",
+    unit: str = "%",
+    direction: str = "max",
+) -> dict[str, Any]:
+    """One entry of the list of metrics of a run."""
+    return {
+        "metric": name, "label": label, "task": task,
+        "unit": unit, "direction": direction, "value": value,
+    }  # fmt: skip
+
+
+def abs_err(value: float | None) -> dict[str, Any]:
+    return metric(value, "abs_err", "depth", label="Abs. Err.", unit="1/m", direction="min")
+
+
+def detection(value: float | None, task: str = "depth") -> dict[str, Any]:
+    return metric(value, "detection_accuracy", task, label="Detection")
+
+
+def write_run(
+    root: Path,
+    *metrics: dict[str, Any],
+    suite: str = "streets",
+    variant: str = "clean",
+    strategy: str = "equal",
+    seed: int = 0,
+    status: str = DONE,
+    label: str | None = None,
+    suite_parameters: dict[str, Any] | None = None,
+    strategy_parameters: dict[str, Any] | None = None,
+    sources: dict[str, str] | None = None,
+    tasks: Sequence[dict[str, Any]] = TASKS,
+    corrupted: dict[str, float] | None = None,
+    history: dict[str, list[float]] | None = None,
+    labels: dict[str, np.ndarray] | None = None,
+    instance_parameters: dict[str, np.ndarray] | None = None,
+) -> Path:
+    """Writes one run into the store at `root` and returns its directory."""
+    spec = {
+        "suite": suite,
+        "suite_parameters": suite_parameters or {},
+        "variant": variant,
+        "strategy": strategy,
+        "strategy_parameters": strategy_parameters or {},
+        "seed": seed,
+        "sources": sources or {},
+    }
+    info = {
+        "status": status,
+        "hash": hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12],
+        "spec": spec,
+        "label": label or LABELS.get(strategy, strategy),
+        "tasks": list(tasks),
+        "corrupted": corrupted or {},
+        "metrics": list(metrics),
+        "timings": {"train_seconds": 1.0},
+        "versions": {"mtlbench": "0.1.0"},
+        "device": "cpu",
+        "error": None,
+    }
+    record = RunRecord(info, history or {"epoch": []}, labels or {}, instance_parameters or {})
+    return Store(root).write(record)
+
+
+DIGIT_TASKS = [
+    {"name": name, "kind": "classification", "classes": [], "palette": None, "unit": ""}
+    for name in ("left", "right")
+]
+
+
+def study(
+    root: Path,
+    *,
+    variants: Sequence[str] = ("clean", "depth@0.4"),
+    strategies: Sequence[str] = tuple(LABELS),
+    seeds: int = 3,
+    epochs: int = 15,
+    instances: int = 600,
+) -> None:
+    """Writes a study of generated street scenes: segmentation and depth."""
+    for variant in variants:
+        for strategy in strategies:
+            for seed in range(seeds):
+                _street_run(root, variant, strategy, seed, epochs, instances)
+
+
+def _street_run(
+    root: Path, variant: str, strategy: str, seed: int, epochs: int, instances: int
+) -> None:
+    generator = np.random.default_rng([seed, *map(ord, strategy + variant)])
+    corrupted = _corrupted(variant, instances, [task["name"] for task in TASKS])
+    skill = list(LABELS).index(strategy) if strategy in LABELS else 2
+    epoch = np.arange(1, epochs + 1)
+    miou = (45 + 2 * skill) * (1 - np.exp(-epoch / 4)) + generator.normal(0, 0.7, epochs)
+    error = 0.03 - 0.003 * skill + 0.05 * np.exp(-epoch / 3) + generator.normal(0, 4e-4, epochs)
+    history = {
+        "epoch": epoch.tolist(),
+        "train_loss/segmentation": np.exp(-epoch / 5).tolist(),
+        "validation/segmentation/miou": miou.tolist(),
+        "validation/segmentation/pixel_accuracy": (60 + 0.6 * miou).tolist(),
+        "validation/depth/abs_err": error.tolist(),
+    }
+    final = [
+        metric(float(miou[-1])),
+        metric(60 + 0.6 * float(miou[-1]), "pixel_accuracy", label="Pix. Acc."),
+        abs_err(float(error[-1])),
+    ]
+    arrays = {}
+    if strategy.startswith("ilt"):
+        arrays = instance_arrays(corrupted, epochs, seed)
+        for k, task in enumerate(TASKS):
+            if corrupted[:, k].any():
+                found = [
+                    detection_accuracy(s, corrupted[:, k]) for s in arrays["log_variance"][:, :, k]
+                ]
+                history[f"detection_accuracy/{task['name']}"] = found
+                final.append(detection(found[-1], task["name"]))
+    fractions = {
+        task["name"]: float(c.mean()) for task, c in zip(TASKS, corrupted.T, strict=True) if c.any()
+    }
+    write_run(
+        root, *final, variant=variant, strategy=strategy, seed=seed, corrupted=fractions,
+        history=history, labels=street_labels(corrupted) if fractions else {},
+        instance_parameters=arrays,
+    )  # fmt: skip
+
+
+def _corrupted(variant: str, instances: int, tasks: Sequence[str]) -> np.ndarray:
+    """The mask of a variant, bool [N, K]."""
+    mask = np.zeros((instances, len(tasks)), dtype=bool)
+    if variant != "clean":
+        names, fraction = variant.split("@")
+        chosen = np.random.default_rng(0).permutation(instances)[: int(instances * float(fraction))]
+        for name in names.split("+"):
+            mask[chosen, tasks.index(name)] = True
+    return mask
+
+
+def instance_arrays(corrupted: np.ndarray, epochs: int, seed: int = 0) -> dict[str, np.ndarray]:
+    """log σ² that drifts up for corrupted instances and down for clean ones, [E, N, K]."""
+    generator = np.random.default_rng(seed)
+    target = np.where(corrupted, 1.0, -2.5) + generator.normal(0, 0.6, corrupted.shape)
+    ramp = 1 - np.exp(-np.arange(1, epochs + 1) / 4)
+    noise = generator.normal(0, 0.25, (epochs, *corrupted.shape))
+    log_variance = np.clip(ramp[:, None, None] * target + noise, -4, 4)
+    return {"log_variance": log_variance.astype(np.float16), "corrupted": corrupted}
+
+
+def street_labels(corrupted: np.ndarray, examples: int = 4) -> dict[str, np.ndarray]:
+    """Pictures of streets with clean and given labels of the corrupted tasks."""
+    generator = np.random.default_rng(1)
+    rows, columns = np.mgrid[0:64, 0:128]
+    scenes = np.full((examples, 64, 128), 3)
+    for scene in scenes:
+        scene[rows > 36] = 0
+        for left in generator.integers(0, 110, 5):
+            top = generator.integers(8, 30)
+            block = (columns >= left) & (columns < left + 22) & (rows > top) & (rows <= 36)
+            scene[block] = generator.choice([1, 2])
+        left = generator.integers(10, 90)
+        scene[38:52, left : left + 24] = 4
+        scene[:, :2] = -1
+    palette = np.array([*TASKS[0]["palette"], [0, 0, 0]])
+    pictures = palette[scenes] + generator.normal(0, 8, (examples, 64, 128, 3))
+    depth = np.broadcast_to(0.02 + 0.1 * np.clip(rows - 30, 0, None) / 34, scenes.shape)
+    permutation = np.array([*generator.permutation(7), -1])
+    given = {
+        "segmentation": permutation[scenes],
+        "depth": depth + generator.uniform(0, 0.2, depth.shape),
+    }
+    clean = {"segmentation": scenes, "depth": depth}
+    arrays = {
+        "corrupted": corrupted,
+        "example_index": np.arange(examples),
+        "example_input": pictures.clip(0, 255).astype(np.uint8).transpose(0, 3, 1, 2),
+    }
+    for task, column in zip(TASKS, corrupted.T, strict=True):
+        if column.any():
+            name = task["name"]
+            arrays |= {f"clean/{name}": clean[name], f"given/{name}": given[name]}
+    return arrays
+
+
+def digits_run(
+    root: Path, *, strategy: str = "ilt", epochs: int = 30, instances: int = 600
+) -> Path:
+    """Writes a run on pairs of digits, whose labels of the left one are corrupted."""
+    generator = np.random.default_rng(3)
+    corrupted = np.zeros((instances, 2), dtype=bool)
+    corrupted[: instances * 2 // 5, 0] = True
+    found = np.linspace(45, 97, epochs).tolist()
+    clean = generator.integers(0, 10, 6)
+    return write_run(
+        root,
+        metric(91.5, "accuracy", "left", label="Accuracy"),
+        metric(93.5, "accuracy", "right", label="Accuracy"),
+        detection(97.0, "left"),
+        suite="digits",
+        variant="left@0.4",
+        strategy=strategy,
+        tasks=DIGIT_TASKS,
+        corrupted={"left": 0.4},
+        history={
+            "epoch": list(range(1, epochs + 1)),
+            "validation/left/accuracy": np.linspace(30, 91, epochs).tolist(),
+            "validation/right/accuracy": np.linspace(35, 93, epochs).tolist(),
+            "detection_accuracy/left": found,
+        },
+        labels={
+            "corrupted": corrupted,
+            "example_index": np.arange(6),
+            "example_input": generator.random((6, 1, 16, 32)).astype(np.float32),
+            "clean/left": clean,
+            "given/left": (clean + 3) % 10,
+        },
+        instance_parameters=instance_arrays(corrupted, epochs),
+    )
