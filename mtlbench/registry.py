@@ -63,9 +63,7 @@ class Entry:
         parameters = self.parameters()
         for name in values:
             if name not in parameters:
-                raise unknown(
-                    "parameter", prefix + name, [prefix + known for known in parameters]
-                )
+                raise unknown("parameter", prefix + name, [prefix + known for known in parameters])
         return {
             name: convert(prefix + name, values[name], parameter.annotation)
             if name in values
@@ -199,7 +197,11 @@ class PluginFile:
                 exec(compile(self.text, self.path, "exec"), module.__dict__)
             except Exception as error:
                 del sys.modules[module_name]
-                what = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                what = (
+                    str(error)
+                    if isinstance(error, UserError)
+                    else f"{type(error).__name__}: {error}"
+                )
                 raise UserError(f"plugin file {self.path!r}: {what}") from error
 
 

@@ -138,25 +138,20 @@ class Store:
 
     # --- writing ----------------------------------------------------------------------------
 
-    def prepare(self) -> None:
-        """Makes sure that runs can be written here, and creates the directory.
+    def check_writable(self) -> None:
+        """Makes sure that runs can be written here; writes nothing.
 
         Raises:
             UserError: the path is a file, or cannot be written to.
         """
-        for part in (self.root, *self.root.parents):
-            if part.exists():
-                if not part.is_dir():
-                    raise UserError(f"results path {str(part)!r} is a file, not a directory")
-                if not os.access(part, os.W_OK | os.X_OK):
-                    raise UserError(f"results path {str(part)!r} is not writable")
-                break
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"results path {str(self.root)!r} cannot be created: {error.strerror}"
-            ) from error
+        for part in (self.root, *self.root.absolute().parents):
+            if not part.exists():
+                continue
+            if not part.is_dir():
+                raise UserError(f"results path {str(part)!r} is a file, not a directory")
+            if not os.access(part, os.W_OK | os.X_OK):
+                raise UserError(f"results path {str(part)!r} is not writable")
+            return
 
     def write(self, record: RunRecord) -> Path:
         """Writes a run whole: aside first, then renamed into its place.
@@ -167,7 +162,7 @@ class Store:
         final = self.run_directory(
             spec["suite"], spec["variant"], spec["strategy"], spec["seed"], record.info["hash"]
         )
-        aside = self.root / ".unfinished" / f"{record.info['hash']}-{secrets.token_hex(4)}"
+        aside = self.root / ".unfinished" / record.info["hash"] / secrets.token_hex(4)
         aside.mkdir(parents=True)
         contents = {HISTORY_FILE: _parquet_bytes(record.history)}
         if record.labels:
@@ -207,8 +202,8 @@ class Store:
         lock when its holder dies, so a killed process never blocks a run.
         """
         path = self.root / ".unfinished" / hash / "lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             handle = path.open("w")
         except FileNotFoundError:  # the holder finished and cleared the folder just now
             yield False

@@ -116,7 +116,8 @@ def plan(
                 )
                 for seed in range(seeds)
             ]
-    return specs
+    # One seed of everything first: a study that is stopped early still compares like with like.
+    return sorted(specs, key=lambda spec: spec.seed)
 
 
 def _check_stage_overrides(overrides: Mapping[str, Any], compositions: list[Composition]) -> None:

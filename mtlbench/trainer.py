@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtlbench.checkpoint import load_tree, save_tree
 from mtlbench.corruption import Variant, corrupt
@@ -180,7 +180,9 @@ class _Run:
             self.train_split.present is None or bool(self.train_split.present[:, k].any())
             for k in range(len(self.tasks))
         ]
-        losses = [loss for loss, some in zip(summary.losses.tolist(), has_labels, strict=True) if some]
+        losses = [
+            loss for loss, some in zip(summary.losses.tolist(), has_labels, strict=True) if some
+        ]
         if not all(math.isfinite(loss) for loss in losses):
             self.status = DIVERGED
 
@@ -191,7 +193,9 @@ class _Run:
         inputs, targets = self.suite.augment(inputs, targets, augmentation)
         with self._autocast():
             outputs = self.model(inputs.contiguous(memory_format=self._memory_format(inputs)))
-        losses = {task.name: task.loss(outputs[task.name], targets[task.name]) for task in self.tasks}
+        losses = {
+            task.name: task.loss(outputs[task.name], targets[task.name]) for task in self.tasks
+        }
         self.optimizer.zero_grad(set_to_none=True)
         self.strategy.backward(
             losses, index, None if split.present is None else split.present[index]

@@ -7,7 +7,7 @@ and marker, too. The same runs give the same files, byte for byte.
 
 import math
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -15,8 +15,8 @@ from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
@@ -32,7 +32,7 @@ BLACK, ORANGE, SKY, GREEN = "#000000", "#E69F00", "#56B4E9", "#009E73"
 BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#999999"
 CORRUPTED, CLEAN = VERMILION, BLUE
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 8,
     "axes.titlesize": 8,
@@ -64,15 +64,13 @@ PAPER_LINES: dict[str, Line] = {
     "gls": {"color": GREEN, "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": "D"},
     "ilt": {"color": VERMILION, "linestyle": "-", "marker": "o"},
 }
-OTHER_LINES: list[Line] = [
-    {"color": color, "linestyle": linestyle, "marker": marker}
-    for linestyle, marker in (("-", "P"), ("--", "X"), (":", "*"), ("-.", "<"), ((0, (1, 1)), ">"))
-    for color in (PURPLE, BLUE, GREY, GREEN, VERMILION, ORANGE)
-]
+OTHER_COLORS = (PURPLE, BLUE, GREY, GREEN, VERMILION, ORANGE)
+OTHER_DASHES = (("-", "P"), ("--", "X"), (":", "*"), ("-.", "<"), ((0, (1, 1)), ">"))
 
 MAX_BOXES = 12
 MAX_EXAMPLES = 4
 SIGMA_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
+DENSE_SIGMA_TICKS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 0.85, 1, 1.2, 1.5, 2, 3, 4, 5, 7, 10)
 
 
 @dataclass(frozen=True)
@@ -173,7 +171,11 @@ def _figures(configurations: Sequence[Configuration]) -> Iterator[tuple[str, Fig
 
 def _lines(keys: Sequence[str]) -> dict[str, Line]:
     """A line for each configuration: fixed for the paper's strategies, in turn for the others."""
-    others = cycle(OTHER_LINES)
+    # Six colours and five dashes, in step: thirty lines before one comes again.
+    others = (
+        {"color": color, "linestyle": dashes, "marker": marker}
+        for color, (dashes, marker) in zip(cycle(OTHER_COLORS), cycle(OTHER_DASHES), strict=False)
+    )
     return {key: PAPER_LINES[key] if key in PAPER_LINES else next(others) for key in keys}
 
 
@@ -194,110 +196,111 @@ def _save(figure: Figure, stem: Path) -> list[Path]:
 def validation_curves(configurations: Sequence[Configuration]) -> Figure | None:
     """Every validation metric by epoch: the mean over seeds, in a band from lowest to highest."""
     histories = [[run.history() for run in c.runs] for c in configurations]
-    names = list(
-        dict.fromkeys(
-            name
-            for history in histories
-            for name in history[0]
-            if name.startswith("validation/") and len(history[0][name])
-        )
-    )
-    if not names:
+    columns = dict.fromkeys(name for history in histories for name in history[0])
+    names = [name for name in columns if name.startswith("validation/")]
+    if not names or not len(histories[0][0][names[0]]):
         return None
     metrics = {
         f"validation/{metric['task']}/{metric['metric']}": metric
         for configuration in configurations
         for metric in configuration.info["metrics"]
     }
-    columns = min(3, len(names))
-    rows = math.ceil(len(names) / columns)
-    width = SINGLE if columns == 1 else DOUBLE
-    figure = Figure(figsize=(width, 0.45 + 1.75 * rows))
+    across = min(3, len(names))
+    down = math.ceil(len(names) / across)
+    width = SINGLE if across == 1 else DOUBLE
+    handles = _handles((c.label, c.line) for c in configurations) + _band_handle(configurations)
+    legend = _legend_columns(handles, width)
+    lines = math.ceil(len(handles) / legend)
+    figure = Figure(figsize=(width, 0.3 + 0.16 * lines + 1.75 * down))
     for position, name in enumerate(names):
-        axes = figure.add_subplot(rows, columns, position + 1)
+        axes = figure.add_subplot(down, across, position + 1)
         task, _, fallback = name.removeprefix("validation/").rpartition("/")
         metric = metrics.get(name, {"label": fallback, "unit": "", "direction": ""})
         for configuration, history in zip(configurations, histories, strict=True):
             if name in history[0]:
-                _curve(
-                    axes, [h["epoch"] for h in history], [h[name] for h in history], configuration
-                )
+                _curve(axes, history, name, configuration.line)
         unit = f" ({metric['unit']})" if metric["unit"] else ""
         arrow = {"max": " ↑", "min": " ↓"}.get(metric["direction"], "")
         axes.set_title(task)
         axes.set_ylabel(f"{metric['label']}{unit}{arrow}")
+        _epochs(axes)
         _log_if_wide(axes)
-    _legend(figure, configurations)
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=legend, handlelength=3, columnspacing=1.2
+    )
     return figure
 
 
 def detection(configurations: Sequence[Configuration]) -> Figure | None:
-    """Share of corrupted instances among those with the largest σ, by epoch, against chance."""
-    prefix = "detection_accuracy/"
-    fractions = configurations[0].info["corrupted"]
-    figure = Figure(figsize=(SINGLE, 2.3))
-    axes = figure.add_subplot()
-    several = len(fractions) > 1
+    """Share of corrupted instances among those with the largest σ, by epoch, against chance.
+
+    One line for each strategy and corrupted task: the mean over seeds, in a band from lowest to
+    highest. Chance is the fraction of labels that are corrupted.
+    """
+    fractions: dict[str, float] = configurations[0].info["corrupted"]
     dashes = dict(zip(fractions, cycle(["-", "--", ":", "-."]), strict=False))
+    curves = []
     for configuration in configurations:
         history = [run.history() for run in configuration.runs]
         for task in fractions:
-            if prefix + task not in history[0] or not len(history[0]["epoch"]):
-                continue
-            line = configuration.line | ({"linestyle": dashes[task]} if several else {})
-            label = f"{configuration.label}, {task}" if several else configuration.label
-            _curve(
-                axes,
-                [h["epoch"] for h in history],
-                [h[prefix + task] for h in history],
-                Configuration(configuration.key, label, line, configuration.runs),
-            )
-    if not axes.lines:
+            name = f"detection_accuracy/{task}"
+            if name in history[0] and len(history[0][name]):
+                line = configuration.line | ({"linestyle": dashes[task]} if len(dashes) > 1 else {})
+                curves.append((f"{configuration.label}, {task}", line, history, name))
+    if not curves:
         return None
+    handles = _handles((label, line) for label, line, _, _ in curves) + _band_handle(configurations)
+    legend = _legend_columns(handles, SINGLE)
+    figure = Figure(figsize=(SINGLE, 2.0 + 0.16 * math.ceil(len(handles) / legend)))
+    axes = figure.add_subplot()
+    for _, line, history, name in curves:
+        _curve(axes, history, name, line)
+    _epochs(axes)
     for fraction in sorted(set(fractions.values())):
         axes.axhline(100 * fraction, color=GREY, linestyle=":", linewidth=1, zorder=1)
         axes.annotate(
             "chance", (1, 100 * fraction), (0, 2), xycoords=("axes fraction", "data"),
-            textcoords="offset points", ha="right", va="bottom", fontsize=7, color="#666666",
+            textcoords="offset points", ha="right", va="bottom", fontsize=7, color="#555555",
         )  # fmt: skip
     axes.set_ylim(0, 103)
     axes.set_ylabel("corrupted instances found (%)")
-    if not several:
-        axes.set_title(next(iter(fractions)))
-    axes.legend(loc="lower right", bbox_to_anchor=(1, 0.02))
+    figure.legend(handles=handles, loc="outside upper center", ncols=legend, columnspacing=1.2)
     return figure
 
 
 def _curve(
-    axes: Axes,
-    epochs: Sequence[np.ndarray],
-    values: Sequence[np.ndarray],
-    configuration: Configuration,
+    axes: Axes, histories: Sequence[Mapping[str, np.ndarray]], name: str, line: Line
 ) -> None:
-    """The mean over seeds of one column of the history, with a band from lowest to highest."""
-    length = min(map(len, epochs))
-    epoch = np.asarray(epochs[0][:length])
-    table = np.stack([np.asarray(v[:length], dtype=float) for v in values])
-    axes.plot(
-        epoch,
-        table.mean(axis=0),
-        label=configuration.label,
-        markevery=max(1, length // 6),
-        **configuration.line,
-    )
-    if len(table) > 1:
-        axes.fill_between(
-            epoch,
-            table.min(axis=0),
-            table.max(axis=0),
-            color=configuration.line["color"],
-            alpha=0.18,
-            linewidth=0,
-        )
-    _epochs(axes)
+    """The mean over seeds of one column of the history, in a band from lowest to highest."""
+    epoch = histories[0]["epoch"]
+    values = np.stack([np.asarray(history[name], dtype=float) for history in histories])
+    axes.plot(epoch, values.mean(axis=0), markevery=max(1, len(epoch) // 6), **line)
+    if len(values) > 1:
+        low, high = values.min(axis=0), values.max(axis=0)
+        axes.fill_between(epoch, low, high, color=line["color"], alpha=0.2, linewidth=0)
+
+
+def _handles(lines: Iterable[tuple[str, Line]]) -> list[Artist]:
+    return [Line2D([], [], label=label, **line) for label, line in lines]
+
+
+def _band_handle(configurations: Sequence[Configuration]) -> list[Artist]:
+    seeds = max(len(configuration.runs) for configuration in configurations)
+    label = "range over seeds"
+    return [Patch(facecolor=GREY, alpha=0.4, label=label)] if seeds > 1 else []
+
+
+def _legend_columns(handles: Sequence[Artist], width: float) -> int:
+    """How many columns of a legend fit a width (in): all, or as many as the longest allows."""
+    lengths = [len(str(handle.get_label())) + 8 for handle in handles]  # 8: the line and the gaps
+    room = int(width * 18)  # characters of 7 pt
+    return len(handles) if sum(lengths) <= room else max(1, room // max(lengths))
 
 
 def _epochs(axes: Axes) -> None:
+    last = max(np.max(line.get_xdata()) for line in axes.lines)
+    margin = 0.03 * last
+    axes.set_xlim(1 - margin, last + margin)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
 
@@ -308,19 +311,6 @@ def _log_if_wide(axes: Axes) -> None:
     values = values[np.isfinite(values)]
     if len(values) and values.min() > 0 and values.max() / values.min() > 30:
         axes.set_yscale("log")
-
-
-def _legend(figure: Figure, configurations: Sequence[Configuration]) -> None:
-    handles = [Line2D([], [], label=c.label, **c.line) for c in configurations]
-    longest = max(len(c.label) for c in configurations)
-    fitting = max(1, int(figure.get_figwidth() * 14 / (longest + 7)))
-    figure.legend(
-        handles=handles,
-        loc="outside upper center",
-        ncols=min(len(handles), fitting),
-        handlelength=3,
-        columnspacing=1.2,
-    )
 
 
 # --- σ of the instances, one run ----------------------------------------------------------------
@@ -434,7 +424,8 @@ def _typical(values: np.ndarray, members: np.ndarray) -> list[int]:
 
 def _sigma_axis(axes: Axes) -> None:
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(FixedLocator(SIGMA_TICKS))
+    low, high = axes.get_ylim()
+    axes.yaxis.set_major_locator(FixedLocator(SIGMA_TICKS if high > 5 * low else DENSE_SIGMA_TICKS))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylabel("σ")
@@ -449,12 +440,14 @@ def _label_figures(configurations: Sequence[Configuration]) -> Iterator[tuple[st
     arrays = run.labels()
     if arrays is None:
         return
-    for task in run.info["tasks"]:
-        name = task["name"]
-        if f"clean/{name}" in arrays and len(arrays[f"clean/{name}"]):
-            clean, given = (arrays[f"{kind}/{name}"][:MAX_EXAMPLES] for kind in ("clean", "given"))
-            inputs = arrays["example_input"][:MAX_EXAMPLES]
-            yield f"labels_{name}", labels(task, inputs, clean, given)
+    for k, task in enumerate(run.info["tasks"]):
+        keys = ["example_input", f"clean/{task['name']}", f"given/{task['name']}"]
+        if all(key in arrays for key in keys):
+            # With several tasks corrupted, an example need not be corrupted in this one.
+            chosen = np.flatnonzero(arrays["corrupted"][arrays["example_index"], k])[:MAX_EXAMPLES]
+            if len(chosen):
+                figure = labels(task, *(arrays[key][chosen] for key in keys))
+                yield f"labels_{task['name']}", figure
 
 
 def labels(
@@ -472,28 +465,49 @@ def labels(
         return _number_labels(task, inputs, clean, given)
     if clean.ndim == 2:
         return _vector_labels(task, inputs, clean, given)
-    figure, grid = _grid(inputs, ("input", "clean", "given"), clean.shape[-2] / clean.shape[-1])
+    rows, aspect = ("input", "clean", "given"), clean.shape[-2] / clean.shape[-1]
     if np.issubdtype(clean.dtype, np.integer):
-        _class_maps(figure, grid[1:], task, clean, given)
+        handles = _class_handles(task, clean, given)
+        columns = _legend_columns(handles, _grid_width(len(inputs)))
+        lines = math.ceil(len(handles) / columns)
+        figure, grid = _grid(inputs, rows, aspect, extra=0.16 * lines + 0.1)
+        _class_maps(grid[1:], task, clean, given)
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=columns, handlelength=1,
+            handleheight=1, columnspacing=1.2,
+        )  # fmt: skip
     else:
-        _value_maps(figure, grid[1:], task, clean, given)
+        figure, grid = _grid(inputs, rows, aspect, extra=0.05, side=0.95)
+        _value_maps(figure, grid, task, clean, given)
     return figure
 
 
 def _grid(
-    inputs: np.ndarray, row_names: Sequence[str], aspect: float, extra: float = 0.45
+    inputs: np.ndarray, row_names: Sequence[str], aspect: float, extra: float, side: float = 0.25
 ) -> tuple[Figure, np.ndarray]:
-    """A figure with one column an example, whose first row shows the inputs."""
-    count = len(inputs)
-    cell = DOUBLE / max(count, 3)
-    height = len(row_names) * cell * aspect + extra
-    figure = Figure(figsize=(cell * count, height))
+    """A figure with one column an example, whose first row shows the inputs.
+
+    Args:
+        inputs: images, [M, C, H, W].
+        row_names: what to write beside each row.
+        aspect: height of a cell over its width.
+        extra: height left for titles, axes or a legend (in).
+        side: width left for the names of the rows and a colour bar (in).
+    """
+    count, width = len(inputs), _grid_width(len(inputs))
+    height = len(row_names) * ((width - side) / count * aspect + 0.06) + extra
+    figure = Figure(figsize=(width, height))
     grid = figure.subplots(len(row_names), count, squeeze=False)
     for axes, picture in zip(grid[0], inputs, strict=True):
         _show(axes, picture)
     for axes, name in zip(grid[:, 0], row_names, strict=True):
         axes.set_ylabel(name)
     return figure, grid
+
+
+def _grid_width(count: int) -> float:
+    """Two columns for three examples or more, one for fewer (in)."""
+    return DOUBLE if count >= 3 else SINGLE
 
 
 def _show(axes: Axes, picture: np.ndarray) -> None:
@@ -515,40 +529,41 @@ def _bare(axes: Axes) -> None:
         spine.set_visible(False)
 
 
-def _class_maps(
-    figure: Figure, grid: np.ndarray, task: Mapping[str, Any], clean: np.ndarray, given: np.ndarray
-) -> None:
-    """Label maps in the palette's colours, with the names of the classes that are seen."""
-    classes = task["classes"] or [str(c) for c in range(int(max(clean.max(), given.max())) + 1)]
+def _class_colors(task: Mapping[str, Any], count: int) -> np.ndarray:
+    """The colour of "no label" (-1) and of each class, [1 + classes, 3] in [0, 1]."""
     if task["palette"]:
         palette = np.asarray(task["palette"], dtype=float) / 255
     else:
-        palette = mpl.colormaps["tab20"](np.arange(len(classes)) % 20)[:, :3]
-    colors = np.vstack([np.full(3, 0.9), palette])  # row 0: pixels without a label
-    colormap = ListedColormap(colors.tolist())
-    for row, maps in zip(grid, (clean, given), strict=True):
-        for axes, labels in zip(row, maps, strict=True):
-            axes.imshow(labels + 1, cmap=colormap, vmin=0, vmax=len(colors) - 1,
-                        interpolation="nearest")  # fmt: skip
-            _bare(axes)
-    names = ["no label", *classes]
-    handles = [
-        Patch(facecolor=colors[c + 1], label=names[c + 1], edgecolor="black", linewidth=0.3)
-        for c in np.unique([clean, given])
+        many = np.vstack([mpl.colormaps[name](np.arange(20)) for name in ("tab20", "tab20b")])
+        palette = many[np.arange(count) % len(many), :3]
+    return np.vstack([np.full(3, 0.9), palette])
+
+
+def _class_handles(task: Mapping[str, Any], clean: np.ndarray, given: np.ndarray) -> list[Artist]:
+    """A legend entry for each class that is seen."""
+    seen = np.unique([clean, given])
+    colors = _class_colors(task, int(seen.max()) + 1)
+    names = task["classes"] or [str(c) for c in range(int(seen.max()) + 1)]
+    return [
+        Patch(
+            facecolor=colors[c + 1],
+            label="no label" if c < 0 else names[c],
+            edgecolor="black",
+            linewidth=0.3,
+        )
+        for c in seen
     ]
-    longest = max(len(handle.get_label()) for handle in handles)
-    fitting = max(1, int(figure.get_figwidth() * 14 / (longest + 5)))
-    legend = figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=min(len(handles), fitting),
-        handlelength=1,
-        handleheight=1,
-        columnspacing=1,
-    )
-    lines = math.ceil(len(handles) / fitting)
-    legend.set_in_layout(True)
-    figure.set_figheight(figure.get_figheight() + 0.16 * (lines - 1))
+
+
+def _class_maps(
+    grid: np.ndarray, task: Mapping[str, Any], clean: np.ndarray, given: np.ndarray
+) -> None:
+    """Label maps in the palette's colours."""
+    colors = _class_colors(task, int(max(clean.max(), given.max())) + 1)
+    for row, maps in zip(grid, (clean, given), strict=True):
+        for axes, classes in zip(row, maps, strict=True):
+            axes.imshow(colors[classes + 1], interpolation="nearest")
+            _bare(axes)
 
 
 def _value_maps(
@@ -557,24 +572,29 @@ def _value_maps(
     """Maps of numbers on one scale, with a colour bar."""
     low = min(np.nanmin(clean), np.nanmin(given))
     high = max(np.nanmax(clean), np.nanmax(given))
-    for row, maps in zip(grid, (clean, given), strict=True):
+    for row, maps in zip(grid[1:], (clean, given), strict=True):
         for axes, values in zip(row, maps, strict=True):
             image = axes.imshow(values, cmap="viridis", vmin=low, vmax=high)
             _bare(axes)
-    figure.colorbar(image, ax=grid.ravel().tolist(), label=_quantity(task), shrink=0.9, pad=0.01)
+    # Beside all rows, so that the columns stay in line, but only as high as the two it is for.
+    figure.colorbar(
+        image, ax=grid.ravel().tolist(), label=_quantity(task), shrink=0.62, anchor=(0, 0), pad=0.01
+    )
 
 
 def _vector_labels(
     task: Mapping[str, Any], inputs: np.ndarray, clean: np.ndarray, given: np.ndarray
 ) -> Figure:
     """Labels of several numbers, as two lines over their components."""
-    figure, grid = _grid(inputs, ("input", _quantity(task)), 0.8)
+    figure, grid = _grid(inputs, ("input", _quantity(task)), 0.75, extra=0.6, side=0.5)
     component = np.arange(1, clean.shape[1] + 1)
+    low, high = min(clean.min(), given.min()), max(clean.max(), given.max())
+    margin = 0.05 * (high - low)
     for axes, before, after in zip(grid[1], clean, given, strict=True):
         axes.plot(component, after, color=CORRUPTED, linewidth=0.9, label="given")
         axes.plot(component, before, color=CLEAN, linewidth=0.9, linestyle="--", label="clean")
         axes.set_xlabel("component")
-        axes.set_ylim(min(clean.min(), given.min()), max(clean.max(), given.max()))
+        axes.set_ylim(low - margin, high + margin)
     handles, names = grid[1, 0].get_legend_handles_labels()
     figure.legend(handles, names, loc="outside upper center", ncols=2)
     return figure
@@ -584,7 +604,7 @@ def _number_labels(
     task: Mapping[str, Any], inputs: np.ndarray, clean: np.ndarray, given: np.ndarray
 ) -> Figure:
     """Labels of one number or class, as text above each input."""
-    figure, grid = _grid(inputs, ("",), inputs.shape[-2] / inputs.shape[-1])
+    figure, grid = _grid(inputs, ("",), inputs.shape[-2] / inputs.shape[-1], extra=0.32)
     unit = f" {task['unit']}" if task["unit"] else ""
 
     def text(value: Any) -> str:
@@ -593,7 +613,7 @@ def _number_labels(
         return f"{value:.3g}{unit}"
 
     for axes, before, after in zip(grid[0], clean, given, strict=True):
-        axes.set_title(f"clean: {text(before)} → given: {text(after)}")
+        axes.set_title(f"clean: {text(before)}\n→ given: {text(after)}")
     return figure
 
 

@@ -133,12 +133,13 @@ def build(comparison: Comparison) -> list[Table]:
 def _table(comparison: Comparison, variant: str, summary: pd.DataFrame) -> Table:
     columns, cells = [], []
     strategies = list(summary["strategy"].unique())
-    for (metric, task), values in summary.groupby(["metric", "task"], sort=False):
+    for _, values in summary.groupby(["metric", "task"], sort=False):
         first = values.iloc[0]
-        label = comparison.metric_labels[metric, task]
-        columns.append(Column(*map(_one_line, (task, label, first["unit"])), first["direction"]))
+        task, unit, direction = first["task"], first["unit"], first["direction"]
+        label = comparison.metric_labels[first["metric"], task]
+        columns.append(Column(_one_line(task), _one_line(label), _one_line(unit), direction))
         values = values.set_index("strategy").reindex(strategies)
-        cells.append(_cells(list(values["mean"]), list(values["std"]), first["direction"]))
+        cells.append(_cells(list(values["mean"]), list(values["std"]), direction))
     counts = summary.groupby("strategy")["n"].max()
     rows = [
         Row(

@@ -279,7 +279,9 @@ class Strategy(nn.Module):
         if index is None:
             index = self._no_index(len(values))
         elif index.shape != (len(values),):
-            raise ValueError(f"index must have shape ({len(values)},), but has {tuple(index.shape)}")
+            raise ValueError(
+                f"index must have shape ({len(values)},), but has {tuple(index.shape)}"
+            )
         with torch.no_grad():
             values = torch.where(present, values, 0)
             count = present.sum(0)

@@ -146,4 +146,3 @@ def build_strategy(
         dtype=dtype,
         generator=generator,
     )
-

@@ -8,7 +8,7 @@ buffer, so that colour, class and depth come from the same geometry at whatever 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import cos, pi, sin, sqrt
+from math import cos, pi, sin
 from typing import Any, TypeVar
 
 import numpy as np
@@ -38,10 +38,11 @@ _ROUGHNESS = np.array([0.05, 0.05, 0.03, 0.16, 0.0, 0.05, 0.03], dtype=np.float3
 
 Random = np.random.Generator
 Vector = tuple[float, float, float]
-Grid = npt.NDArray[np.float32]
+Grid = npt.NDArray[np.floating]
 Tones = npt.NDArray[np.uint8]
-T = TypeVar("T")
 Paint = Callable[[Grid, Grid], Tones]
+T = TypeVar("T")
+Metres = TypeVar("Metres", float, npt.NDArray[Any])
 
 
 @dataclass(frozen=True)
@@ -62,24 +63,21 @@ class _Camera:
     horizon: float  # row of the horizon, image heights from the top
     vanishing: float  # column of the point straight ahead, image heights from the middle
 
-    def project(self, point: Vector) -> tuple[float, float]:
-        """The row (from the top) and column (from the middle) of a point, in image heights."""
-        x, y, z = point
-        row = self.horizon + self.focal * (self.elevation - y) / z
-        column = self.vanishing + self.focal * x / z
-        return row, column
+    def project(self, points: Grid) -> tuple[Grid, Grid]:
+        """Rows (from the top) and columns (from the middle) of points [..., 3] in metres."""
+        x, y, z = np.moveaxis(points, -1, 0)
+        rows = self.horizon + self.focal * (self.elevation - y) / z
+        columns = self.vanishing + self.focal * x / z
+        return rows, columns
 
-    def rays(self, height: int, width: int) -> Grid:
-        """The inverse of `project`: (x, y, z) / z [3, H, W], with y above the camera.
+    def rays(self, height: int, width: int) -> tuple[Grid, Grid]:
+        """The inverse of `project` at the centres of the pixels.
 
-        Taken at the centres of the pixels.
+        It gives (y - elevation) / z of each row [H] and x / z of each column [W].
         """
-        rows = (np.arange(height, dtype=np.float32)[:, None] + 0.5) / height
+        rows = (np.arange(height, dtype=np.float32) + 0.5) / height
         columns = (np.arange(width, dtype=np.float32) + 0.5 - width / 2) / height
-        rays = np.ones((3, height, width), np.float32)
-        rays[0] = (columns - self.vanishing) / self.focal
-        rays[1] = (self.horizon - rows) / self.focal
-        return rays
+        return (self.horizon - rows) / self.focal, (columns - self.vanishing) / self.focal
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class _Coat:
     """What a panel looks like: `paint` gives each point a tone, where tone 0 is see-through."""
 
     tones: tuple[Vector, ...]  # RGB of tone 1, 2, ...
-    paint: Paint  # from metres along the two edges, [R, C] each, to the tone [R, C]
+    paint: Paint  # from metres along the two edges, [K] each, to tones [K]
     glowing: tuple[int, ...] = ()  # tones that give light of their own
 
 
@@ -126,22 +124,22 @@ class _Street:
     """A street with a bend and a cross-street; `lateral` distances (m) are from its middle."""
 
     offset: float  # m; x of the middle of the street beside the camera
-    slope: float
-    bend: float  # 1/m
+    slope: float  # m to the right for each metre ahead, beside the camera
+    bend: float  # 1/m; by how much the slope grows with each metre ahead
     lanes: int  # in each direction
     parking: float  # m; width of the parking strip at either side
     pavements: tuple[float, float]  # m; left, right
     setbacks: tuple[float, float]  # m; between the pavement and the walls, left and right
     crossing: tuple[float, float]  # m; where the cross-street begins and ends
     zebra: float  # m; where the zebra crossing begins
-    grassy: bool
-    marked: bool
+    grassy: bool  # beyond the pavements
+    marked: bool  # with lines between the lanes
 
     @property
     def kerb(self) -> float:
         return _LANE * self.lanes + self.parking
 
-    def middle(self, z: Grid | float) -> Any:
+    def middle(self, z: Metres) -> Metres:
         """x of the middle of the street, which follows a parabola."""
         return self.offset + (self.slope + self.bend * z / 2) * z
 
@@ -157,20 +155,35 @@ class _Street:
 
 @dataclass(frozen=True)
 class _World:
+    """All there is to draw."""
+
     camera: _Camera
     street: _Street
     light: _Light
     panels: list[_Panel]
     ground: tuple[Vector, ...]  # colours of the tones from _ASPHALT to _PARKING
-    exposure: Vector
+    exposure: Vector  # gain of red, green and blue
     phase: float  # where the clouds and stains begin on the noise tile
+
+
+@dataclass(frozen=True)
+class _View:
+    """A panel as the camera sees it, in the terms of a frame."""
+
+    panel: _Panel
+    window: tuple[slice, slice]  # rows and columns around it
+    brightness: Grid  # [3], of a white surface
+    # Takes a ray to (1, m along `side`, m along `rise`) / z and to five values more, none of which
+    # is negative where the ray (right, up, 1) meets the panel.
+    planes: Grid  # [8, 3]
 
 
 @dataclass(frozen=True)
 class _Frame:
     """The buffers that panels are cast into."""
 
-    rays: Grid  # [3, H, W], x / z, y / z and 1
+    up: Grid  # [H], (y - elevation) / z
+    right: Grid  # [W], x / z
     colour: Grid  # [H, W, 3]
     labels: npt.NDArray[np.uint8]  # [H, W]
     inverse_depth: Grid  # [H, W], 1/m
@@ -205,112 +218,122 @@ def _render(
     """The picture [3, H, W], the classes [H, W] and the inverse depth [H, W] of a world."""
     shape = (height * _SAMPLES, width * _SAMPLES)
     frame = _Frame(
-        rays=world.camera.rays(*shape),
+        *world.camera.rays(*shape),
         colour=np.empty((*shape, 3), np.float32),
         labels=np.full(shape, SKY, np.uint8),
         inverse_depth=np.zeros(shape, np.float32),
     )
     _fill_sky(frame, world)
     _fill_ground(frame, world)
-    # Near panels first: most of what they hide then needs no painting.
-    for panel in sorted(world.panels, key=lambda panel: panel.corner[2]):
-        _cast(panel, frame, world.camera, world.light)
+    for view in _views(world, *shape):
+        _cast(view, frame)
     _weather(frame, world.light, grain)
     middle = slice(_SAMPLES // 2, None, _SAMPLES)
     inverse_depth = np.minimum(frame.inverse_depth[middle, middle], 1 / NEAREST)
     return _expose(frame.colour, world.exposure, grain), frame.labels[middle, middle], inverse_depth
 
 
-def _cast(panel: _Panel, frame: _Frame, camera: _Camera, light: _Light) -> None:
-    """Draw the part of a panel that is nearer than what the frame holds."""
-    corner = (panel.corner[0], panel.corner[1] - camera.elevation, panel.corner[2])
-    normal = _cross(panel.side, panel.rise)  # points away from whoever sees the panel
-    distance = _dot(normal, corner)
-    window = _window(panel, frame, camera) if distance > 1e-6 else None
-    if window is None:
-        return
-    # A ray meets the panel where z * ray = corner + along * side + risen * rise, so the inverse of
+def _views(world: _World, height: int, width: int) -> Iterator[_View]:
+    """The panels that are seen in a frame of [height, width] samples, from near to far."""
+    camera, light, panels = world.camera, world.light, world.panels
+    corner = np.array([panel.corner for panel in panels])  # [P, 3], as the next two
+    side = np.array([panel.side for panel in panels])
+    rise = np.array([panel.rise for panel in panels])
+    taper = np.array([panel.taper for panel in panels])[:, None]
+    outline = corner[:, None] + np.stack([0 * side, side, rise, side + rise], 1)  # [P, 4, 3]
+    closest, farthest = outline[..., 2].min(1), outline[..., 2].max(1)
+    eye = (0.0, camera.elevation, 0.0)
+    normal = np.cross(side, rise)  # points away from whoever sees the panel
+    distance = (normal * (corner - eye)).sum(1)
+
+    # A ray meets a panel where z * ray = corner + along * side + risen * rise, so the inverse of
     # the matrix (corner, side, rise) takes a ray to (1, along, risen) / z.
-    inverted = (normal, _cross(panel.rise, corner), _cross(corner, panel.side))
-    rays = frame.rays[:, window[0], window[1]]
-    projected = (np.array(inverted, np.float32) / np.float32(distance)) @ rays.reshape(3, -1)
-    inverse, along, risen = projected
-    hit = (inverse > frame.inverse_depth[window].ravel()) & (inverse < 1 / _CLOSEST_DRAWN)
-    hit &= (projected[1:] >= 0).all(0) & (projected[1:] <= inverse).all(0)
-    places = hit.nonzero()[0]
-    if not len(places):
+    seen = (distance > 1e-6) & (farthest > _CLOSEST_DRAWN)
+    scale = 1 / np.where(seen, distance, 1)[:, None]
+    inverse, along, risen = (
+        scale * vector
+        for vector in (normal, np.cross(rise, corner - eye), np.cross(corner - eye, side))
+    )
+    inside = (along - taper * risen, inverse - along - taper * risen, risen, inverse - risen)
+    not_too_close = (0.0, 0.0, 1 / _CLOSEST_DRAWN) - inverse
+    metres_along = along * np.linalg.norm(side, axis=1)[:, None]
+    metres_risen = risen * np.linalg.norm(rise, axis=1)[:, None]
+    planes = np.stack([inverse, metres_along, metres_risen, *inside, not_too_close], 1)
+
+    # What reaches behind the camera has no outline on the image, so all of the image is tried.
+    bounded = (closest > _CLOSEST_DRAWN)[:, None]
+    rows, columns = camera.project(np.maximum(outline, (-np.inf, -np.inf, _CLOSEST_DRAWN)))
+    rows = np.clip(np.where(bounded, rows, (0, 0, 1, 1)) * height, 0, height)
+    columns = np.where(bounded, columns * height + width / 2, (0, 0, width, width)).clip(0, width)
+    top, bottom = rows.min(1).astype(int), np.ceil(rows.max(1)).astype(int)
+    left, right = columns.min(1).astype(int), np.ceil(columns.max(1)).astype(int)
+    seen &= (top < bottom) & (left < right)
+
+    sunshine = (normal @ light.towards_sun) / -np.linalg.norm(normal, axis=1)
+    brightness = np.array(light.ambient) + np.maximum(sunshine, 0)[:, None] * light.sun
+    for k in closest.argsort(kind="stable"):  # near panels first, as what they hide needs no painting
+        if seen[k]:
+            window = slice(top[k], bottom[k]), slice(left[k], right[k])
+            yield _View(panels[k], window, brightness[k], planes[k].astype(np.float32))
+
+
+def _cast(view: _View, frame: _Frame) -> None:
+    """Draw the part of a panel that is nearer than what the frame holds."""
+    rows, columns = view.window
+    across, down, ahead = view.planes.T[..., None]  # [8, 1] each
+    across, down = across * frame.right[columns], down * frame.up[rows] + ahead
+    projected = across[:, None] + down[..., None]  # [8, R, C]
+    nearer = projected[0] > frame.inverse_depth[rows, columns]
+    row, column = (nearer & (projected[3:].min(0) >= 0)).nonzero()
+    if not len(row):
         return
-    inverse = inverse[places]
-    along, risen = along[places] / inverse, risen[places] / inverse
-    tone = panel.coat.paint(along * _length(panel.side), risen * _length(panel.rise))
-    if panel.taper:
-        tone[np.abs(along - 0.5) > 0.5 - panel.taper * risen] = 0
+    inverse, along, risen = projected[:3, row, column]
+    coat = view.panel.coat
+    tone = coat.paint(along / inverse, risen / inverse)
     painted = tone > 0
-    rows, columns = np.divmod(places[painted], rays.shape[2])
-    target = rows + window[0].start, columns + window[1].start
-    facing = _scaled(normal, -1 / _length(normal))
-    lit = _lit(panel.coat.tones, facing, light, panel.coat.glowing)
+    target = row[painted] + rows.start, column[painted] + columns.start
+    lit = _lit(coat.tones, view.brightness, coat.glowing)
     frame.colour[target] = lit[tone[painted]]
-    frame.labels[target] = panel.label
+    frame.labels[target] = view.panel.label
     frame.inverse_depth[target] = inverse[painted]
 
 
-def _window(panel: _Panel, frame: _Frame, camera: _Camera) -> tuple[slice, slice] | None:
-    """The rows and columns around a panel, or None where it is out of sight."""
-    height, width = frame.labels.shape
-    opposite = _sum(panel.side, panel.rise)
-    corners = [_sum(panel.corner, way) for way in (_NOWHERE, panel.side, panel.rise, opposite)]
-    nearest = min(corner[2] for corner in corners)
-    if nearest < _CLOSEST_DRAWN:
-        reaches_ahead = max(corner[2] for corner in corners) > _CLOSEST_DRAWN
-        return (slice(0, height), slice(0, width)) if reaches_ahead else None
-    rows, columns = zip(*map(camera.project, corners), strict=True)
-    top, bottom = max(int(min(rows) * height), 0), min(int(max(rows) * height) + 1, height)
-    left = max(int(min(columns) * height + width / 2), 0)
-    right = min(int(max(columns) * height + width / 2) + 1, width)
-    return (slice(top, bottom), slice(left, right)) if top < bottom and left < right else None
-
-
-def _lit(
-    tones: tuple[Vector, ...], normal: Vector, light: _Light, glowing: tuple[int, ...] = ()
-) -> Grid:
-    """The colours [K + 1, 3] of tone 0 (unused), 1, ... on a surface with this unit normal."""
-    sunshine = max(_dot(normal, light.towards_sun), 0.0)
-    red, green, blue = (a + s * sunshine for a, s in zip(light.ambient, light.sun, strict=True))
-    lit = [(0.0, 0.0, 0.0), *((r * red, g * green, b * blue) for r, g, b in tones)]
+def _lit(tones: tuple[Vector, ...], brightness: Grid, glowing: tuple[int, ...] = ()) -> Grid:
+    """The colours [K + 1, 3] of tone 0 (unused), 1, ... in a light of brightness [3]."""
+    colours = np.array((_BLACK, *tones), np.float32)
+    lit = colours * brightness
     for tone in glowing:
-        lit[tone] = tones[tone - 1]
-    return np.array(lit, np.float32)
+        lit[tone] = colours[tone]
+    return lit
 
 
 def _fill_sky(frame: _Frame, world: _World) -> None:
+    """A gradient from the skyline to the zenith, and clouds."""
     light = world.light
-    right, up = frame.rays[:2, frame.rays[1, :, 0] > 0]
+    right, up = frame.right, frame.up[frame.up > 0, None]
     blend = np.minimum(1.6 * up, 1)[..., None] ** 0.7
     sky = _row(light.skyline) * (1 - blend) + _row(light.zenith) * blend
-    # Clouds hang in a level layer, hence they shrink towards the horizon.
-    distance = 1 / (up + 0.25)
-    noise = _noise(right * distance + world.phase, 2.5 * distance, 20.0)
+    # Clouds are farther away towards the horizon, where they look smaller in both directions.
+    noise = _noise(right / (up + 0.25) + world.phase, 2 * np.log(up + 0.25) + 9, 45.0)
     cloudy = np.clip((noise - 1 + light.cloud_cover) * 2, 0, 1)[..., None]
     frame.colour[: len(up)] = sky + (_row(light.cloud) - sky) * cloudy
 
 
 def _fill_ground(frame: _Frame, world: _World) -> None:
-    """The ground y = 0, met where 1 / z = -up / elevation."""
+    """The ground y = 0, which a ray meets where 1 / z = -up / elevation."""
     street, light = world.street, world.light
-    below = frame.rays[1, :, 0] <= 0
-    right, up = frame.rays[0, below], frame.rays[1, below, :1]
-    inverse = np.maximum(-up / world.camera.elevation, 1e-4)  # [R, 1], 1/m
+    below = frame.up <= 0
+    inverse = np.maximum(-frame.up[below, None] / world.camera.elevation, 1e-4)  # [R, 1], 1/m
     z = 1 / inverse
-    lateral = right * z - street.middle(z)
+    lateral = frame.right * z - street.middle(z)
     tone = _ground_tones(lateral, z, street)
     # Houses on the sunny side throw a shadow over their side of the street.
     towards, height = light.towards_sun[0], light.towards_sun[1]
     sunny = 1 if towards > 0 else -1
     reach = abs(towards) / height * 9 * (0.6 + 0.8 * _noise(z * 0 + world.phase, z // 14, 40.0))
     in_shadow = lateral * sunny > abs(street.wall(sunny)) - reach
-    shaded = _lit(world.ground, (0.0, -1.0, 0.0), light)
-    sunlit = _lit(world.ground, (0.0, 1.0, 0.0), light)
+    shaded = _lit(world.ground, _row(light.ambient))
+    sunlit = _lit(world.ground, _row(light.ambient) + light.towards_sun[1] * _row(light.sun))
     colours = np.concatenate([sunlit, shaded])
     stains = 0.88 + 0.24 * _noise(lateral + world.phase, z, 4.0)
     frame.colour[below] = colours[tone + in_shadow * len(shaded)] * stains[..., None]
@@ -350,7 +373,7 @@ def _weather(frame: _Frame, light: _Light, grain: Random) -> None:
     roughness = 1 + _ROUGHNESS[frame.labels] * noise
     clarity = np.exp(-1 / (light.visibility * np.maximum(frame.inverse_depth, 1e-4)))
     clarity[frame.labels == SKY] = 1
-    haze = np.array(light.skyline, np.float32)
+    haze = _row(light.skyline)
     frame.colour[:] = (frame.colour * roughness[..., None] - haze) * clarity[..., None] + haze
 
 
@@ -358,24 +381,16 @@ def _expose(colour: Grid, exposure: Vector, grain: Random) -> npt.NDArray[np.uin
     """Average the samples of each pixel and develop the picture [3, H, W]."""
     height, width = colour.shape[0] // _SAMPLES, colour.shape[1] // _SAMPLES
     pixels = colour.reshape(height, _SAMPLES, width, _SAMPLES, 3).mean((1, 3))
-    pixels = pixels * np.array(exposure, np.float32)
+    pixels *= _row(exposure)
     pixels += 0.012 * grain.standard_normal(pixels.shape, dtype=np.float32)
     return (np.clip(pixels, 0, 1) ** 0.9 * 255).astype(np.uint8).transpose(2, 0, 1)
 
 
-_NOWHERE: Vector = (0.0, 0.0, 0.0)
+_BLACK: Vector = (0.0, 0.0, 0.0)
 
 
 def _sum(a: Vector, b: Vector) -> Vector:
     return a[0] + b[0], a[1] + b[1], a[2] + b[2]
-
-
-def _cross(a: Vector, b: Vector) -> Vector:
-    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
-
-
-def _dot(a: Vector, b: Vector) -> float:
-    return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 
 
 def _scaled(vector: Vector, factor: float) -> Vector:
@@ -384,10 +399,6 @@ def _scaled(vector: Vector, factor: float) -> Vector:
 
 def _row(colour: Vector) -> Grid:
     return np.array(colour, np.float32)
-
-
-def _length(vector: Vector) -> float:
-    return sqrt(_dot(vector, vector))
 
 
 def _noise_tile(size: int = 256) -> npt.NDArray[np.float32]:
@@ -432,15 +443,15 @@ def _facade(random: Random, height: float, wall: Vector, dusk: bool) -> _Coat:
         across = np.abs(along - (column + 0.5) * bay) / bay
         upwards = np.abs(up - (level + 0.55) * storey) / storey
         ground = level == 0
-        shop = ground & shops
+        shop, entrance = ground & shops, ground & (column % 3 == 1)
         tone = np.ones(along.shape, np.uint8)
         tone[(across < wide / 2 + 0.06) & (upwards < tall / 2 + 0.06)] = 2
         window = (across < wide / 2) & (upwards < tall / 2)
         tone[window] = 3
         tone[window & (_noise(column + phase, level, 37.0) < lights)] = 4
-        doorway = ground & (column % 3 == 1) & (across < 0.25) & (up < 2.3)
         tone[shop & (across < 0.46) & (up < 2.5)] = 4 if dusk else 3
-        tone[(shop & (up >= 2.5)) | doorway] = 5
+        tone[entrance] = 1
+        tone[(shop & (up >= 2.5)) | (entrance & (across < 0.25) & (up < 2.3))] = 5
         tone[up > height - 0.4] = 2
         return tone
 
@@ -557,10 +568,8 @@ def _pick(random: Random, options: Sequence[T], shares: Sequence[float] | None =
 def _colour(random: Random, darkest: float, brightest: float) -> Vector:
     """Any hue, from nearly grey to saturated."""
     grey, tint = random.uniform(darkest, brightest), random.uniform(0, 0.6)
-    red, green, blue = random.random(3)
-    return tuple(  # type: ignore[return-value]
-        float(grey * (1 - tint) + tint * part * brightest) for part in (red, green, blue)
-    )
+    red, green, blue = (grey * (1 - tint) + brightest * tint * random.random(3)).tolist()
+    return red, green, blue
 
 
 # --- Composing a world -------------------------------------------------------------------------
@@ -604,10 +613,10 @@ def _compose_street(random: Random) -> _Street:
     lanes, parking = int(random.integers(1, 3)), 2.3 * random.integers(0, 2)
     kerb = _LANE * lanes + parking
     # The camera is mostly in a lane at the right, sometimes anywhere on the road.
-    place = _LANE * (random.integers(1, lanes + 1) - 0.5) + random.uniform(-0.8, 0.8)
+    place: float = _LANE * (random.integers(1, lanes + 1) - 0.5) + random.uniform(-0.8, 0.8)
     if random.random() < 0.3:
         place = random.uniform(-kerb, kerb + 1)
-    crossing = random.uniform(10, 90)
+    crossing = random.uniform(8, 70)
     setbacks = random.exponential(2.5, 2) * random.integers(0, 2, 2)
     return _Street(
         offset=-place,
@@ -763,8 +772,9 @@ def _box(
     yield _Panel(_sum(corner, heading), back, (across, height, 0.0), label, beside, taper)
     right = _sum(corner, (width, 0.0, 0.0))
     yield _Panel(right, heading, (-across, height, 0.0), label, beside, taper)
-    lid, breadth = _sum(_sum(corner, inset), (across, 0.0, 0.0)), (width - 2 * across, 0.0, 0.0)
-    yield _Panel(lid, breadth, _scaled(heading, 1 - 2 * taper), label, top)
+    if width > 2 * across:
+        lid, breadth = _sum(corner, _sum(inset, (across, 0.0, 0.0))), width - 2 * across
+        yield _Panel(lid, (breadth, 0.0, 0.0), _scaled(heading, 1 - 2 * taper), label, top)
 
 
 def _upright(
@@ -794,9 +804,10 @@ def _tree(random: Random, x: float, z: float, height: float) -> Iterator[_Panel]
 
 def _compose_traffic(random: Random, street: _Street, dusk: bool) -> Iterator[_Panel]:
     """Traffic in each lane, parked cars at the kerbs and sometimes a car that crosses."""
+    begin, end = street.crossing
     for lane in range(-street.lanes, street.lanes):
         z, gap = random.uniform(5, 30), random.uniform(8, 45)
-        while z < 60:
+        while z < 50:
             lateral = _LANE * (lane + 0.5) + random.uniform(-0.3, 0.3)
             kind = _pick(random, ("car", "van", "bus"), (0.8, 0.15, 0.05))
             shining = dusk or random.random() < 0.3
@@ -804,14 +815,14 @@ def _compose_traffic(random: Random, street: _Street, dusk: bool) -> Iterator[_P
             z += 10 + random.exponential(gap)
     for side in (-1, 1) if street.parking else ():
         z, occupied = random.uniform(2, 8), random.uniform(0.2, 0.95)
-        while z < 45:
-            blocking = street.crossing[0] - 5 < z < street.crossing[1]
+        while z < 40:
+            blocking = begin - 5 < z < end
             if random.random() < occupied and not blocking:
                 lateral = side * (street.kerb - 1.15)
                 yield from _vehicle(random, street, "car", lateral, z, side > 0, shining=False)
             z += random.uniform(6, 8)
-    if random.random() < 0.4:
-        z = max(street.crossing[0] + random.uniform(0, 3), 7.0)
+    if begin < end and random.random() < 0.7:
+        z = begin + random.uniform(1, 4)
         yield from _crossing_car(random, random.uniform(-0.9, 0.6) * z, z)
 
 
@@ -882,7 +893,7 @@ def _compose_street_furniture(random: Random, street: _Street) -> Iterator[_Pane
         shares = random.dirichlet([0.8, 0.7, 0.2, 0.4, 0.6]).tolist()
         spacing, height = random.uniform(9, 22), random.uniform(5, 9)
         z = random.uniform(4.5, 14)
-        while z < 75:
+        while z < 60:
             x = street.middle(z) + side * (street.kerb + 0.5)
             kind = _pick(random, ("lamp", "sign", "board", "signal", "tree"), shares)
             if kind == "tree":

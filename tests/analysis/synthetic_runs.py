@@ -213,7 +213,7 @@ def street_labels(corrupted: np.ndarray, examples: int = 4) -> dict[str, np.ndar
     clean = {"segmentation": scenes, "depth": depth}
     arrays = {
         "corrupted": corrupted,
-        "example_index": np.arange(examples),
+        "example_index": np.flatnonzero(corrupted.any(axis=1))[:examples],
         "example_input": pictures.clip(0, 255).astype(np.uint8).transpose(0, 3, 1, 2),
     }
     for task, column in zip(TASKS, corrupted.T, strict=True):

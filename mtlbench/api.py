@@ -1,0 +1,132 @@
+"""Running a study from Python; the command line goes the same way."""
+
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mtlbench import executor, progress
+from mtlbench.analysis.aggregate import Comparison, compare
+from mtlbench.executor import Resources, Survey
+from mtlbench.registry import PluginFile
+from mtlbench.store import Store, read_run
+from mtlbench.study import RunSpec, plan
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study came to.
+
+    Attributes:
+        specs: all its runs.
+        statuses: how many of them are done, diverged and failed.
+    """
+
+    specs: list[RunSpec]
+    statuses: Counter[str]
+
+    @property
+    def all_done(self) -> bool:
+        return self.statuses["done"] == len(self.specs)
+
+
+def run(
+    suite: str,
+    *,
+    strategies: Sequence[str] | None = None,
+    variants: Sequence[str] | None = None,
+    seeds: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    plugins: Sequence[str | Path] = (),
+    results: str | Path = "runs",
+    address: str | None = None,
+    cpus_per_run: float = 1.0,
+    gpus_per_run: float = 0.0,
+) -> Comparison:
+    """Trains what is missing of a study and compares its strategies.
+
+    Args:
+        suite: the suite's name.
+        strategies, variants, seeds: the study; the suite's default study where None.
+        overrides: suite parameters by name, strategy parameters as `STAGE.PARAMETER`.
+        plugins: files that register further strategies or suites.
+        results: the results directory.
+        address: of a Ray cluster; this machine where None.
+        cpus_per_run, gpus_per_run: what each run takes, fractions too.
+
+    Raises:
+        UserError: anything in it that does not exist or is out of range.
+    """
+    outcome = run_study(
+        suite,
+        strategies=strategies,
+        variants=variants,
+        seeds=seeds,
+        overrides=overrides,
+        plugins=plugins,
+        results=results,
+        resources=Resources(address, cpus_per_run, gpus_per_run),
+    )
+    return compare(results, suite, hashes={spec.hash for spec in outcome.specs})
+
+
+def run_study(
+    suite: str,
+    *,
+    strategies: Sequence[str] | None,
+    variants: Sequence[str] | None,
+    seeds: int | None,
+    overrides: Mapping[str, Any] | None,
+    plugins: Sequence[str | Path],
+    results: str | Path,
+    resources: Resources,
+) -> Outcome:
+    """Trains what is missing of a study, telling on standard error how it goes.
+
+    Nothing is written before everything asked for has been checked.
+
+    Raises:
+        UserError: anything in it that does not exist or is out of range.
+    """
+    files = [PluginFile.read(path) for path in plugins]
+    for file in files:
+        file.load()
+    specs = plan(suite, strategies=strategies, variants=variants, seeds=seeds, overrides=overrides)
+    store = Store(results)
+    store.check_writable()
+    there = executor.survey(specs, store)
+    if not there.missing:
+        _say(f"nothing to do: all {len(specs)} runs of this study are in {store.root}")
+        return Outcome(specs, _statuses(specs, store))
+    with executor.cluster(resources) as fits:
+        store.root.mkdir(parents=True, exist_ok=True)
+        _set_aside(there, store)
+        parallel = min(fits, len(there.missing))
+        _say(
+            f"{suite}: {len(specs)} runs, {len(there.finished)} finished before, "
+            f"{len(there.missing)} to train, {parallel} at a time, into {store.root}"
+        )
+        with progress.show_progress(len(there.missing), Console(stderr=True)) as report:
+            executor.execute(
+                there.missing, store, parallel, plugins=files, resources=resources, report=report
+            )
+    return Outcome(specs, _statuses(specs, store))
+
+
+def _set_aside(there: Survey, store: Store) -> None:
+    for path, reason in there.unusable:
+        kept = store.set_aside(path)
+        _say(f"{path} {reason}; it is kept as {kept} and trained again")
+
+
+def _statuses(specs: Sequence[RunSpec], store: Store) -> Counter[str]:
+    directories = (executor.run_directory(spec, store) for spec in specs)
+    return Counter(read_run(path).info["status"] for path in directories if path.exists())
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,222 @@
+"""The command line."""
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NoReturn
+
+from mtlbench.errors import UserError
+
+FORMATS = ("table", "github", "latex", "html", "csv", "json")
+LISTS = ("strategies", "suites", "variants", "corruptions")
+DEFAULT_RESULTS = "runs"
+
+EXIT_NOT_ALL_DONE = 1
+EXIT_BAD_INPUT = 2
+EXIT_INTERRUPTED = 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what was wrong in one line, with the nearest thing that would have worked."""
+
+    def error(self, message: str) -> NoReturn:
+        if message.startswith("unrecognized arguments: "):
+            given = message.removeprefix("unrecognized arguments: ").split()[0]
+            near = get_close_matches(given, self._option_string_actions, n=1)
+            message = f"unknown argument {given!r}"
+            message += f"; did you mean {near[0]!r}?" if near else f"; see '{self.prog} --help'"
+        raise UserError(message)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line and exits."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's end is a Ctrl-C
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"mtlbench: error: {error}", file=sys.stderr)
+        status = EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("mtlbench: interrupted; the same command goes on from here", file=sys.stderr)
+        status = EXIT_INTERRUPTED
+    except BrokenPipeError:  # the reader of standard output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 0
+    sys.exit(status)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    parser = _parser()
+    options, rest = parser.parse_known_args(arguments)
+    if rest:
+        options.parser.error("unrecognized arguments: " + " ".join(rest))
+    status: int = options.command(options)
+    return status
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="mtlbench",
+        description="Which loss weighting should I use, and which of my labels are wrong?",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"mtlbench {version('mtlbench')}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+
+    def command(name: str, function: Any, summary: str) -> _Parser:
+        sub: _Parser = commands.add_parser(
+            name, help=summary, description=summary, allow_abbrev=False
+        )
+        sub.set_defaults(command=function, parser=sub)
+        return sub
+
+    listing = command(
+        "list", _list, "Show what there is: strategies, suites, variants, corruptions."
+    )
+    listing.add_argument("what", nargs="?", choices=LISTS, help="show only these")
+    _add_plugins(listing)
+
+    run = command("run", _train, "Train what is missing of a study and compare its strategies.")
+    run.add_argument("suite", metavar="SUITE")
+    _add_study(run)
+    run.add_argument("--seeds", type=int, metavar="N", help="how many, counted from 0")
+    run.add_argument("--epochs", type=int, metavar="E", help="short for --set epochs=E")
+    run.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a parameter of the suite (batch_size=32) or of a strategy (ilt.lr=4.0)",
+    )
+    _add_plugins(run)
+    _add_results(run)
+    run.add_argument("--address", metavar="RAY", help="a Ray cluster's address, or 'auto'")
+    run.add_argument("--cpus-per-run", type=float, default=1.0, metavar="C")
+    run.add_argument("--gpus-per-run", type=float, default=0.0, metavar="G")
+
+    compare = command(
+        "compare", _compare, "Compare the strategies of a suite: mean ± std over seeds."
+    )
+    compare.add_argument("suite", metavar="SUITE")
+    _add_study(compare)
+    compare.add_argument("--metrics", metavar="a,b", help="only these metrics")
+    compare.add_argument("--format", choices=FORMATS, default="table")
+    compare.add_argument("--figures", type=Path, metavar="DIR", help="draw the figures there, too")
+    _add_results(compare)
+    return parser
+
+
+def _add_study(parser: _Parser) -> None:
+    parser.add_argument("--strategies", metavar="a,b", help="names such as equal,ilt,ilt+pcgrad")
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        action="extend",
+        metavar="V",
+        help="names such as clean depth@0.4",
+    )
+
+
+def _add_plugins(parser: _Parser) -> None:
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="a file that registers strategies or suites",
+    )
+
+
+def _add_results(parser: _Parser) -> None:
+    parser.add_argument(
+        "--results",
+        default=DEFAULT_RESULTS,
+        metavar="DIR",
+        help=f"results directory (default: {DEFAULT_RESULTS})",
+    )
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _list(options: argparse.Namespace) -> int:
+    from mtlbench import listing
+    from mtlbench.registry import PluginFile
+
+    for path in options.plugin:
+        PluginFile.read(path).load()
+    chosen = [options.what] if options.what else LISTS
+    print("\n\n".join(listing.render(what) for what in chosen))
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    overrides: dict[str, Any] = {}
+    for item in options.set:
+        key, separator, value = item.partition("=")
+        if not separator or not key:
+            raise UserError(f"--set takes KEY=VALUE, but got {item!r}")
+        overrides[key.strip()] = value.strip()
+    if options.epochs is not None:
+        overrides["epochs"] = options.epochs
+
+    from mtlbench.api import run_study
+    from mtlbench.executor import Resources
+
+    outcome = run_study(
+        options.suite,
+        strategies=_names(options.strategies),
+        variants=options.variants,
+        seeds=options.seeds,
+        overrides=overrides,
+        plugins=options.plugin,
+        results=options.results,
+        resources=Resources(options.address, options.cpus_per_run, options.gpus_per_run),
+    )
+    _print_comparison(options, hashes={spec.hash for spec in outcome.specs})
+    if outcome.all_done:
+        return 0
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))
+    print(f"mtlbench: not all {len(outcome.specs)} runs are done: {counts}", file=sys.stderr)
+    return EXIT_NOT_ALL_DONE
+
+
+def _compare(options: argparse.Namespace) -> int:
+    _print_comparison(options)
+    return 0
+
+
+def _print_comparison(options: argparse.Namespace, hashes: set[str] | None = None) -> None:
+    from mtlbench.analysis.aggregate import compare
+    from mtlbench.analysis.tables import render
+
+    comparison = compare(
+        options.results,
+        options.suite,
+        options.variants,
+        _names(options.strategies),
+        metrics=_names(getattr(options, "metrics", None)),
+        hashes=hashes,
+    )
+    for path, what in comparison.damaged:
+        print(f"mtlbench: {path} is left out: {what}", file=sys.stderr)
+    format = getattr(options, "format", "table")
+    print(render(comparison, format, terminal=sys.stdout.isatty()).rstrip("\n"))
+    if getattr(options, "figures", None):
+        from mtlbench.analysis.figures import draw_figures
+
+        drawn = draw_figures(
+            options.results,
+            options.suite,
+            options.figures,
+            options.variants,
+            _names(options.strategies),
+        )
+        print(f"{len(drawn)} figure files in {options.figures}", file=sys.stderr)

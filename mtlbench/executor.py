@@ -1,0 +1,273 @@
+"""Trains the runs of a study on Ray: on this machine, or on a cluster.
+
+The driver, this process, alone writes results; workers send records back. They stay alive from
+run to run and keep imports and data.
+"""
+
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mtlbench.errors import UserError
+from mtlbench.registry import PluginFile
+from mtlbench.store import FAILED, DamagedRunError, RunRecord, Store, read_run
+from mtlbench.study import RunSpec
+
+BUSY_POLL_SECONDS = 1.0
+"""How often a run that another process trains is looked at again."""
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one run takes.
+
+    Attributes:
+        address: of a Ray cluster; this machine where None.
+        cpus: cores a run, fractions too; it computes with so many threads, at least one.
+        gpus: GPUs a run, fractions too; 0 trains on the CPU.
+    """
+
+    address: str | None = None
+    cpus: float = 1.0
+    gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not self.cpus > 0:
+            raise UserError(f"cpus per run must be above 0, but is {self.cpus:g}")
+        if not self.gpus >= 0:
+            raise UserError(f"gpus per run must be at least 0, but is {self.gpus:g}")
+        for name, count in (("cpus", self.cpus), ("gpus", self.gpus)):
+            if count > 1 and count != int(count):
+                raise UserError(f"{name} per run above 1 must be whole, but is {count:g}")
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened to a run.
+
+    Attributes:
+        spec: the run.
+        kind: `started`, `epoch`, `done`, `diverged` or `failed`.
+        epoch, epochs: how many are over, and of how many.
+        seconds: since the run started here.
+        error: last line of what went wrong, where `kind` is `failed`.
+    """
+
+    spec: RunSpec
+    kind: str
+    epoch: int = 0
+    epochs: int = 0
+    seconds: float = 0.0
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What of a study is there already.
+
+    Attributes:
+        finished: runs that are done or diverged.
+        missing: runs to train.
+        unusable: directory and reason of runs of this study that are damaged or failed; they are
+            among the missing.
+    """
+
+    finished: list[RunSpec]
+    missing: list[RunSpec]
+    unusable: list[tuple[Path, str]]
+
+
+def survey(specs: Sequence[RunSpec], store: Store) -> Survey:
+    """Looks which runs of a study stand whole in the store."""
+    finished, missing, unusable = [], [], []
+    for spec in specs:
+        path = run_directory(spec, store)
+        if not path.exists():
+            missing.append(spec)
+            continue
+        try:
+            run = read_run(path, thorough=True)
+        except DamagedRunError as error:
+            unusable.append((path, f"is damaged: {error}"))
+            missing.append(spec)
+            continue
+        if run.info["status"] == FAILED:
+            unusable.append((path, "had failed"))
+            missing.append(spec)
+        else:
+            finished.append(spec)
+    return Survey(finished, missing, unusable)
+
+
+@contextmanager
+def cluster(resources: Resources) -> Iterator[int]:
+    """Connects to Ray and gives how many runs fit at a time.
+
+    Raises:
+        UserError: no cluster at the address, or a run needs more than any machine of it has.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no calls home
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    import ray
+
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    try:
+        if resources.address is None:
+            ray.init(address="local", include_dashboard=False, **options)
+        else:
+            ray.init(address=resources.address, **options)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"no Ray cluster at {resources.address!r}: {reason}") from error
+    try:
+        fits = 0
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        for node in nodes:
+            at_once = node.get("CPU", 0.0) / resources.cpus
+            if resources.gpus:
+                at_once = min(at_once, node.get("GPU", 0.0) / resources.gpus)
+            fits += int(at_once + 1e-9)
+        if not fits:
+            most_cpus = max(node.get("CPU", 0.0) for node in nodes)
+            most_gpus = max(node.get("GPU", 0.0) for node in nodes)
+            raise UserError(
+                f"a run asks for {resources.cpus:g} CPUs and {resources.gpus:g} GPUs, but the "
+                f"largest machine has {most_cpus:g} and {most_gpus:g}"
+            )
+        yield fits
+    finally:
+        ray.shutdown()
+
+
+def execute(
+    specs: Sequence[RunSpec],
+    store: Store,
+    parallel: int,
+    *,
+    plugins: Sequence[PluginFile] = (),
+    resources: Resources,
+    report: Callable[[Event], None],
+) -> None:
+    """Trains runs and writes each into the store as it ends.
+
+    Args:
+        specs: the runs, none of which stands in the store.
+        store: where records go.
+        parallel: how many runs at a time, as `cluster` gave it.
+        plugins: loaded in every worker.
+        resources: what a run takes.
+        report: told of everything that happens, in this process.
+    """
+    import ray
+
+    def new_worker() -> Any:
+        actor = ray.remote(_Worker).options(
+            num_cpus=resources.cpus, num_gpus=resources.gpus, max_restarts=0
+        )
+        return actor.remote(list(plugins), max(1, int(resources.cpus)), bool(resources.gpus))
+
+    queue = deque(specs)
+    idle = [new_worker() for _ in range(min(parallel, len(queue)))]
+    running: dict[Any, _Running] = {}
+    try:
+        while queue or running:
+            waiting: list[RunSpec] = []
+            while queue and idle:
+                spec = queue.popleft()
+                if run_directory(spec, store).exists():  # another process was quicker
+                    report(Event(spec, read_run(run_directory(spec, store)).info["status"]))
+                    continue
+                held = ExitStack()
+                if not held.enter_context(store.lock(spec.hash)):
+                    held.close()
+                    waiting.append(spec)
+                    continue
+                worker = idle.pop()
+                checkpoint = store.checkpoint_file(spec.hash).absolute()
+                stream = worker.train.remote(spec, checkpoint)
+                running[stream] = _Running(spec, worker, held, time.monotonic())
+                report(Event(spec, "started"))
+            queue.extend(waiting)
+            if not running:
+                time.sleep(BUSY_POLL_SECONDS if queue else 0)
+                continue
+            ready, _ = ray.wait(list(running), num_returns=1, timeout=BUSY_POLL_SECONDS)
+            for stream in ready:
+                run = running[stream]
+                try:
+                    message = ray.get(next(stream))
+                except ray.exceptions.RayError as error:  # the worker process died
+                    message = _lost(run.spec, error)
+                    ray.kill(run.worker)
+                    run.worker = new_worker()
+                seconds = time.monotonic() - run.started
+                if not isinstance(message, RunRecord):
+                    epochs = (message.epoch, message.epochs)
+                    report(Event(run.spec, "epoch", *epochs, seconds=seconds))
+                    continue
+                store.write(message)
+                store.clear_unfinished(run.spec.hash)
+                run.lock.close()
+                del running[stream]
+                idle.append(run.worker)
+                error_line = (message.info["error"] or "").strip().rpartition("\n")[2]
+                status = message.info["status"]
+                report(Event(run.spec, status, seconds=seconds, error=error_line))
+    finally:
+        for run in running.values():
+            ray.kill(run.worker)
+            run.lock.close()
+
+
+@dataclass
+class _Running:
+    spec: RunSpec
+    worker: Any
+    lock: ExitStack
+    started: float
+
+
+class _Worker:
+    """Lives in a process of its own and trains one run after the other."""
+
+    def __init__(self, plugins: list[PluginFile], threads: int, gpu: bool) -> None:
+        import torch
+
+        torch.set_num_threads(threads)
+        for plugin in plugins:
+            plugin.load()
+        self.device = "cuda" if gpu else "cpu"
+
+    def train(self, spec: RunSpec, checkpoint: Path) -> Iterator[Any]:
+        from mtlbench.trainer import train
+
+        yield from train(spec, device=self.device, checkpoint=checkpoint)
+
+
+def run_directory(spec: RunSpec, store: Store) -> Path:
+    """Where the run of this spec stands, or will."""
+    return store.run_directory(spec.suite, spec.variant, spec.strategy, spec.seed, spec.hash)
+
+
+def _lost(spec: RunSpec, error: Exception) -> RunRecord:
+    """The record of a run whose worker died, by running out of memory for example."""
+    info = {
+        "status": FAILED,
+        "hash": spec.hash,
+        "spec": asdict(spec),
+        "label": spec.strategy,
+        "tasks": [],
+        "corrupted": {},
+        "metrics": [],
+        "timings": {},
+        "versions": {},
+        "device": "",
+        "error": f"the worker process died: {error}",
+    }
+    return RunRecord(info, {"epoch": []})

@@ -1,0 +1,110 @@
+"""Shows a study under way: live on a terminal, as plain lines elsewhere."""
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from mtlbench.executor import Event
+
+ENDED = ("done", "diverged", "failed")
+
+
+class Tally:
+    """Counts what happened to the runs of a study."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.ended: Counter[str] = Counter()
+        self.running: dict[str, Event] = {}  # by the run's hash
+        self.started = time.monotonic()
+
+    def add(self, event: Event) -> None:
+        if event.kind in ENDED:
+            self.ended[event.kind] += 1
+            self.running.pop(event.spec.hash, None)
+        else:
+            self.running[event.spec.hash] = event
+
+    def seconds_left(self) -> float | None:
+        """Estimate from the share of epochs that are over (s); None before there is any."""
+        share = self.ended.total() + sum(
+            event.epoch / event.epochs for event in self.running.values() if event.epochs
+        )
+        if not share:
+            return None
+        return (time.monotonic() - self.started) * (self.total - share) / share
+
+    def summary(self) -> str:
+        parts = [f"{self.ended.total()} of {self.total} runs"]
+        if self.running:
+            parts.append(f"{len(self.running)} running")
+        parts += [
+            f"{self.ended[kind]} {kind}" for kind in ("diverged", "failed") if self.ended[kind]
+        ]
+        left = self.seconds_left()
+        if left is not None and self.ended.total() < self.total:
+            parts.append(f"about {duration(left)} left")
+        return " · ".join(parts)
+
+
+@contextmanager
+def show_progress(total: int, console: Console) -> Iterator[Callable[[Event], None]]:
+    """Gives the function that is to be told of every event of a study of `total` runs."""
+    tally = Tally(total)
+    if not console.is_terminal:
+
+        def print_line(event: Event) -> None:
+            tally.add(event)
+            if event.kind in ENDED:
+                print(_line(event, tally), file=sys.stderr, flush=True)
+
+        yield print_line
+        return
+    with Live(_picture(tally), console=console, refresh_per_second=4, transient=True) as live:
+
+        def update(event: Event) -> None:
+            tally.add(event)
+            if event.kind in ("diverged", "failed"):
+                live.console.print(Text(_line(event, tally)), style="red")
+            live.update(_picture(tally))
+
+        yield update
+
+
+def duration(seconds: float) -> str:
+    """`12 s`, `3 min 20 s`, `2 h 05 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def _line(event: Event, tally: Tally) -> str:
+    text = f"[{tally.ended.total()}/{tally.total}] {event.spec} {event.kind}"
+    if event.seconds:
+        text += f" in {duration(event.seconds)}"
+    if event.error:
+        text += f": {event.error}"
+    left = tally.seconds_left()
+    if left is not None and tally.ended.total() < tally.total:
+        text += f" · about {duration(left)} left"
+    return text
+
+
+def _picture(tally: Tally) -> RenderableType:
+    rows = Table.grid(padding=(0, 1))
+    for event in tally.running.values():
+        epochs = f"epoch {event.epoch}/{event.epochs}" if event.epochs else "starting"
+        rows.add_row(Text(str(event.spec)), ProgressBar(event.epochs or 1, event.epoch, 24), epochs)
+    whole = ProgressBar(tally.total, tally.ended.total())
+    return Group(whole, Text(tally.summary(), style="bold"), rows)
