@@ -173,7 +173,7 @@ def execute(
         return actor.remote(list(plugins), max(1, int(resources.cpus)), bool(resources.gpus))
 
     queue = deque(specs)
-    idle = [new_worker() for _ in range(min(parallel, len(queue)))]
+    idle: list[Any] = [new_worker() for _ in range(min(parallel, len(queue)))]
     running: dict[Any, _Running] = {}
     try:
         while queue or running:
@@ -197,9 +197,10 @@ def execute(
             if not running:
                 time.sleep(BUSY_POLL_SECONDS if queue else 0)
                 continue
-            ready, _ = ray.wait(list(running), num_returns=1, timeout=BUSY_POLL_SECONDS)
+            ready: list[Any] = ray.wait(list(running), timeout=BUSY_POLL_SECONDS)[0]
             for stream in ready:
                 run = running[stream]
+                message: Any
                 try:
                     message = ray.get(next(stream))
                 except ray.exceptions.RayError as error:  # the worker process died

@@ -6,6 +6,8 @@ from mtlbench.registry import Entry
 from mtlbench.strategies.base import GradientWeighting, InstanceStage
 from mtlbench.suites.base import Suite
 
+Rows = list[tuple[str, ...]]
+
 
 def render(what: str) -> str:
     """A plain-text table of `strategies`, `suites`, `variants` or `corruptions`."""
@@ -24,16 +26,16 @@ def render(what: str) -> str:
     return "\n".join([title, *lines])
 
 
-def _strategies() -> tuple[str, list[tuple[str, ...]]]:
-    rows = [
+def _strategies() -> tuple[str, Rows]:
+    rows: Rows = [
         (entry.name, _stage(entry), entry.summary, _parameters(entry))
         for entry in registry.strategies.entries()
     ]
     return "strategies (any instance stage goes with any task stage: ilt+pcgrad)", rows
 
 
-def _suites() -> tuple[str, list[tuple[str, ...]]]:
-    rows = []
+def _suites() -> tuple[str, Rows]:
+    rows: Rows = []
     for entry in registry.suites.entries():
         suite: Suite = entry.cls()
         tasks = ", ".join(f"{task.name} ({task.kind})" for task in suite.tasks())
@@ -41,8 +43,8 @@ def _suites() -> tuple[str, list[tuple[str, ...]]]:
     return "suites", rows
 
 
-def _variants() -> tuple[str, list[tuple[str, ...]]]:
-    rows = []
+def _variants() -> tuple[str, Rows]:
+    rows: Rows = []
     for entry in registry.suites.entries():
         suite: Suite = entry.cls()
         forms = ", ".join(f"{task.name}@FRACTION" for task in suite.tasks())
@@ -50,7 +52,7 @@ def _variants() -> tuple[str, list[tuple[str, ...]]]:
     return "variants (TASK@FRACTION[:KIND]; TASK+TASK on the same instances; comma: apart)", rows
 
 
-def _corruptions() -> tuple[str, list[tuple[str, ...]]]:
+def _corruptions() -> tuple[str, Rows]:
     users: dict[str, list[str]] = {kind: [] for kind in CORRUPTIONS}
     for entry in registry.suites.entries():
         suite: Suite = entry.cls()

@@ -1,6 +1,7 @@
 """Metrics of the tasks, computed by torchmetrics.
 
-The trainer hands them labelled values only. torchmetrics takes seconds to import, so it is imported when the first metric is made.
+The trainer hands them labelled values only. torchmetrics takes seconds to import, so it is
+imported when the first metric is made.
 """
 
 from collections.abc import Callable

@@ -44,7 +44,7 @@ class Entry:
 
     def parameters(self) -> dict[str, inspect.Parameter]:
         """The parameters that can be set, with types resolved."""
-        hints = typing.get_type_hints(self.cls.__init__)
+        hints = typing.get_type_hints(getattr(self.cls, "__init__"))  # noqa: B009 (mypy)
         return {
             name: parameter.replace(annotation=hints.get(name, str))
             for name, parameter in inspect.signature(self.cls).parameters.items()

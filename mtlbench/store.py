@@ -20,7 +20,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -219,10 +219,8 @@ class Store:
     def clear_unfinished(self, hash: str) -> None:
         """Removes the checkpoint and the lock of a run that is finished."""
         shutil.rmtree(self.root / ".unfinished" / hash, ignore_errors=True)
-        try:
+        with suppress(OSError):  # other runs are under way
             (self.root / ".unfinished").rmdir()
-        except OSError:
-            pass  # other runs are under way
 
 
 def read_run(path: Path, *, thorough: bool = False) -> StoredRun:

@@ -1,7 +1,6 @@
 """One run: from a spec to all that it leaves behind. Knows nothing of Ray or of directories."""
 
 import functools
-import math
 import platform
 import time
 import traceback
@@ -133,10 +132,16 @@ class _Run:
             self.suite, spec.suite, self.variant, self.data, self.device
         )
         self.seconds["data"] = time.perf_counter() - started
+        present = self.train_split.present
+        self.labelled_tasks = (
+            torch.ones(len(self.tasks), dtype=torch.bool) if present is None else present.any(0)
+        )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed("initialisation", spec.suite, spec.seed))
             self.model = self.suite.model()
-        self.model.to(self.device, memory_format=self._memory_format())
+        self.model.to(self.device)
+        if self.device.type == "cuda":
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = self.suite.optimizer(self.model)
         self.strategy: Strategy = self.composition.build(
             spec.strategy_parameters,
@@ -176,14 +181,7 @@ class _Run:
         row.update(self._snapshot())
         for key, value in row.items():
             self.history.setdefault(key, []).append(value)
-        has_labels = [
-            self.train_split.present is None or bool(self.train_split.present[:, k].any())
-            for k in range(len(self.tasks))
-        ]
-        losses = [
-            loss for loss, some in zip(summary.losses.tolist(), has_labels, strict=True) if some
-        ]
-        if not all(math.isfinite(loss) for loss in losses):
+        if not summary.losses[self.labelled_tasks].isfinite().all():
             self.status = DIVERGED
 
     def _step(self, index: Tensor, augmentation: torch.Generator) -> None:
@@ -191,8 +189,7 @@ class _Run:
         inputs = self.suite.prepare(split.inputs[index])
         targets = {name: target[index] for name, target in split.targets.items()}
         inputs, targets = self.suite.augment(inputs, targets, augmentation)
-        with self._autocast():
-            outputs = self.model(inputs.contiguous(memory_format=self._memory_format(inputs)))
+        outputs = self._forward(inputs)
         losses = {
             task.name: task.loss(outputs[task.name], targets[task.name]) for task in self.tasks
         }
@@ -251,9 +248,7 @@ class _Run:
             for metric in task.metrics
         }
         for rows in torch.arange(len(split), device=self.device).split(EVALUATION_BATCH):
-            inputs = self.suite.prepare(split.inputs[rows])
-            with self._autocast():
-                outputs = self.model(inputs.contiguous(memory_format=self._memory_format(inputs)))
+            outputs = self._forward(self.suite.prepare(split.inputs[rows]))
             for k, task in enumerate(self.tasks):
                 prediction = task.predict(outputs[task.name].float())
                 target = split.targets[task.name][rows]
@@ -272,15 +267,13 @@ class _Run:
         self.seconds["evaluate"] += time.perf_counter() - started
         return values
 
-    def _autocast(self) -> torch.autocast:
-        return torch.autocast(
-            self.device.type, torch.bfloat16, enabled=self.suite.precision == "bfloat16"
-        )
-
-    def _memory_format(self, inputs: Tensor | None = None) -> torch.memory_format:
-        if self.device.type == "cuda" and (inputs is None or inputs.ndim == 4):
-            return torch.channels_last
-        return torch.contiguous_format
+    def _forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        if self.device.type == "cuda" and inputs.ndim == 4:
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+        half = self.suite.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            outputs: dict[str, Tensor] = self.model(inputs)
+        return outputs
 
     # --- what is kept -----------------------------------------------------------------------
 

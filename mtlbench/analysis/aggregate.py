@@ -57,6 +57,7 @@ def compare(
     variants: Sequence[str] | None = None,
     strategies: Sequence[str] | None = None,
     *,
+    metrics: Sequence[str] | None = None,
     hashes: Collection[str] | None = None,
 ) -> Comparison:
     """Compares the strategies of a suite over all seeds found in a results directory.
@@ -66,16 +67,17 @@ def compare(
         suite: the suite's name.
         variants: which variants, in this order; all by default.
         strategies: which strategies; all by default.
+        metrics: which metrics; all by default.
         hashes: only the runs with these hashes; all by default.
 
     Raises:
-        UserError: there is no such directory, suite, variant or strategy.
+        UserError: there is no such directory, suite, variant, strategy or metric.
     """
     frame = load_results(results)
     damaged = frame.attrs["damaged"]
     if hashes is not None:
         frame = frame[frame["hash"].isin(list(hashes))]
-    selected = select(require_suite(frame, suite, results), suite, variants, strategies)
+    selected = select(require_suite(frame, suite, results), suite, variants, strategies, metrics)
     names = list(selected["variant"].unique())
     return Comparison(
         suite=suite,
@@ -163,6 +165,7 @@ def select(
     suite: str,
     variants: Sequence[str] | None = None,
     strategies: Sequence[str] | None = None,
+    metrics: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """The rows of one suite that are asked for, in the order in which tables show them.
 
@@ -172,6 +175,7 @@ def select(
         variants: names of variants; all by default.
         strategies: keys of strategies, with settings (`ilt[ilt.lr=4.0]`) or without, which
             stands for all settings; all by default.
+        metrics: names of metrics; all by default. Runs without metrics stay, to be counted.
 
     Returns:
         Those rows, with one more column `configuration`: the strategy's key with its settings.
@@ -190,6 +194,9 @@ def select(
         _require("strategy", strategies, [*frame["strategy"], *frame["configuration"]])
         asked = list(strategies)
         frame = frame[frame["strategy"].isin(asked) | frame["configuration"].isin(asked)]
+    if metrics is not None:
+        _require("metric", metrics, frame["metric"].dropna())
+        frame = frame[frame["metric"].isin(list(metrics)) | frame["metric"].isna()]
     order = (
         list(variants) if variants is not None else sorted(set(frame["variant"]), key=_clean_first)
     )

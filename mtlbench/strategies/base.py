@@ -367,13 +367,13 @@ class Strategy(nn.Module):
             for vector, cotangent in zip(vectors, instance_weights.unbind(1), strict=True)
         ]
         shared: list[tuple[nn.Parameter, Tensor]] = []
-        for parameter, *by_task in zip(trainable, *gradients, strict=True):
+        for parameter, by_task in zip(trainable, zip(*gradients, strict=True), strict=True):
             reached = [grad for grad in by_task if grad is not None]
             if len(reached) == 1:
                 _accumulate(parameter, reached[0])
             elif reached:
-                rows = [torch.zeros_like(parameter) if g is None else g for g in by_task]
-                shared.append((parameter, torch.stack(rows).flatten(1).to(self.setting.dtype)))
+                filled = [torch.zeros_like(parameter) if g is None else g for g in by_task]
+                shared.append((parameter, torch.stack(filled).flatten(1).to(self.setting.dtype)))
         with torch.no_grad():
             if type(self.task).direction is not GradientWeighting.direction:
                 jacobian = torch.cat([rows for _, rows in shared], dim=1)
@@ -382,7 +382,7 @@ class Strategy(nn.Module):
                 for (parameter, _), part in zip(shared, parts, strict=True):
                     _accumulate(parameter, part.view_as(parameter))
                 return torch.full_like(instance_weights[0], float("nan"))
-            gramian = self.setting.tensor([0.0]).expand(len(vectors), len(vectors)).clone()
+            gramian = torch.zeros_like(instance_weights[0]).diag()
             for _, rows in shared:
                 gramian += rows @ rows.T
             weights = torch.where(present, self.task.weights(gramian, present), 0)

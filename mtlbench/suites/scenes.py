@@ -271,7 +271,8 @@ def _views(world: _World, height: int, width: int) -> Iterator[_View]:
 
     sunshine = (normal @ light.towards_sun) / -np.linalg.norm(normal, axis=1)
     brightness = np.array(light.ambient) + np.maximum(sunshine, 0)[:, None] * light.sun
-    for k in closest.argsort(kind="stable"):  # near panels first, as what they hide needs no painting
+    # Near panels first: what they hide then needs no painting.
+    for k in closest.argsort(kind="stable"):
         if seen[k]:
             window = slice(top[k], bottom[k]), slice(left[k], right[k])
             yield _View(panels[k], window, brightness[k], planes[k].astype(np.float32))
