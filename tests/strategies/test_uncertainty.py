@@ -1,0 +1,57 @@
+"""Homoscedastic task uncertainty: the network and log σ² follow one objective."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from toy import Problem, assert_agrees, gradient_of, many_examples, problem, problems, step
+
+from mtlbench.errors import UserError
+
+
+@many_examples
+@given(problems(steps=4), st.floats(1e-3, 0.1), st.sampled_from([0.0, 0.5, 0.9]))
+def test_network_and_log_variances_follow_the_gradient_of_the_objective(
+    case: Problem, lr: float, momentum: float
+) -> None:
+    network = case.network()
+    strategy = case.strategy("mtu", network, mtu__lr=lr, mtu__momentum=momentum)
+    s = torch.zeros(len(case.kinds), dtype=torch.float64, requires_grad=True)
+    optimizer = torch.optim.SGD([s], lr=lr, momentum=momentum, nesterov=momentum > 0)
+    for batch in case.batches:
+        objective = 0 * s.sum()
+        for k, (c, loss) in enumerate(zip(case.constants, network.task_losses(batch), strict=True)):
+            if batch.present[:, k].any():
+                objective = objective + c * torch.exp(-s[k]) * loss + s[k] / 2
+        assert_agrees(step(strategy, network, batch), gradient_of(objective, network))
+        optimizer.zero_grad()
+        objective.backward(inputs=[s])
+        optimizer.step()
+        assert_agrees(strategy.task.log_variance.detach(), s.detach())
+
+
+def test_the_log_variances_settle_where_the_objective_is_smallest() -> None:
+    losses = torch.tensor([0.5, 2.0], dtype=torch.float64)
+    case = problem(tasks=2)
+    stage = case.strategy("mtu", case.network(), mtu__lr=0.05).task
+    for _ in range(2000):
+        stage.weights(losses, torch.tensor([True, True]))
+    # 0 = −c L e^(−s) + ½, hence e^s = 2 c L: for classification 2 · 0.5, for regression 2.
+    expected = torch.tensor([1.0, 2.0], dtype=torch.float64).log()
+    assert_agrees(stage.log_variance.detach(), expected)
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "message"),
+    [
+        ("mtu__lr", 0, "lr must be above 0, but is 0.0"),
+        ("mtu__momentum", 1, "momentum must be at least 0 and below 1, but is 1.0"),
+        ("mtu__momentum", -0.1, "momentum must be at least 0 and below 1, but is -0.1"),
+    ],
+)
+def test_a_parameter_out_of_its_range_is_refused(
+    parameter: str, value: float, message: str
+) -> None:
+    case = problem()
+    with pytest.raises(UserError, match=message):
+        case.strategy("mtu", case.network(), **{parameter: value})
