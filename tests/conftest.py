@@ -1,6 +1,7 @@
 """What the tests of runs share: tiny studies, plugins, and one Ray cluster for all of them."""
 
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -23,6 +24,10 @@ TINY: dict[str, Any] = {"epochs": 2, "train_size": 256, "validation_size": 64, "
 TINY_OPTIONS = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
 
 CHECKOUT = Path(__file__).parents[1]
+
+# Clusters started here let in who has this token, and no token of the user's is made or read.
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -1,5 +1,7 @@
 """Variants of the training labels: what they are called, whom they hit, and what they do."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -85,7 +87,7 @@ def test_every_spelling_of_a_variant_has_one_name(text: str, name: str) -> None:
         (
             "digit@0.4:nextclass",
             "unknown corruption kind of task 'digit' in variant 'digit@0.4:nextclass': "
-            "'nextclass'; did you mean 'next-class'?",
+            "'nextclass'; did you mean 'next-class'",
         ),
         ("depth@0.4:next-class", "unknown corruption kind of task 'depth'"),
         ("digit@0.1,digit@0.2", "variant 'digit@0.1,digit@0.2' corrupts task 'digit' twice"),
@@ -107,9 +109,14 @@ def test_a_variant_tells_the_fraction_of_each_corrupted_task() -> None:
 
 def test_every_kind_of_corruption_says_what_it_does_in_one_line() -> None:
     assert set(CORRUPTIONS) == {
-        "other-class", "next-class", "permute", "uniform", "offset", "shuffle"
-    }  # fmt: skip
-    assert all(kind.summary.endswith((".", "class")) for kind in CORRUPTIONS.values())
+        "next-class",
+        "offset",
+        "other-class",
+        "permute",
+        "shuffle",
+        "uniform",
+    }
+    assert all(kind.summary.endswith(".") for kind in CORRUPTIONS.values())
 
 
 # --- which instances ---
@@ -130,7 +137,7 @@ def test_nothing_is_corrupted_in_the_clean_variant() -> None:
 
 def test_instances_corrupted_at_a_smaller_fraction_are_among_those_at_a_larger_one() -> None:
     masks = [corrupted(f"map@{fraction}")[1][:, 1] for fraction in (0.1, 0.2, 0.4, 0.8, 1)]
-    for smaller, larger in zip(masks, masks[1:], strict=False):
+    for smaller, larger in pairwise(masks):
         assert (smaller <= larger).all()
 
 
@@ -182,7 +189,7 @@ def test_only_corrupted_labels_change_and_the_originals_are_left_alone(text: str
 
 
 @pytest.mark.parametrize("text", [t for t in ALL_KINDS if not t.startswith("digit")])
-def test_unlabelled_places_stay_unlabelled_and_those_of_another_stay_out(text: str) -> None:
+def test_places_that_are_not_labelled_stay_so(text: str) -> None:
     given_labels, mask = corrupted(text)
     for k, task in enumerate(TASKS):
         rows = mask[:, k]
@@ -252,7 +259,12 @@ def boundaries(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
-@given(st.lists(st.sampled_from([0, 1, 2, 3, IGNORE]), min_size=12, max_size=12), st.integers(0, 9))
+@given(
+    st.lists(st.sampled_from([0, 1, 2, 3, IGNORE]), min_size=12, max_size=12).filter(
+        lambda values: set(values) != {IGNORE}
+    ),
+    st.integers(0, 9),
+)
 def test_permuting_changes_every_labelled_scene_and_keeps_its_regions(
     values: list[int], seed: int
 ) -> None:
@@ -262,7 +274,7 @@ def test_permuting_changes_every_labelled_scene_and_keeps_its_regions(
     now = given_labels["map"]
     labelled = clean != IGNORE
     assert torch.equal(now == IGNORE, ~labelled)
-    assert torch.equal(now != clean, labelled) or (now != clean).any()
+    assert (now != clean).any()
     for before, after in zip(boundaries(clean), boundaries(now), strict=True):
         assert torch.equal(after, before)
     classes = clean[labelled].unique()

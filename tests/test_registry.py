@@ -1,7 +1,5 @@
 """Names, parameters, and plugins that add to them."""
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -182,24 +180,12 @@ class Third(mtlbench.LossWeighting):
 """
 
 
-@pytest.fixture
-def _registered_names_are_restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    registry.load_builtin()
-    monkeypatch.setattr(registry.strategies, "_entries", dict(registry.strategies._entries))
-    modules = set(sys.modules)
-    yield
-    for name in set(sys.modules) - modules:
-        if name.startswith("mtlbench_plugin_"):
-            del sys.modules[name]
-
-
 def plugin(tmp_path: Path, text: str) -> PluginFile:
     path = tmp_path / "plugin.py"
     path.write_text(text, encoding="utf-8")
     return PluginFile.read(path)
 
 
-@pytest.mark.usefixtures("_registered_names_are_restored")
 def test_a_plugin_registers_what_it_brings_and_is_the_source_of_it(tmp_path: Path) -> None:
     plugin(tmp_path, PLUGIN).load()
     entry = registry.strategies.get("third")
@@ -208,14 +194,12 @@ def test_a_plugin_registers_what_it_brings_and_is_the_source_of_it(tmp_path: Pat
     assert registry.strategies.get("equal").source == ""
 
 
-@pytest.mark.usefixtures("_registered_names_are_restored")
 def test_loading_a_plugin_twice_does_nothing(tmp_path: Path) -> None:
     for _ in range(2):
         plugin(tmp_path, PLUGIN).load()
     assert (tmp_path / "plugin.log").read_text() == "loaded\n"
 
 
-@pytest.mark.usefixtures("_registered_names_are_restored")
 def test_a_changed_plugin_has_another_source(tmp_path: Path) -> None:
     sources = set()
     for name in ("one", "other"):
@@ -224,7 +208,6 @@ def test_a_changed_plugin_has_another_source(tmp_path: Path) -> None:
     assert len(sources) == 2
 
 
-@pytest.mark.usefixtures("_registered_names_are_restored")
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -246,7 +229,6 @@ def test_a_plugin_that_fails_is_named_with_the_reason(
         assert message in str(raised.value)
 
 
-@pytest.mark.usefixtures("_registered_names_are_restored")
 def test_a_plugin_that_fails_registers_nothing(tmp_path: Path) -> None:
     """A worker that lives on would otherwise call its names taken the next time."""
     broken = plugin(tmp_path, PLUGIN + "1 / 0\n")
@@ -274,5 +256,5 @@ def test_a_plugin_file_that_is_not_text_is_named(tmp_path: Path) -> None:
 
 def test_a_plugin_file_that_is_not_python_is_named_with_the_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"plugin\.py', line 2 is not Python: ") as raised:
-        plugin(tmp_path, "x = 1\nthis is prose\n")
+        plugin(tmp_path, "x = 1\nthis is no Python\n")
     assert "\n" not in str(raised.value)

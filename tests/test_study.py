@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT, TINY, tiny_spec
@@ -47,8 +46,8 @@ def test_a_suite_brings_its_own_study() -> None:
         ({"variants": ["right+left@0.40"]}, {"variants": ["left+right@0.4"]}),
         ({"variants": ["offset@.2,left@0.4"]}, {"variants": ["left@0.4,offset@0.2"]}),
         ({"variants": ["left@0.4:other-class"]}, {"variants": ["left@0.4"]}),
-        ({"overrides": {"epochs": "30"}}, {}),
-        ({"overrides": {"ilt.lr": "4"}}, {}),
+        ({"overrides": {"epochs": "3"}}, {"overrides": {"epochs": 3}}),
+        ({"overrides": {"ilt.lr": "4"}}, {"overrides": {"ilt.lr": 4.0}}),
     ],
 )
 def test_two_spellings_of_one_run_have_one_hash(one: dict, other: dict) -> None:
@@ -140,7 +139,7 @@ def test_a_strategy_that_raises_when_it_is_made_is_left_to_its_runs() -> None:
     assert [spec.strategy for spec in specs] == ["raising", "equal"]
 
 
-def test_a_strategy_parameter_without_a_default_is_named(tmp_path: Path) -> None:
+def test_a_strategy_parameter_without_a_default_is_named() -> None:
     class Demanding(LossWeighting):
         """Wants a number."""
 

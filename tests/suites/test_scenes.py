@@ -3,19 +3,8 @@
 import numpy as np
 import pytest
 
-from mtlbench.suites.scenes import (
-    CLASSES,
-    FLAT,
-    HUMAN,
-    NATURE,
-    NEAREST,
-    OBJECT,
-    PALETTE,
-    SKY,
-    VEHICLE,
-    Scenes,
-    draw_scenes,
-)
+from mtlbench.suites.scenes import CLASSES, NEAREST, PALETTE, Scenes, draw_scenes
+from mtlbench.suites.scenes.world import FLAT, HUMAN, NATURE, OBJECT, SKY, VEHICLE
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,24 +22,24 @@ _ROUGHNESS = np.array([0.05, 0.05, 0.03, 0.16, 0.0, 0.05, 0.03], dtype=np.float3
 
 @dataclass(frozen=True)
 class _Frame:
-    """The buffers that a world is cast into, at three by three samples for each pixel."""
+    """The buffers that a world is cast into; H and W count samples, not pixels."""
 
     up: Grid  # [H], (y - elevation) / z
     right: Grid  # [W], x / z
     colour: Grid  # [3, H, W]
     labels: npt.NDArray[np.uint8]  # [H, W]
     inverse_depth: Grid  # [H, W], 1/m
-    paints: npt.NDArray[np.intp]  # [H, W], which paint of the panels is seen; 0 for none
+    # [H, W], the paint that is seen, counting the tones of all views from 1; 0 where no panel is.
+    paints: npt.NDArray[np.intp]
 
 
-@dataclass(frozen=True)
-class _View:
+class _View(NamedTuple):
     """A panel as the camera sees it, in the terms of a frame."""
 
     coat: Coat
     label: int
     brightness: Grid  # [3], of a white surface
-    first_paint: int  # tone 1, 2, ... of the coat is this paint, the next, ...
+    first_paint: int  # the coat's tone 1; the paints that follow are its tones 2, 3, ...
     window: tuple[slice, slice]  # rows and columns of the samples around it
     nearest: float  # 1/m; no point of it has a greater inverse depth
     # Their sum [8, R, C] at each sample of the window is (1, m along `side`, m along `rise`) / z
@@ -160,8 +161,8 @@ def _views(world: World, frame: _Frame) -> Iterator[_View]:
     windows, closest = _windows(camera, frame, corner, side, rise, taper)
 
     order = closest.argsort(kind="stable")
-    first_row, last_row, first_column, last_column = windows.T
-    seen = (distance > 1e-6) & (first_row < last_row) & (first_column < last_column)
+    top, bottom, left, right = windows.T
+    seen = (distance > 1e-6) & (top < bottom) & (left < right)
     order = order[seen[order]]
     corner, side, rise, taper = corner[order], side[order], rise[order], taper[order]
     normal, distance = normal[order], distance[order]

@@ -7,7 +7,7 @@ camera.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import cos, pi, sin
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -91,8 +91,8 @@ class Light:
     dusk: bool
 
 
-@dataclass(frozen=True)
-class Panel:
+# A scene has some 200 panels: as a tuple, each is made in 0.4 rather than 1.5 µs.
+class Panel(NamedTuple):
     """A flat parallelogram, or a trapezium where `taper` narrows it towards its upper edge.
 
     It is seen only from the side from which `rise` points up when `side` points to the right.
@@ -188,14 +188,14 @@ def compose(random: Random) -> World:
 
 
 def _compose_street(random: Random) -> Street:
-    lanes, parking = int(random.integers(1, 3)), 2.3 * random.integers(0, 2)
+    lanes, parking = int(random.integers(1, 3)), 2.3 * int(random.integers(0, 2))
     kerb = LANE * lanes + parking
     # The camera is mostly in a lane at the right, sometimes anywhere on the road.
-    place: float = LANE * (random.integers(1, lanes + 1) - 0.5) + random.uniform(-0.8, 0.8)
+    place = LANE * (int(random.integers(1, lanes + 1)) - 0.5) + random.uniform(-0.8, 0.8)
     if random.random() < 0.3:
         place = random.uniform(-kerb, kerb + 1)
     crossing = random.uniform(8, 70)
-    setbacks = random.exponential(2.5, 2) * random.integers(0, 2, 2)
+    left, right = (random.exponential(2.5, 2) * random.integers(0, 2, 2)).tolist()
     return Street(
         offset=-place,
         slope=random.normal(0, 0.08),
@@ -203,8 +203,8 @@ def _compose_street(random: Random) -> Street:
         lanes=lanes,
         parking=parking,
         pavements=(random.uniform(1.5, 5), random.uniform(1.5, 5)),
-        setbacks=(setbacks[0], setbacks[1]),
-        crossing=(crossing, crossing + random.uniform(7, 14) * random.integers(0, 2)),
+        setbacks=(left, right),
+        crossing=(crossing, crossing + random.uniform(7, 14) * int(random.integers(0, 2))),
         zebra=max(crossing - 5.5, 6.0) if random.random() < 0.6 else 2 * _FARTHEST,
         grassy=random.random() < 0.55,
         marked=random.random() < 0.8,
@@ -509,7 +509,7 @@ def _post(random: Random, kind: str, x: float, z: float, metal: Coat) -> Iterato
         yield _upright(x, front, height - 0.2, 0.9, 0.9, OBJECT, coat)
     else:
         warning = _upright(x, front, height - 0.1, 1.0, 0.9, OBJECT, plain((0.9, 0.25, 0.15)))
-        yield replace(warning, taper=0.5)
+        yield warning._replace(taper=0.5)
 
 
 def _compose_people(random: Random, street: Street) -> Iterator[Panel]:

@@ -1,0 +1,232 @@
+"""Strategies and suites from files, and what becomes of a study when they misbehave."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import TINY_OPTIONS
+
+from mtlbench import registry
+from mtlbench.cli import main
+from mtlbench.errors import UserError
+from mtlbench.registry import PluginFile
+from mtlbench.store import RUN_FILE, Store, read_run
+
+GOOD = '''
+import torch
+
+import mtlbench
+
+
+@mtlbench.register_strategy("half", label="Half")
+class Half(mtlbench.LossWeighting):
+    """Half of every task.
+
+    Args:
+        share: how much.
+    """
+
+    def __init__(self, share: float = 0.5):
+        super().__init__()
+        self.share = share
+
+    def weights(self, losses, present):
+        return torch.full_like(losses, self.share)
+'''
+
+BAD = '''
+import os
+from pathlib import Path
+
+import torch
+
+import mtlbench
+
+MENDED = Path("PLACE")
+
+
+@mtlbench.register_strategy("nanny")
+class Nanny(mtlbench.LossWeighting):
+    """No weights at all."""
+
+    def weights(self, losses, present):
+        return losses * float("nan")
+
+
+@mtlbench.register_strategy("huge")
+class Huge(mtlbench.LossWeighting):
+    """Far too much."""
+
+    def weights(self, losses, present):
+        return torch.full_like(losses, 1e38)
+
+
+@mtlbench.register_strategy("raising")
+class Raising(mtlbench.LossWeighting):
+    """Raises unless mended."""
+
+    def weights(self, losses, present):
+        if not MENDED.exists():
+            raise ArithmeticError("no weights today")
+        return torch.ones_like(losses)
+
+
+@mtlbench.register_strategy("dying")
+class Dying(mtlbench.LossWeighting):
+    """Takes its process with it unless mended."""
+
+    def weights(self, losses, present):
+        if not MENDED.exists():
+            os._exit(9)
+        return torch.ones_like(losses)
+'''
+
+SUITE = '''
+from dataclasses import dataclass
+
+from mtlbench.suites.digits import Digits
+
+import mtlbench
+
+
+@mtlbench.register_suite("tens")
+@dataclass(frozen=True, kw_only=True)
+class Tens(Digits):
+    """Digits under another name."""
+
+    default_strategies = ("half",)
+    default_seeds = 1
+'''
+
+
+def plugin(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def statuses(root: Path) -> dict[str, str]:
+    return {
+        path.parent.name: json.loads((path / RUN_FILE).read_text())["status"]
+        for path in Store(root).run_directories()
+    }
+
+
+def test_plugins_work_in_workers_and_those_that_misbehave_spoil_no_other_run(
+    cluster_address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, mended = tmp_path / "runs", tmp_path / "mended"
+    command = ["run", "tens", *TINY_OPTIONS, "--address", cluster_address, "--results", str(root)]
+    for name, text in (
+        ("good.py", GOOD),
+        ("bad.py", BAD.replace('"PLACE"', repr(str(mended)))),
+        ("suite.py", SUITE),
+    ):
+        command += ["--plugin", str(plugin(tmp_path / name, text))]
+    command += ["--strategies", "raising,dying,nanny,huge,equal,half", "--variants", "clean"]
+
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    out, err = capsys.readouterr()
+    assert ended.value.code == 1
+    assert statuses(root) == {
+        "raising": "failed",
+        "dying": "failed",
+        "nanny": "diverged",
+        "huge": "diverged",
+        "equal": "done",
+        "half": "done",
+    }
+    assert err.splitlines()[-1] == (
+        "mtlbench: not all 6 runs are done: 2 diverged, 2 done, 2 failed"
+    )
+    (raised,) = [line for line in err.splitlines() if "/raising/" in line]
+    assert "failed" in raised
+    assert "ArithmeticError: no weights today" in raised
+    assert "Traceback" not in err
+    for label in ("Eq. Weight", "Half"):
+        assert label in out
+
+    paths = {path.parent.name: path for path in Store(root).run_directories()}
+    info = read_run(paths["raising"], thorough=True).info
+    assert info["error"].startswith("Traceback")
+    assert "ArithmeticError: no weights today" in info["error"]
+    assert "worker process died" in read_run(paths["dying"]).info["error"]
+    for name in ("nanny", "huge"):
+        history = read_run(paths[name], thorough=True).history()
+        assert len(history["epoch"]) >= 1
+    sources = read_run(paths["half"]).info["spec"]["sources"]
+    assert set(sources) == {"half", "tens"}
+    assert read_run(paths["half"]).info["spec"]["strategy_parameters"] == {"half.share": 0.5}
+
+    # The same command tries again what had failed, and nothing else; the old directory is kept.
+    mended.touch()
+    with pytest.raises(SystemExit) as ended:
+        main(command)
+    _, err = capsys.readouterr()
+    assert ended.value.code == 1
+    lines = err.splitlines()
+    assert lines[-1] == "mtlbench: not all 6 runs are done: 2 diverged, 4 done"
+    assert sum("had failed; it is kept as" in line for line in lines) == 2
+    ended_lines = [line for line in lines if line.startswith("[")]
+    assert len(ended_lines) == 2
+    assert all(" done" in line for line in ended_lines)
+    assert statuses(root)["raising"] == statuses(root)["dying"] == "done"
+    kept = {path.parent.parent.name for path in (root / ".set-aside").rglob(RUN_FILE)}
+    assert kept == {"raising", "dying"}
+
+
+def test_a_parameter_of_a_plugin_can_be_set_and_a_wrong_one_is_named(tmp_path: Path) -> None:
+    from mtlbench.study import plan
+
+    PluginFile.read(plugin(tmp_path / "good.py", GOOD)).load()
+
+    def parameters(**overrides: str) -> dict[str, float]:
+        options = {key.replace("__", "."): value for key, value in overrides.items()}
+        (spec,) = plan(
+            "digits", strategies=["half"], variants=["clean"], seeds=1, overrides=options
+        )
+        return dict(spec.strategy_parameters)
+
+    assert parameters(half__share="0.25") == {"half.share": 0.25}
+    with pytest.raises(UserError, match=r"half\.shar.*half\.share"):
+        parameters(half__shar="1")
+
+
+def test_a_changed_plugin_is_another_run(tmp_path: Path) -> None:
+    from mtlbench.study import plan
+
+    hashes = set()
+    for text in (GOOD, GOOD.replace("self.share)", "self.share * 2)")):
+        registry.strategies._entries.pop("half", None)
+        PluginFile.read(plugin(tmp_path / "good.py", text)).load()
+        (spec,) = plan("digits", strategies=["half"], variants=["clean"], seeds=1)
+        hashes.add(spec.hash)
+    assert len(hashes) == 2
+
+
+def test_a_plugin_moved_elsewhere_is_the_same_run(tmp_path: Path) -> None:
+    from mtlbench.study import plan
+
+    hashes = set()
+    for name in ("here", "there"):
+        registry.strategies._entries.pop("half", None)
+        (tmp_path / name).mkdir()
+        PluginFile.read(plugin(tmp_path / name / f"{name}.py", GOOD)).load()
+        (spec,) = plan("digits", strategies=["half"], variants=["clean"], seeds=1)
+        hashes.add(spec.hash)
+    assert len(hashes) == 1
+
+
+def test_loading_a_plugin_twice_registers_once(tmp_path: Path) -> None:
+    file = PluginFile.read(plugin(tmp_path / "good.py", GOOD))
+    file.load()
+    file.load()
+    assert registry.strategies.get("half").label == "Half"
+
+
+def test_a_plugin_that_fails_halfway_can_be_mended_and_loaded(tmp_path: Path) -> None:
+    broken = PluginFile.read(plugin(tmp_path / "good.py", GOOD + "\nraise RuntimeError('half')\n"))
+    with pytest.raises(UserError, match="RuntimeError: half"):
+        broken.load()
+    PluginFile.read(plugin(tmp_path / "good.py", GOOD)).load()
+    assert registry.strategies.get("half").label == "Half"
