@@ -6,6 +6,7 @@ file's metadata as JSON. Reading it runs no code.
 
 import json
 import os
+import secrets
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,12 @@ def save_tree(path: Path, tree: Any) -> None:
     tensors: dict[str, torch.Tensor] = {}
     skeleton = json.dumps(_flatten(tree, tensors))
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".tmp")
+    # Of its own name: a worker whose driver was killed may still be writing.
+    aside = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
     save_file(tensors, aside, metadata={"tree": skeleton})
-    os.replace(aside, path)
+    with aside.open("rb") as file:
+        os.fsync(file.fileno())
+    aside.replace(path)
 
 
 def load_tree(path: Path) -> Any:

@@ -142,8 +142,14 @@ def _add_results(parser: _Parser) -> None:
     )
 
 
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+def _names(text: str | None, what: str) -> list[str] | None:
+    """The names in a comma list; None where the option was not given."""
+    if text is None:
+        return None
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise UserError(f"no {what} given")
+    return names
 
 
 def _list(options: argparse.Namespace) -> int:
@@ -172,7 +178,7 @@ def _train(options: argparse.Namespace) -> int:
 
     outcome = run_study(
         options.suite,
-        strategies=_names(options.strategies),
+        strategies=_names(options.strategies, "strategy"),
         variants=options.variants,
         seeds=options.seeds,
         overrides=overrides,
@@ -194,6 +200,10 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _print_comparison(options: argparse.Namespace, hashes: set[str] | None = None) -> None:
+    figures: Path | None = getattr(options, "figures", None)
+    if figures is not None and os.path.lexists(figures) and not figures.is_dir():
+        raise UserError(f"figures path {str(figures)!r} is a file, not a directory")
+
     from mtlbench.analysis.aggregate import compare
     from mtlbench.analysis.tables import render
 
@@ -201,22 +211,22 @@ def _print_comparison(options: argparse.Namespace, hashes: set[str] | None = Non
         options.results,
         options.suite,
         options.variants,
-        _names(options.strategies),
-        metrics=_names(getattr(options, "metrics", None)),
+        _names(options.strategies, "strategy"),
+        metrics=_names(getattr(options, "metrics", None), "metric"),
         hashes=hashes,
     )
     for path, what in comparison.damaged:
         print(f"mtlbench: {path} is left out: {what}", file=sys.stderr)
     format = getattr(options, "format", "table")
     print(render(comparison, format, terminal=sys.stdout.isatty()).rstrip("\n"))
-    if getattr(options, "figures", None):
+    if figures is not None:
         from mtlbench.analysis.figures import draw_figures
 
         drawn = draw_figures(
             options.results,
             options.suite,
-            options.figures,
+            figures,
             options.variants,
-            _names(options.strategies),
+            _names(options.strategies, "strategy"),
         )
-        print(f"{len(drawn)} figure files in {options.figures}", file=sys.stderr)
+        print(f"{len(drawn)} figure files in {figures}", file=sys.stderr)

@@ -20,3 +20,9 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UserError:
     else:
         hint = "known: " + ", ".join(known)
     return UserError(f"unknown {what} {name!r}; {hint}")
+
+
+def describe(error: BaseException) -> str:
+    """An exception in one line: its kind, unless it speaks for itself, and its message."""
+    message = " ".join(str(error).split())
+    return message if isinstance(error, UserError) else f"{type(error).__name__}: {message}"

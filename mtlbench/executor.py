@@ -5,7 +5,10 @@ run to run and keep imports and data.
 """
 
 import logging
+import math
 import os
+import re
+import socket
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -19,8 +22,12 @@ from mtlbench.registry import PluginFile
 from mtlbench.store import FAILED, DamagedRunError, RunRecord, Store, read_run
 from mtlbench.study import RunSpec
 
-BUSY_POLL_SECONDS = 1.0
-"""How often a run that another process trains is looked at again."""
+POLL_SECONDS = 1.0
+"""How often runs that other processes train are looked at again."""
+
+
+CONNECT_SECONDS = 5.0
+"""How long a cluster's address may take to answer."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ class Resources:
         if not self.gpus >= 0:
             raise UserError(f"gpus per run must be at least 0, but is {self.gpus:g}")
         for name, count in (("cpus", self.cpus), ("gpus", self.gpus)):
-            if count > 1 and count != int(count):
+            if not math.isfinite(count) or (count > 1 and count != int(count)):
                 raise UserError(f"{name} per run above 1 must be whole, but is {count:g}")
 
 
@@ -114,6 +121,7 @@ def cluster(resources: Resources) -> Iterator[int]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no calls home
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    _check_reachable(resources.address)
     import ray
 
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
@@ -173,40 +181,51 @@ def execute(
         return actor.remote(list(plugins), max(1, int(resources.cpus)), bool(resources.gpus))
 
     queue = deque(specs)
-    idle: list[Any] = [new_worker() for _ in range(min(parallel, len(queue)))]
-    running: dict[Any, _Running] = {}
+    starting: dict[Any, Any] = {}  # what tells that a worker is up: the worker
+    idle: list[Any] = []
+    running: dict[Any, _Running] = {}  # stream of messages: the run
+
+    def start_worker() -> None:
+        worker = new_worker()
+        starting[worker.is_up.remote()] = worker
+
+    for _ in range(min(parallel, len(queue))):
+        start_worker()
     try:
         while queue or running:
-            waiting: list[RunSpec] = []
-            while queue and idle:
+            for _ in range(len(queue)):
                 spec = queue.popleft()
-                if run_directory(spec, store).exists():  # another process was quicker
-                    report(Event(spec, read_run(run_directory(spec, store)).info["status"]))
+                directory = run_directory(spec, store)
+                if directory.exists():  # another process was quicker
+                    report(Event(spec, read_run(directory).info["status"]))
                     continue
-                held = ExitStack()
-                if not held.enter_context(store.lock(spec.hash)):
-                    held.close()
-                    waiting.append(spec)
+                # A run is locked only for a worker that is up: a cluster may be full for hours.
+                lock = ExitStack()
+                if not idle or not lock.enter_context(store.lock(spec.hash)):
+                    lock.close()
+                    queue.append(spec)
                     continue
                 worker = idle.pop()
-                checkpoint = store.checkpoint_file(spec.hash).absolute()
-                stream = worker.train.remote(spec, checkpoint)
-                running[stream] = _Running(spec, worker, held, time.monotonic())
+                stream = worker.train.remote(spec, store.checkpoint_file(spec.hash).absolute())
+                running[stream] = _Running(spec, worker, lock, time.monotonic())
                 report(Event(spec, "started"))
-            queue.extend(waiting)
-            if not running:
-                time.sleep(BUSY_POLL_SECONDS if queue else 0)
+            waited_for: list[Any] = [*running, *starting]
+            if not waited_for:  # all that is left is in the hands of other processes
+                time.sleep(POLL_SECONDS)
                 continue
-            ready: list[Any] = ray.wait(list(running), timeout=BUSY_POLL_SECONDS)[0]
-            for stream in ready:
-                run = running[stream]
+            ready: list[Any] = ray.wait(waited_for, timeout=POLL_SECONDS)[0]
+            for item in ready:
+                if item in starting:
+                    idle.append(starting.pop(item))
+                    continue
+                run = running[item]
                 message: Any
                 try:
-                    message = ray.get(next(stream))
+                    message = ray.get(next(item))
                 except ray.exceptions.RayError as error:  # the worker process died
                     message = _lost(run.spec, error)
                     ray.kill(run.worker)
-                    run.worker = new_worker()
+                    run.worker = None
                 seconds = time.monotonic() - run.started
                 if not isinstance(message, RunRecord):
                     epochs = (message.epoch, message.epochs)
@@ -215,14 +234,18 @@ def execute(
                 store.write(message)
                 store.clear_unfinished(run.spec.hash)
                 run.lock.close()
-                del running[stream]
-                idle.append(run.worker)
+                del running[item]
+                if run.worker is None:
+                    start_worker()
+                else:
+                    idle.append(run.worker)
                 error_line = (message.info["error"] or "").strip().rpartition("\n")[2]
                 status = message.info["status"]
                 report(Event(run.spec, status, seconds=seconds, error=error_line))
     finally:
         for run in running.values():
-            ray.kill(run.worker)
+            if run.worker is not None:
+                ray.kill(run.worker)
             run.lock.close()
 
 
@@ -245,10 +268,26 @@ class _Worker:
             plugin.load()
         self.device = "cuda" if gpu else "cpu"
 
+    def is_up(self) -> None:
+        """Answers as soon as the process is there."""
+
     def train(self, spec: RunSpec, checkpoint: Path) -> Iterator[Any]:
         from mtlbench.trainer import train
 
         yield from train(spec, device=self.device, checkpoint=checkpoint)
+
+
+def _check_reachable(address: str | None) -> None:
+    """Ray itself tries for minutes to reach an address where nothing listens."""
+    host_and_port = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or "")
+    if host_and_port is None:
+        return
+    try:
+        port = int(host_and_port[2])
+        socket.create_connection((host_and_port[1], port), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"no Ray cluster at {address!r}: {reason}") from error
 
 
 def run_directory(spec: RunSpec, store: Store) -> Path:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from mtlbench.errors import UserError, unknown
+from mtlbench.errors import UserError, describe, unknown
 
 T = TypeVar("T", bound=type)
 
@@ -64,6 +64,11 @@ class Entry:
         for name in values:
             if name not in parameters:
                 raise unknown("parameter", prefix + name, [prefix + known for known in parameters])
+        for name, parameter in parameters.items():
+            if parameter.default is parameter.empty and name not in values:
+                raise UserError(
+                    f"parameter {prefix + name!r} has no default; give --set {prefix + name}=…"
+                )
         return {
             name: convert(prefix + name, values[name], parameter.annotation)
             if name in values
@@ -73,10 +78,11 @@ class Entry:
 
 
 class Registry:
-    """Classes by name."""
+    """Classes by name, all derived from the class `base`, given as `module:Name`."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, base: str) -> None:
         self.what = what
+        self._base = base
         self._entries: dict[str, Entry] = {}
 
     def register(self, name: str, *, label: str | None = None) -> Callable[[T], T]:
@@ -89,15 +95,17 @@ class Registry:
         Raises:
             UserError: the name is taken or cannot be typed on the command line.
         """
-        if not name or any(c in "+,/@ " or c.isspace() for c in name) or name != name.lower():
+        if not name or any(c in "+,/@.=: " or c.isspace() for c in name) or name != name.lower():
             raise UserError(
-                f"{self.what} name {name!r} must be lower case and without '+', ',', '/', '@' "
-                "and spaces"
+                f"{self.what} name {name!r} must be lower case and without spaces and +,/@.=:"
             )
 
         def add(cls: T) -> T:
             if name in self._entries:
                 raise UserError(f"{self.what} {name!r} is registered twice")
+            module, _, base = self._base.partition(":")
+            if not issubclass(cls, getattr(importlib.import_module(module), base)):
+                raise UserError(f"{self.what} {name!r} must derive from {base}")
             self._entries[name] = Entry(name, cls, label or name, _current_source[-1])
             return cls
 
@@ -120,8 +128,9 @@ class Registry:
         return list(self._entries.values())
 
 
-strategies = Registry("strategy")
-suites = Registry("suite")
+# The bases are named, not imported: their modules import this one.
+strategies = Registry("strategy", "mtlbench.strategies.base:Stage")
+suites = Registry("suite", "mtlbench.suites.base:Suite")
 
 register_strategy = strategies.register
 register_suite = suites.register
@@ -146,8 +155,7 @@ def load_builtin() -> None:
                 raise
             except Exception as error:
                 raise UserError(
-                    f"plugin {point.name!r} ({point.value}) cannot be loaded: "
-                    f"{type(error).__name__}: {error}"
+                    f"plugin {point.name!r} ({point.value}) cannot be loaded: {describe(error)}"
                 ) from error
 
 
@@ -192,17 +200,15 @@ class PluginFile:
         module = types.ModuleType(module_name)
         module.__file__ = self.path
         sys.modules[module_name] = module
+        before = [(registry, dict(registry._entries)) for registry in (strategies, suites)]
         with _registering_from(digest):
             try:
                 exec(compile(self.text, self.path, "exec"), module.__dict__)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 del sys.modules[module_name]
-                what = (
-                    str(error)
-                    if isinstance(error, UserError)
-                    else f"{type(error).__name__}: {error}"
-                )
-                raise UserError(f"plugin file {self.path!r}: {what}") from error
+                for registry, entries in before:
+                    registry._entries = entries
+                raise UserError(f"plugin file {self.path!r}: {describe(error)}") from error
 
 
 @contextmanager

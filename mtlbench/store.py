@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -144,14 +145,19 @@ class Store:
         Raises:
             UserError: the path is a file, or cannot be written to.
         """
-        for part in (self.root, *self.root.absolute().parents):
-            if not part.exists():
-                continue
-            if not part.is_dir():
-                raise UserError(f"results path {str(part)!r} is a file, not a directory")
-            if not os.access(part, os.W_OK | os.X_OK):
-                raise UserError(f"results path {str(part)!r} is not writable")
-            return
+        shown = repr(str(self.root))
+        try:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                self.root.stat()  # fails on a name that no file system takes
+            for part in (self.root, *self.root.absolute().parents):
+                if part.is_dir():
+                    with TemporaryDirectory(dir=part, prefix=".mtlbench-"):
+                        return
+                if os.path.lexists(part):
+                    kind = "a broken link" if part.is_symlink() else "a file"
+                    raise UserError(f"results path {str(part)!r} is {kind}, not a directory")
+        except OSError as error:
+            raise UserError(f"results path {shown} is not writable: {error.strerror}") from error
 
     def write(self, record: RunRecord) -> Path:
         """Writes a run whole: aside first, then renamed into its place.
@@ -236,11 +242,13 @@ def read_run(path: Path, *, thorough: bool = False) -> StoredRun:
     try:
         info = json.loads((path / RUN_FILE).read_bytes())
         version, files, status = info["schema_version"], info["files"], info["status"]
+        sizes = {name: entry["bytes"] for name, entry in files.items()}
+        digests = {name: entry["sha256"] for name, entry in files.items()}
         for key in ("spec", "hash", "tasks", "metrics"):
             info[key]
     except FileNotFoundError:
         raise DamagedRunError(f"{RUN_FILE} is missing") from None
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise DamagedRunError(f"{RUN_FILE} is truncated or not a run's") from None
     if version != SCHEMA_VERSION:
         raise DamagedRunError(
@@ -248,13 +256,15 @@ def read_run(path: Path, *, thorough: bool = False) -> StoredRun:
         )
     if status not in (DONE, DIVERGED, FAILED):
         raise DamagedRunError(f"{RUN_FILE} has the unknown status {status!r}")
-    for name, expected in files.items():
+    if HISTORY_FILE not in files:
+        raise DamagedRunError(f"{RUN_FILE} does not list {HISTORY_FILE}")
+    for name in files:
         file = path / name
         if not file.is_file():
             raise DamagedRunError(f"{name} is missing")
-        if file.stat().st_size != expected["bytes"]:
+        if file.stat().st_size != sizes[name]:
             raise DamagedRunError(f"{name} is truncated or was altered")
-        if thorough and hashlib.sha256(file.read_bytes()).hexdigest() != expected["sha256"]:
+        if thorough and hashlib.sha256(file.read_bytes()).hexdigest() != digests[name]:
             raise DamagedRunError(f"{name} was altered")
     return StoredRun(path, info)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mtlbench import registry
 from mtlbench.corruption import Variant
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, describe
 from mtlbench.strategies.compose import Composition
 from mtlbench.suites.base import Suite
 
@@ -54,6 +54,8 @@ def build_suite(name: str, parameters: Mapping[str, Any]) -> Suite:
         suite: Suite = entry.cls(**entry.resolve(parameters))
     except ValueError as error:
         raise UserError(f"suite {name!r}: {error}") from error
+    except Exception as error:
+        raise UserError(f"suite {name!r} cannot be made: {describe(error)}") from error
     return suite
 
 
@@ -104,9 +106,7 @@ def plan(
                 if key.partition(".")[0] in mine
             }
             resolved = composition.resolve(chosen)
-            composition.build(
-                resolved, tasks={task.name: task.kind for task in tasks}, num_instances=1
-            )
+            _try_out(composition, resolved, {task.name: task.kind for task in tasks})
             sources = {
                 part.name: part.source for part in (entry, *composition.stages) if part.source
             }
@@ -118,6 +118,21 @@ def plan(
             ]
     # One seed of everything first: a study that is stopped early still compares like with like.
     return sorted(specs, key=lambda spec: spec.seed)
+
+
+def _try_out(
+    composition: Composition, parameters: Mapping[str, Any], tasks: Mapping[str, str]
+) -> None:
+    """Builds a strategy once, so that parameters out of range are known before training.
+
+    A stage that breaks otherwise is left to its runs, which will end as failed.
+    """
+    try:
+        composition.build(parameters, tasks=tasks, num_instances=1)
+    except UserError:
+        raise
+    except Exception:
+        return
 
 
 def _check_stage_overrides(overrides: Mapping[str, Any], compositions: list[Composition]) -> None:

@@ -5,6 +5,7 @@ import platform
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -57,7 +58,8 @@ def train(
     try:
         run.start()
         if checkpoint is not None and checkpoint.exists():
-            run.load_state(load_tree(checkpoint))
+            with suppress(ValueError):  # a damaged checkpoint: the run starts anew
+                run.load_state(load_tree(checkpoint))
         saved = time.monotonic()
         while run.epoch < run.suite.epochs and run.status == DONE:
             run.train_epoch()
@@ -183,7 +185,9 @@ class _Run:
         row.update(self._snapshot())
         for key, value in row.items():
             self.history.setdefault(key, []).append(value)
-        if not summary.losses[self.labelled_tasks].isfinite().all():
+        losses_finite = summary.losses[self.labelled_tasks].isfinite().all()
+        weights_finite = all(p.isfinite().all() for p in self.model.parameters())
+        if not (losses_finite and weights_finite):
             self.status = DIVERGED
 
     def _set_learning_rate(self, progress: float) -> None:

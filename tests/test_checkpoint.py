@@ -100,6 +100,21 @@ def test_what_cannot_be_saved_is_named_and_the_old_file_stays(tmp_path: Path) ->
     assert load_tree(path) == {"epoch": 1}
 
 
+def test_a_save_that_is_cut_off_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(tensors: object, path: Path, metadata: object) -> None:
+        path.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    path = tmp_path / "state.safetensors"
+    save_tree(path, {"epoch": 1})
+    monkeypatch.setattr("mtlbench.checkpoint.save_file", cut_off)
+    with pytest.raises(OSError, match="no space left"):
+        save_tree(path, {"epoch": 2})
+    assert load_tree(path) == {"epoch": 1}
+
+
 def test_saving_makes_the_directory_and_leaves_nothing_else_in_it(tmp_path: Path) -> None:
     path = tmp_path / "new" / "state.safetensors"
     for epoch in (1, 2):

@@ -243,11 +243,13 @@ def test_an_offset_is_one_draw_from_the_range_of_the_labels_for_each_instance() 
     assert high - 0.1 < max(offsets) <= high + 1e-5
 
 
-def test_shuffled_labels_are_those_of_other_corrupted_instances() -> None:
+@pytest.mark.parametrize("seed", range(8))
+def test_shuffled_labels_are_those_of_other_corrupted_instances(seed: int) -> None:
+    """A plain permutation would leave a label in its place in two of three draws."""
     task = Task("depth", "regression", l1(), (), ("shuffle",))
     clean = torch.arange(100.0)
     given_labels, mask = corrupt(
-        Variant.parse("depth@0.4", [task]), [task], {"depth": clean}, names=("toy",)
+        Variant.parse("depth@0.4", [task]), [task], {"depth": clean}, names=("toy", seed)
     )
     rows = mask[:, 0]
     assert (given_labels["depth"][rows] != clean[rows]).all()

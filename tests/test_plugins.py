@@ -11,6 +11,7 @@ from mtlbench.cli import main
 from mtlbench.errors import UserError
 from mtlbench.registry import PluginFile
 from mtlbench.store import RUN_FILE, Store, read_run
+from mtlbench.study import plan
 
 GOOD = '''
 import torch
@@ -58,7 +59,7 @@ class Huge(mtlbench.LossWeighting):
     """Far too much."""
 
     def weights(self, losses, present):
-        return torch.full_like(losses, 1e38)
+        return torch.full_like(losses, float("inf"))
 
 
 @mtlbench.register_strategy("raising")
@@ -176,8 +177,6 @@ def test_plugins_work_in_workers_and_those_that_misbehave_spoil_no_other_run(
 
 
 def test_a_parameter_of_a_plugin_can_be_set_and_a_wrong_one_is_named(tmp_path: Path) -> None:
-    from mtlbench.study import plan
-
     PluginFile.read(plugin(tmp_path / "good.py", GOOD)).load()
 
     def parameters(**overrides: str) -> dict[str, float]:
@@ -193,8 +192,6 @@ def test_a_parameter_of_a_plugin_can_be_set_and_a_wrong_one_is_named(tmp_path: P
 
 
 def test_a_changed_plugin_is_another_run(tmp_path: Path) -> None:
-    from mtlbench.study import plan
-
     hashes = set()
     for text in (GOOD, GOOD.replace("self.share)", "self.share * 2)")):
         registry.strategies._entries.pop("half", None)
@@ -205,8 +202,6 @@ def test_a_changed_plugin_is_another_run(tmp_path: Path) -> None:
 
 
 def test_a_plugin_moved_elsewhere_is_the_same_run(tmp_path: Path) -> None:
-    from mtlbench.study import plan
-
     hashes = set()
     for name in ("here", "there"):
         registry.strategies._entries.pop("half", None)

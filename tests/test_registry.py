@@ -12,7 +12,7 @@ from mtlbench.registry import PluginFile, Registry, convert
 
 @pytest.fixture
 def shapes() -> Registry:
-    return Registry("shape")
+    return Registry("shape", "builtins:object")
 
 
 class Circle:

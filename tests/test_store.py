@@ -363,5 +363,5 @@ def test_a_directory_without_permission_is_named(tmp_path: Path) -> None:
 
 
 def test_a_missing_results_directory_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no results directory at '.*missing'"):
+    with pytest.raises(UserError, match=r"no results directory at '.*missing'"):
         Store(tmp_path / "missing").require()

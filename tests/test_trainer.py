@@ -242,7 +242,7 @@ def test_every_strategy_trains_with_finite_losses(strategy: str, setting: dict[s
         assert np.isfinite(column).all(), name
 
 
-@pytest.mark.parametrize("weight", [float("nan"), 1e38])
+@pytest.mark.parametrize("weight", [float("nan"), float("inf")])
 def test_a_loss_that_is_not_finite_ends_the_run_as_diverged_with_its_history(
     weight: float, tmp_path: Path
 ) -> None:
@@ -266,6 +266,22 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_diverged_with_its_history(
     assert 2 <= len(history["epoch"]) < 9
     assert np.isfinite(history["train_loss/left"][0])
     assert not np.isfinite([history[f"train_loss/{t}"][-1] for t in ("left", "offset")]).all()
+
+
+def test_a_suite_whose_loss_overflows_ends_the_run_as_diverged() -> None:
+    class Overflowing(Digits):
+        """Digits with a loss without bounds."""
+
+        def tasks(self) -> tuple[Any, ...]:
+            left, *others = super().tasks()
+            overflow = dataclasses.replace(left, loss=lambda output, _: (output[:, 0] + 1e4).exp())
+            return overflow, *others
+
+    mtlbench.register_suite("overflowing")(Overflowing)
+    (spec,) = plan("overflowing", strategies=["equal"], variants=["clean"], seeds=1, overrides=TINY)
+    record = trained(spec)
+    assert record.info["status"] == "diverged", record.info["error"]
+    assert not np.isfinite(record.history["train_loss/left"]).any()
 
 
 def test_a_network_that_the_last_step_ruined_is_diverged_too() -> None:
@@ -333,9 +349,7 @@ def test_a_gpu_trains_both_suites_and_names_itself(
     suite: str, variant: str, sizes: dict[str, int], precision: str, strategy: str
 ) -> None:
     overrides = {**sizes, "epochs": 1, "precision": precision}
-    (spec,) = plan(
-        suite, strategies=[strategy], variants=[variant], seeds=1, overrides=overrides
-    )
+    (spec,) = plan(suite, strategies=[strategy], variants=[variant], seeds=1, overrides=overrides)
     record = trained(spec, device="cuda")
     assert record.info["status"] == "done", record.info["error"]
     assert record.info["device"] == torch.cuda.get_device_name()

@@ -247,7 +247,10 @@ class Strategy(nn.Module):
         for stage in (instance, task):
             stage.start(self.setting)
             stage.to(self.setting.device)
-        self._start_epoch()
+        shape = (4, len(self.setting.tasks))
+        sums = torch.zeros(shape, device=self.setting.device, dtype=self.setting.dtype)
+        self.register_buffer("sums_of_epoch", sums)
+        self._steps = 0
 
     def backward(
         self,
@@ -285,37 +288,34 @@ class Strategy(nn.Module):
         with torch.no_grad():
             values = torch.where(present, values, 0)
             count = present.sum(0)
-            instance_weights = self.instance.weights(values, index, present)
+            instance_weights = self.instance.weights(values, index, present).to(values.dtype)
             instance_weights = torch.where(present, instance_weights, 0) / count.clamp(min=1)
             task_losses = (instance_weights * values).sum(0)
         if isinstance(self.task, LossWeighting):
             task_weights = self._loss_backward(vectors, instance_weights, task_losses, count > 0)
         else:
             task_weights = self._gradient_backward(vectors, instance_weights, count > 0)
-        self._sums += torch.stack(
-            [values.sum(0), count.to(values.dtype), task_losses * count, task_weights]
+        self.get_buffer("sums_of_epoch").add_(
+            torch.stack([values.sum(0), count.to(values.dtype), task_losses * count, task_weights])
         )
         self._steps += 1
 
     def end_epoch(self, validation: Mapping[str, float] | None = None) -> EpochSummary:
         """Tells both stages that an epoch is over and returns its means."""
-        loss_sum, count, weighted_loss_sum, weight_sum = self._sums
+        loss_sum, count, weighted_loss_sum, weight_sum = self.get_buffer("sums_of_epoch").clone()
         for stage in (self.instance, self.task):
             stage.end_epoch(weighted_loss_sum / count, validation or {})
         summary = EpochSummary(loss_sum / count, weight_sum / self._steps)
-        self._start_epoch()
+        self.get_buffer("sums_of_epoch").zero_()
+        self._steps = 0
         return summary
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"generator": self.setting.generator.get_state()}
+        return {"generator": self.setting.generator.get_state(), "steps": self._steps}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.setting.generator.set_state(state["generator"].cpu())
-
-    def _start_epoch(self) -> None:
-        shape = (4, len(self.setting.tasks))
-        self._sums = torch.zeros(shape, device=self.setting.device, dtype=self.setting.dtype)
-        self._steps = 0
+        self._steps = state["steps"]
 
     def _loss_vectors(self, losses: Mapping[str, Tensor] | Sequence[Tensor]) -> list[Tensor]:
         tasks = self.setting.tasks
@@ -361,10 +361,12 @@ class Strategy(nn.Module):
                 vector,
                 trainable,
                 grad_outputs=cotangent.to(vector.dtype),
-                retain_graph=vector is not vectors[-1],
+                retain_graph=k < len(vectors) - 1,
                 allow_unused=True,
             )
-            for vector, cotangent in zip(vectors, instance_weights.unbind(1), strict=True)
+            for k, (vector, cotangent) in enumerate(
+                zip(vectors, instance_weights.unbind(1), strict=True)
+            )
         ]
         shared: list[tuple[nn.Parameter, Tensor]] = []
         for parameter, by_task in zip(trainable, zip(*gradients, strict=True), strict=True):
@@ -376,7 +378,8 @@ class Strategy(nn.Module):
                 shared.append((parameter, torch.stack(filled).flatten(1).to(self.setting.dtype)))
         with torch.no_grad():
             if type(self.task).direction is not GradientWeighting.direction:
-                jacobian = torch.cat([rows for _, rows in shared], dim=1)
+                nothing = instance_weights.new_zeros(len(vectors), 0)
+                jacobian = torch.cat([nothing, *(rows for _, rows in shared)], dim=1)
                 direction = self.task.direction(jacobian, present)
                 parts = direction.split([rows.shape[1] for _, rows in shared])
                 for (parameter, _), part in zip(shared, parts, strict=True):
@@ -393,4 +396,5 @@ class Strategy(nn.Module):
 
 def _accumulate(parameter: nn.Parameter, gradient: Tensor) -> None:
     gradient = gradient.to(parameter.dtype)
-    parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+    # autograd.grad may hand one tensor, or an expanded one, to several parameters.
+    parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient

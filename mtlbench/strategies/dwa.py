@@ -43,7 +43,7 @@ class DynamicWeightAverage(LossWeighting):
 
     def weights(self, losses: Tensor, present: Tensor) -> Tensor:
         ratio = self.get_buffer("last") / self.get_buffer("before_last")
-        ratio = torch.where(ratio.isnan(), 1.0, ratio)
+        ratio = torch.where(ratio.isfinite(), ratio, 1.0)
         return self.get_buffer("scale") * len(losses) * torch.softmax(ratio / self.temperature, 0)
 
     def end_epoch(self, losses: Tensor, validation: Mapping[str, float]) -> None:

@@ -49,6 +49,11 @@ class InstanceLevelTaskParameters(InstanceStage):
         self.lr, self.momentum, self.clamp = lr, momentum, clamp
 
     def start(self, setting: Setting) -> None:
+        if setting.num_instances < 1:
+            raise ValueError(
+                f"num_instances must be at least 1, but is {setting.num_instances}: there is a "
+                "parameter for each training instance"
+            )
         shape = (setting.num_instances, len(setting.tasks))
         table = torch.zeros(shape, device=setting.device, dtype=setting.dtype)
         self.register_buffer("log_variance", table)
