@@ -45,7 +45,7 @@ def whole_steps(suite: Suite) -> dict[str, Callable[[], object]]:
         def step() -> None:
             outputs = model(inputs)
             losses = {
-                task.name: task.loss(outputs[task.name], split.targets[task.name])
+                task.name: task.losses(outputs[task.name], split.targets[task.name])
                 for task in suite.tasks()
             }
             optimizer.zero_grad(set_to_none=True)

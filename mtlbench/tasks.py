@@ -20,13 +20,14 @@ class Task:
     Attributes:
         name: key in losses, variants and tables.
         kind: `classification` (integer labels) or `regression`.
-        loss: network output [B, …] and labels [B, …] to per-instance losses [B].
+        loss: network output [B, …] and scaled labels [B, …] to per-instance losses [B].
         metrics: what is measured on validation and test data, the most telling first.
         corruptions: kinds of label corruption that make sense, the default first.
         classes: class names of a classification task.
         palette: RGB colour of each class, 0 to 255, for figures of label maps.
         unit: unit of a regression label, or "".
         ignore: label value that stands for "not labelled" inside a label map.
+        scale: of regression labels: the network predicts, and the loss compares, label / scale.
     """
 
     name: str
@@ -38,10 +39,15 @@ class Task:
     palette: tuple[tuple[int, int, int], ...] = ()
     unit: str = ""
     ignore: float | None = None
+    scale: float = 1.0
+
+    def losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """Network output [B, …] and labels [B, …] to per-instance losses [B]."""
+        return self.loss(output, target if self.scale == 1 else target / self.scale)
 
     def predict(self, output: Tensor) -> Tensor:
-        """Network output to prediction: the likeliest class, or the output itself."""
-        return output.argmax(1) if self.kind == "classification" else output
+        """Network output to prediction: the likeliest class, or the value in the label's unit."""
+        return output.argmax(1) if self.kind == "classification" else output * self.scale
 
     def labelled(self, target: Tensor) -> Tensor:
         """Which values of a label are labelled, as a boolean tensor of its shape."""

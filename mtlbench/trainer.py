@@ -202,7 +202,7 @@ class _Run:
         inputs, targets = self.suite.augment(inputs, targets, augmentation)
         outputs = self._forward(inputs)
         losses = {
-            task.name: task.loss(outputs[task.name], targets[task.name]) for task in self.tasks
+            task.name: task.losses(outputs[task.name], targets[task.name]) for task in self.tasks
         }
         self.optimizer.zero_grad(set_to_none=True)
         self.strategy.backward(

@@ -109,7 +109,7 @@ class Suite(ABC):
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of the network, the same for every strategy."""
-        return torch.optim.Adam(model.parameters(), lr=self.lr)
+        return torch.optim.Adam(model.parameters(), lr=self.lr, fused=True)
 
     def lr_factor(self, progress: float) -> float:
         """What the learning rates are multiplied with at a share of the training in [0, 1);
