@@ -172,81 +172,11 @@ def execute(
         resources: what a run takes.
         report: told of everything that happens, in this process.
     """
-    import ray
-
-    def new_worker() -> Any:
-        actor = ray.remote(_Worker).options(
-            num_cpus=resources.cpus, num_gpus=resources.gpus, max_restarts=0
-        )
-        return actor.remote(list(plugins), max(1, int(resources.cpus)), bool(resources.gpus))
-
-    queue = deque(specs)
-    starting: dict[Any, Any] = {}  # what tells that a worker is up: the worker
-    idle: list[Any] = []
-    running: dict[Any, _Running] = {}  # stream of messages: the run
-
-    def start_worker() -> None:
-        worker = new_worker()
-        starting[worker.is_up.remote()] = worker
-
-    for _ in range(min(parallel, len(queue))):
-        start_worker()
+    crew = _Crew(specs, store, plugins, resources, report)
     try:
-        while queue or running:
-            for _ in range(len(queue)):
-                spec = queue.popleft()
-                directory = run_directory(spec, store)
-                if directory.exists():  # another process was quicker
-                    report(Event(spec, read_run(directory).info["status"]))
-                    continue
-                # A run is locked only for a worker that is up: a cluster may be full for hours.
-                lock = ExitStack()
-                if not idle or not lock.enter_context(store.lock(spec.hash)):
-                    lock.close()
-                    queue.append(spec)
-                    continue
-                worker = idle.pop()
-                stream = worker.train.remote(spec, store.checkpoint_file(spec.hash).absolute())
-                running[stream] = _Running(spec, worker, lock, time.monotonic())
-                report(Event(spec, "started"))
-            waited_for: list[Any] = [*running, *starting]
-            if not waited_for:  # all that is left is in the hands of other processes
-                time.sleep(POLL_SECONDS)
-                continue
-            ready: list[Any] = ray.wait(waited_for, timeout=POLL_SECONDS)[0]
-            for item in ready:
-                if item in starting:
-                    idle.append(starting.pop(item))
-                    continue
-                run = running[item]
-                message: Any
-                try:
-                    message = ray.get(next(item))
-                except ray.exceptions.RayError as error:  # the worker process died
-                    message = _lost(run.spec, error)
-                    ray.kill(run.worker)
-                    run.worker = None
-                seconds = time.monotonic() - run.started
-                if not isinstance(message, RunRecord):
-                    epochs = (message.epoch, message.epochs)
-                    report(Event(run.spec, "epoch", *epochs, seconds=seconds))
-                    continue
-                store.write(message)
-                store.clear_unfinished(run.spec.hash)
-                run.lock.close()
-                del running[item]
-                if run.worker is None:
-                    start_worker()
-                else:
-                    idle.append(run.worker)
-                error_line = (message.info["error"] or "").strip().rpartition("\n")[2]
-                status = message.info["status"]
-                report(Event(run.spec, status, seconds=seconds, error=error_line))
+        crew.work(parallel)
     finally:
-        for run in running.values():
-            if run.worker is not None:
-                ray.kill(run.worker)
-            run.lock.close()
+        crew.dismiss()
 
 
 @dataclass
@@ -255,6 +185,120 @@ class _Running:
     worker: Any
     lock: ExitStack
     started: float
+
+
+class _Crew:
+    """The workers of one study, and which run each of them has.
+
+    Attributes:
+        queue: runs that nobody here trains.
+        starting: workers that are not up yet, by the reference that tells when they are.
+        idle: workers without a run.
+        running: runs under way, by the stream of their messages.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[RunSpec],
+        store: Store,
+        plugins: Sequence[PluginFile],
+        resources: Resources,
+        report: Callable[[Event], None],
+    ) -> None:
+        self.store, self.plugins, self.resources, self.report = store, plugins, resources, report
+        self.queue = deque(specs)
+        self.starting: dict[Any, Any] = {}
+        self.idle: list[Any] = []
+        self.running: dict[Any, _Running] = {}
+
+    def work(self, parallel: int) -> None:
+        """Returns when all runs have ended, here or in another process."""
+        import ray
+
+        for _ in range(min(parallel, len(self.queue))):
+            self.start_worker()
+        while self.queue or self.running:
+            waited_for: list[Any] = [*self.running, *self.starting]
+            ready: list[Any] = []
+            if waited_for:
+                ready = ray.wait(waited_for, timeout=POLL_SECONDS)[0]
+            else:  # all that is left is in the hands of other processes
+                time.sleep(POLL_SECONDS)
+            for item in ready:
+                if item in self.starting:
+                    self.idle.append(self.starting.pop(item))
+                else:
+                    self.receive(item)
+            if self.idle or not ready:
+                self.hand_out()
+
+    def start_worker(self) -> None:
+        import ray
+
+        actor = ray.remote(_Worker).options(
+            num_cpus=self.resources.cpus, num_gpus=self.resources.gpus, max_restarts=0
+        )
+        threads = max(1, int(self.resources.cpus))
+        worker = actor.remote(list(self.plugins), threads, bool(self.resources.gpus))
+        self.starting[worker.is_up.remote()] = worker
+
+    def hand_out(self) -> None:
+        """Gives runs to idle workers and drops those that another process has finished.
+
+        A run is locked only for a worker that is up: a cluster may be full for hours.
+        """
+        for _ in range(len(self.queue)):
+            spec = self.queue.popleft()
+            directory = run_directory(spec, self.store)
+            if directory.exists():
+                self.report(Event(spec, read_run(directory).info["status"]))
+                continue
+            lock = ExitStack()
+            if not self.idle or not lock.enter_context(self.store.lock(spec.hash)):
+                lock.close()
+                self.queue.append(spec)
+                continue
+            worker = self.idle.pop()
+            checkpoint = self.store.checkpoint_file(spec.hash).absolute()
+            stream = worker.train.remote(spec, checkpoint)
+            self.running[stream] = _Running(spec, worker, lock, time.monotonic())
+            self.report(Event(spec, "started"))
+
+    def receive(self, stream: Any) -> None:
+        """Takes the next message of a run: an epoch is over, or all is."""
+        import ray
+
+        run = self.running[stream]
+        message: Any
+        try:
+            message = ray.get(next(stream))
+        except ray.exceptions.RayError as error:  # the worker process died
+            message = _lost(run.spec, error)
+            ray.kill(run.worker)
+            run.worker = None
+        seconds = time.monotonic() - run.started
+        if not isinstance(message, RunRecord):
+            self.report(Event(run.spec, "epoch", message.epoch, message.epochs, seconds))
+            return
+        self.store.write(message)
+        self.store.clear_unfinished(run.spec.hash)
+        run.lock.close()
+        del self.running[stream]
+        if run.worker is None:
+            self.start_worker()
+        else:
+            self.idle.append(run.worker)
+        error_line = (message.info["error"] or "").strip().rpartition("\n")[2]
+        self.report(Event(run.spec, message.info["status"], seconds=seconds, error=error_line))
+
+    def dismiss(self) -> None:
+        """Stops what is under way; its checkpoints stay."""
+        import ray
+
+        for run in self.running.values():
+            if run.worker is not None:
+                ray.kill(run.worker)
+            run.lock.close()
 
 
 class _Worker:

@@ -21,21 +21,23 @@ def _block(channels_in: int, channels_out: int, convolutions: int) -> nn.Sequent
 class SmallUNet(nn.Module):
     """Encoder and decoder with skip connections (Ronneberger et al. 2015), shared by all tasks.
 
-    Works at half the resolution of the image: 2×2 pixels enter as channels and leave as channels
-    (Shi et al. 2016), which costs a quarter of the time of convolutions at full resolution.
+    Works on patches: P×P pixels enter as channels and leave as channels (Shi et al. 2016), which
+    costs a fraction of the time of convolutions at full resolution.
 
     Args:
         outputs: task name to number of output maps; one map gives [B, H, W].
-        width: channels at half resolution; doubled at each of the lower ones.
-        depth: how many times the resolution is halved after that; H and W must be divisible by
-            2^(depth + 1).
+        patch: P, height and width of a patch (px).
+        width: channels of a patch; doubled each time that the resolution is halved.
+        depth: how many times it is halved; H and W must be divisible by P · 2^depth.
     """
 
-    def __init__(self, outputs: Mapping[str, int], *, width: int = 16, depth: int = 3) -> None:
+    def __init__(
+        self, outputs: Mapping[str, int], *, patch: int = 4, width: int = 32, depth: int = 2
+    ) -> None:
         super().__init__()
         widths = [width * 2**level for level in range(depth + 1)]
         upwards = widths[-2::-1]
-        self.stem = nn.Sequential(nn.PixelUnshuffle(2), _block(3 * 4, width, 1))
+        self.stem = nn.Sequential(nn.PixelUnshuffle(patch), _block(3 * patch**2, width, 1))
         self.down = nn.ModuleList(
             nn.Sequential(nn.MaxPool2d(2), _block(w, 2 * w, 2)) for w in widths[:-1]
         )
@@ -46,8 +48,8 @@ class SmallUNet(nn.Module):
                 task: nn.Sequential(
                     nn.Conv2d(width, width, 3, padding=1),
                     nn.ReLU(inplace=True),
-                    nn.Conv2d(width, 4 * count, 1),
-                    nn.PixelShuffle(2),
+                    nn.Conv2d(width, patch**2 * count, 1),
+                    nn.PixelShuffle(patch),
                 )
                 for task, count in outputs.items()
             }

@@ -1,0 +1,45 @@
+"""The committed reference studies are whole, and what the project says of them is so."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from mtlbench.analysis.aggregate import compare
+from mtlbench.analysis.tables import render
+from mtlbench.store import Store, read_run
+
+ROOT = Path(__file__).parent.parent
+REFERENCE = ROOT / "results" / "reference"
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import claims  # noqa: E402 (a script, not a package)
+
+
+def test_every_reference_run_is_whole_and_done():
+    paths = list(Store(REFERENCE).run_directories())
+    assert len(paths) == 30 + 45
+    assert all(read_run(path, thorough=True).info["status"] == "done" for path in paths)
+
+
+@pytest.mark.parametrize("suite", ["digits", "streets"])
+def test_the_committed_tables_are_those_of_the_committed_runs(suite):
+    tables = render(compare(REFERENCE, suite), "github")
+    assert (REFERENCE / f"{suite}.md").read_text() == tables
+
+
+@pytest.mark.parametrize(
+    ("suite", "variant"),
+    [("digits", "left@0.4"), ("streets", "depth@0.4"), ("streets", "segmentation@0.4")],
+)
+def test_the_readme_shows_the_tables_of_the_committed_runs(suite, variant):
+    table = render(compare(REFERENCE, suite, [variant]), "github")
+    body = [line for line in table.splitlines() if line.startswith("|")]
+    assert "\n".join(body) in (ROOT / "README.md").read_text()
+
+
+def test_the_claims_come_out_as_the_readme_says():
+    missed = [claim.sentence for claim in claims.claims(str(REFERENCE)) if not claim.met]
+    readme = (ROOT / "README.md").read_text()
+    assert all(sentence in readme for sentence in missed)
+    assert ("**Not met:**" in readme) == bool(missed)
