@@ -205,7 +205,7 @@ def validation_curves(configurations: Sequence[Configuration]) -> Figure | None:
         for configuration in configurations
         for metric in configuration.info["metrics"]
     }
-    across = min(3, len(names))
+    across = 2 if len(names) == 4 else min(3, len(names))
     down = math.ceil(len(names) / across)
     width = SINGLE if across == 1 else DOUBLE
     handles = _handles((c.label, c.line) for c in configurations) + _band_handle(configurations)

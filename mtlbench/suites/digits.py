@@ -39,7 +39,7 @@ class Digits(Suite):
         train_size, validation_size, test_size: images to compose for each split.
     """
 
-    epochs: int = 25
+    epochs: int = 20
     batch_size: int = 64
     lr: float = 4e-3
     train_size: int = 6000
