@@ -235,7 +235,7 @@ class _Crew:
     def start_worker(self) -> None:
         import ray
 
-        actor = ray.remote(_Worker).options(
+        actor: Any = ray.remote(_Worker).options(
             num_cpus=self.resources.cpus, num_gpus=self.resources.gpus, max_restarts=0
         )
         threads = max(1, int(self.resources.cpus))
