@@ -1,7 +1,7 @@
 """Saves and restores a tree of state as one safetensors file.
 
-Tensors are stored as they are; the tree around them (dicts, lists, numbers, text) goes into the
-file's metadata as JSON. Reading it runs no code.
+Tensors are stored as they are and come back in the same memory layout; the tree around them
+(dicts, lists, numbers, text) goes into the file's metadata as JSON. Reading it runs no code.
 """
 
 import json
@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-_TENSOR, _DICT, _TUPLE = "tensor", "dict", "tuple"
+_TENSOR, _CHANNELS_LAST, _DICT, _TUPLE = "tensor", "channels last", "dict", "tuple"
 
 
 def save_tree(path: Path, tree: Any) -> None:
@@ -47,7 +47,8 @@ def _flatten(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     if isinstance(value, torch.Tensor):
         key = str(len(tensors))
         tensors[key] = value.detach().cpu().contiguous().clone()
-        return {_TENSOR: key}
+        # The layout is part of the state: fused optimisers pair up memory, not indices.
+        return {_TENSOR if value.is_contiguous() else _layout(value): key}
     if isinstance(value, dict):
         return {_DICT: [[key, _flatten(item, tensors)] for key, item in value.items()]}
     if isinstance(value, tuple):
@@ -59,6 +60,12 @@ def _flatten(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
     raise TypeError(f"state of type {type(value).__name__} cannot be saved")
 
 
+def _layout(value: torch.Tensor) -> str:
+    four = value.ndim == 4
+    last = four and value.is_contiguous(memory_format=torch.channels_last)
+    return _CHANNELS_LAST if last else _TENSOR
+
+
 def _restore(value: Any, tensor: Any) -> Any:
     if isinstance(value, list):
         return [_restore(item, tensor) for item in value]
@@ -67,6 +74,8 @@ def _restore(value: Any, tensor: Any) -> Any:
     ((kind, content),) = value.items()
     if kind == _TENSOR:
         return tensor(content)
+    if kind == _CHANNELS_LAST:
+        return tensor(content).contiguous(memory_format=torch.channels_last)
     if kind == _TUPLE:
         return tuple(_restore(item, tensor) for item in content)
     return {key: _restore(item, tensor) for key, item in content}

@@ -141,3 +141,12 @@ def test_a_file_without_a_tree_is_named_as_unreadable(tmp_path: Path) -> None:
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"absent\.safetensors cannot be read"):
         load_tree(tmp_path / "absent.safetensors")
+
+
+def test_a_tensor_comes_back_in_its_memory_layout(tmp_path: Path) -> None:
+    state = torch.arange(48.0).view(2, 3, 2, 4).contiguous(memory_format=torch.channels_last)
+    save_tree(tmp_path / "state", {"images": state, "plain": torch.ones(2, 3, 2, 4)})
+    restored = load_tree(tmp_path / "state")
+    assert torch.equal(restored["images"], state)
+    assert restored["images"].stride() == state.stride()
+    assert restored["plain"].is_contiguous()
