@@ -81,6 +81,12 @@ class Suite(ABC):
                 f"missing_labels must be at least 0 and below 1, but is {self.missing_labels}"
             )
 
+    def require_at_least_one(self, *names: str) -> None:
+        """Raises ValueError where one of these fields, a size, is below 1."""
+        for name in names:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}")
+
     @abstractmethod
     def tasks(self) -> tuple[Task, ...]:
         """The K tasks. Called often and before any data is there: keep it quick."""

@@ -50,9 +50,7 @@ class Digits(Suite):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("train_size", "validation_size", "test_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}")
+        self.require_at_least_one("train_size", "validation_size", "test_size")
 
     def tasks(self) -> tuple[Task, ...]:
         classes = tuple(str(digit) for digit in range(10))

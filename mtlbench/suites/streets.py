@@ -53,9 +53,7 @@ class Streets(Suite):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("train_size", "validation_size", "test_size", "channels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}")
+        self.require_at_least_one("train_size", "validation_size", "test_size", "channels")
         for name in ("height", "width"):
             if getattr(self, name) < 16 or getattr(self, name) % 16:
                 raise ValueError(f"{name} must be a multiple of 16, but is {getattr(self, name)}")
