@@ -37,8 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's end is a Ctrl-C
     try:
-        status = _run(arguments)
-        sys.stdout.flush()
+        try:
+            status = _run(arguments)
+        finally:  # also after --help, which exits by itself
+            sys.stdout.flush()
     except UserError as error:
         print(f"mtlbench: error: {error}", file=sys.stderr)
         status = EXIT_BAD_INPUT
