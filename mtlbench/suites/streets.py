@@ -115,6 +115,6 @@ class Streets(Suite):
         return mirror(inputs), {name: mirror(target) for name, target in targets.items()}
 
     def strategy_parameters(self, variant: Variant) -> dict[str, Any]:
-        """ILT's learning rate, compared on validation data: 2 and 8 on clean labels, 8 and 16 on
-        corrupted ones."""
-        return {"ilt.lr": 8.0 if variant.clauses else 2.0}
+        """ILT's learning rate, by the mean relative gain over equal weights on validation data: the
+        best of 0.5, 1, 2 and 8 on clean labels, and of 8 and 16 on corrupted ones."""
+        return {"ilt.lr": 8.0 if variant.clauses else 1.0}
