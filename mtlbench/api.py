@@ -46,6 +46,7 @@ def run(
     address: str | None = None,
     cpus_per_run: float = 1.0,
     gpus_per_run: float = 0.0,
+    instance_tables: str = "device",
 ) -> Comparison:
     """Trains what is missing of a study and compares its strategies.
 
@@ -57,6 +58,7 @@ def run(
         results: the results directory.
         address: of a Ray cluster; this machine where None.
         cpus_per_run, gpus_per_run: what each run takes, fractions too.
+        instance_tables: where instance parameters lie: `device`, `cpu` or a directory.
 
     Raises:
         UserError: anything in it that does not exist or is out of range.
@@ -69,7 +71,7 @@ def run(
         overrides=overrides,
         plugins=plugins,
         results=results,
-        resources=Resources(address, cpus_per_run, gpus_per_run),
+        resources=Resources(address, cpus_per_run, gpus_per_run, instance_tables),
     )
     return compare(results, suite, hashes={spec.hash for spec in outcome.specs})
 

@@ -101,6 +101,12 @@ def _parser() -> _Parser:
     run.add_argument("--address", metavar="RAY", help="a Ray cluster's address, or 'auto'")
     run.add_argument("--cpus-per-run", type=float, default=1.0, metavar="C")
     run.add_argument("--gpus-per-run", type=float, default=0.0, metavar="G")
+    run.add_argument(
+        "--instance-tables",
+        default="device",
+        metavar="WHERE",
+        help="where instance parameters lie: device (default), cpu, or a directory to map files in",
+    )
 
     compare = command(
         "compare", _compare, "Compare the strategies of a suite: mean ± std over seeds."
@@ -186,7 +192,9 @@ def _train(options: argparse.Namespace) -> int:
         overrides=overrides,
         plugins=options.plugin,
         results=options.results,
-        resources=Resources(options.address, options.cpus_per_run, options.gpus_per_run),
+        resources=Resources(
+            options.address, options.cpus_per_run, options.gpus_per_run, options.instance_tables
+        ),
     )
     _print_comparison(options, hashes={spec.hash for spec in outcome.specs})
     if outcome.all_done:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mtlbench.errors import UserError, unknown
 from mtlbench.randomness import named_generator
+from mtlbench.rows import CHUNK, Replaced, Rows
 from mtlbench.tasks import Task
 
 CLEAN = "clean"
@@ -147,16 +148,16 @@ class Variant:
 def corrupt(
     variant: Variant,
     tasks: Sequence[Task],
-    targets: Mapping[str, Tensor],
+    targets: Mapping[str, Rows],
     *,
     names: tuple[object, ...],
-) -> tuple[dict[str, Tensor], Tensor]:
+) -> tuple[dict[str, Rows], Tensor]:
     """The training labels of a variant.
 
     Args:
         variant: what to corrupt.
         tasks: the suite's K tasks.
-        targets: clean training labels [N, …] of each task.
+        targets: clean training labels [N, …] of each task, on the CPU.
         names: what the draws depend on: the suite and the corruption seed.
 
     Returns:
@@ -173,15 +174,40 @@ def corrupt(
         rows = order[: round(clause.fraction * count)].sort().values
         for name, kind in zip(clause.tasks, clause.kinds, strict=True):
             task = tasks[column[name]]
-            clean = targets[name]
-            labelled = clean[task.labelled(clean)]
-            span = (labelled.min().item(), labelled.max().item())
+            clean, span = targets[name], label_range(targets[name], task)
             noise = named_generator("corrupted labels", *names, name, kind, clause.fraction)
-            wrong = CORRUPTIONS[kind].apply(clean[rows], task, span, noise)
-            given[name] = clean.clone()
-            given[name][rows] = torch.where(task.labelled(clean[rows]), wrong, clean[rows])
+            spoil = _spoiler(task, CORRUPTIONS[kind], span, noise)
+            if isinstance(clean, Tensor):
+                replaced = clean.clone()
+                replaced[rows] = spoil(clean[rows])
+                given[name] = replaced
+            else:
+                given[name] = Replaced(clean, rows, spoil)
             mask[rows, column[name]] = True
     return given, mask
+
+
+def label_range(labels: Rows, task: Task) -> Range:
+    """Smallest and largest label of a task, without the places that are not labelled."""
+    low, high = float("inf"), float("-inf")
+    for some in torch.arange(len(labels)).split(CHUNK):
+        values = labels[some]
+        values = values[task.labelled(values)]
+        if len(values):
+            low, high = min(low, values.min().item()), max(high, values.max().item())
+    return low, high
+
+
+def _spoiler(
+    task: Task, corruption: Corruption, span: Range, generator: torch.Generator
+) -> Callable[[Tensor], Tensor]:
+    """Labels [n, …] to the same with those that are labelled spoilt."""
+
+    def spoil(labels: Tensor) -> Tensor:
+        wrong = corruption.apply(labels, task, span, generator)
+        return torch.where(task.labelled(labels), wrong, labels)
+
+    return spoil
 
 
 def _parse_clause(text: str, variant: str, tasks: Mapping[str, Task]) -> Clause:
@@ -195,6 +221,12 @@ def _parse_clause(text: str, variant: str, tasks: Mapping[str, Task]) -> Clause:
     for name in named:
         if name not in tasks:
             raise unknown(f"task in variant {variant!r}:", name, tasks)
+        if not tasks[name].corruptions:
+            others = ", ".join(repr(task.name) for task in tasks.values() if task.corruptions)
+            raise UserError(
+                f"variant {variant!r}: the labels of task {name!r} follow from others and cannot "
+                f"be corrupted by themselves; tasks: {others}"
+            )
     number, _, kind = tail.partition(":")
     try:
         fraction = float(number)

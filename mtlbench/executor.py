@@ -38,13 +38,24 @@ class Resources:
         address: of a Ray cluster; this machine where None.
         cpus: cores a run, fractions too; it computes with so many threads, at least one.
         gpus: GPUs a run, fractions too; 0 trains on the CPU.
+        instance_tables: where instance parameters lie while a run is trained: `device` beside the
+            network, `cpu`, or a directory for memory-mapped files.
     """
 
     address: str | None = None
     cpus: float = 1.0
     gpus: float = 0.0
+    instance_tables: str = "device"
 
     def __post_init__(self) -> None:
+        if (
+            self.instance_tables not in ("device", "cpu")
+            and not Path(self.instance_tables).is_dir()
+        ):
+            raise UserError(
+                "instance tables must lie on 'device', 'cpu' or in a directory that is there, but "
+                f"{self.instance_tables!r} is none of them"
+            )
         if not self.cpus > 0:
             raise UserError(f"cpus per run must be above 0, but is {self.cpus:g}")
         if not self.gpus >= 0:
@@ -239,7 +250,9 @@ class _Crew:
             num_cpus=self.resources.cpus, num_gpus=self.resources.gpus, max_restarts=0
         )
         threads = max(1, int(self.resources.cpus))
-        worker = actor.remote(list(self.plugins), threads, bool(self.resources.gpus))
+        worker = actor.remote(
+            list(self.plugins), threads, bool(self.resources.gpus), self.resources.instance_tables
+        )
         self.starting[worker.is_up.remote()] = worker
 
     def hand_out(self) -> None:
@@ -304,13 +317,16 @@ class _Crew:
 class _Worker:
     """Lives in a process of its own and trains one run after the other."""
 
-    def __init__(self, plugins: list[PluginFile], threads: int, gpu: bool) -> None:
+    def __init__(
+        self, plugins: list[PluginFile], threads: int, gpu: bool, instance_tables: str
+    ) -> None:
         import torch
 
         torch.set_num_threads(threads)
         for plugin in plugins:
             plugin.load()
         self.device = "cuda" if gpu else "cpu"
+        self.instance_tables = instance_tables
 
     def is_up(self) -> None:
         """Answers as soon as the process is there."""
@@ -318,7 +334,12 @@ class _Worker:
     def train(self, spec: RunSpec, checkpoint: Path) -> Iterator[Any]:
         from mtlbench.trainer import train
 
-        yield from train(spec, device=self.device, checkpoint=checkpoint)
+        yield from train(
+            spec,
+            device=self.device,
+            checkpoint=checkpoint,
+            instance_tables=self.instance_tables,
+        )
 
 
 def _check_reachable(address: str | None) -> None:

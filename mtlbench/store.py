@@ -4,6 +4,7 @@
         run.json                  spec, status, final metrics, timings, versions, device
         history.parquet           one row an epoch: training losses, weights, validation metrics
         labels.npz                corrupted variants: the mask and a few labels, clean and as given
+        predictions.npz           a few test instances: input, truth and prediction
         instance_parameters.npz   strategies that have them: log σ² by epoch, and the mask
     <results>/.unfinished/<hash>/ the checkpoint and the lock of a run that is being trained
     <results>/.set-aside/         run directories found damaged or failed, kept for a person to see
@@ -36,6 +37,7 @@ SCHEMA_VERSION = 1
 RUN_FILE = "run.json"
 HISTORY_FILE = "history.parquet"
 LABELS_FILE = "labels.npz"
+PREDICTIONS_FILE = "predictions.npz"
 INSTANCE_FILE = "instance_parameters.npz"
 DONE, DIVERGED, FAILED = "done", "diverged", "failed"
 
@@ -53,12 +55,14 @@ class RunRecord:
         history: one list a column, each as long as the number of epochs.
         labels: arrays of `labels.npz`; empty for the clean variant.
         instance_parameters: arrays of `instance_parameters.npz`; empty where there are none.
+        predictions: arrays of `predictions.npz`; empty where the run did not get that far.
     """
 
     info: dict[str, Any]
     history: History
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     instance_parameters: dict[str, np.ndarray] = field(default_factory=dict)
+    predictions: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,6 +80,10 @@ class StoredRun:
     def labels(self) -> dict[str, np.ndarray] | None:
         """The arrays of `labels.npz`, or None for a run on clean labels."""
         return self._arrays(LABELS_FILE)
+
+    def predictions(self) -> dict[str, np.ndarray] | None:
+        """The arrays of `predictions.npz`, or None for a run that did not get that far."""
+        return self._arrays(PREDICTIONS_FILE)
 
     def instance_parameters(self) -> dict[str, np.ndarray] | None:
         """`log_variance` float16 [E, N, K] and `corrupted` bool [N, K], or None."""
@@ -173,6 +181,8 @@ class Store:
         contents = {HISTORY_FILE: _parquet_bytes(record.history)}
         if record.labels:
             contents[LABELS_FILE] = _npz_bytes(record.labels)
+        if record.predictions:
+            contents[PREDICTIONS_FILE] = _npz_bytes(record.predictions)
         if record.instance_parameters:
             contents[INSTANCE_FILE] = _npz_bytes(record.instance_parameters)
         files = {

@@ -3,7 +3,8 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 from mtlbench import registry
@@ -23,6 +24,7 @@ class RunSpec:
         strategy_parameters: every parameter of the stages, as `STAGE.PARAMETER`.
         seed: fixes initial weights, batch order and augmentation.
         sources: hash of the plugin file of the suite or of a stage that comes from one.
+        locations: where this machine keeps the suite's data; no part of the hash.
     """
 
     suite: str
@@ -32,12 +34,18 @@ class RunSpec:
     strategy_parameters: Mapping[str, Any]
     seed: int
     sources: Mapping[str, str]
+    locations: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def hash(self) -> str:
         """12 hexadecimal digits of the content."""
-        text = json.dumps(asdict(self), sort_keys=True)
+        content = {key: value for key, value in asdict(self).items() if key != "locations"}
+        text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def build_suite(self) -> Suite:
+        """The suite of this run."""
+        return build_suite(self.suite, {**self.suite_parameters, **self.locations})
 
     def __str__(self) -> str:
         return f"{self.suite}/{self.variant}/{self.strategy}/seed-{self.seed}"
@@ -84,7 +92,13 @@ def plan(
     of_stages = {key: value for key, value in overrides.items() if "." in key}
     of_suite = {key: value for key, value in overrides.items() if "." not in key}
     resolved_suite = entry.resolve(of_suite)
-    benchmark = build_suite(suite, of_suite)
+    locations = {
+        item.name: str(Path(resolved_suite.pop(item.name)).expanduser().absolute())
+        for item in fields(entry.cls)
+        if item.metadata.get("location")
+    }
+    benchmark = build_suite(suite, {**resolved_suite, **locations})
+    benchmark.check()
     seeds = benchmark.default_seeds if seeds is None else seeds
     if seeds < 1:
         raise UserError(f"seeds must be at least 1, but is {seeds}")
@@ -112,7 +126,14 @@ def plan(
             }
             specs += [
                 RunSpec(
-                    suite, resolved_suite, variant.name, composition.name, resolved, seed, sources
+                    suite,
+                    resolved_suite,
+                    variant.name,
+                    composition.name,
+                    resolved,
+                    seed,
+                    sources,
+                    locations,
                 )
                 for seed in range(seeds)
             ]

@@ -15,20 +15,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlbench.batches import Batch, Batches
 from mtlbench.checkpoint import load_tree, save_tree
 from mtlbench.corruption import Variant, corrupt
 from mtlbench.detection import detection_accuracy
 from mtlbench.randomness import derive_seed, named_generator
+from mtlbench.rows import Rows, to_device
 from mtlbench.store import DIVERGED, DONE, FAILED, History, RunRecord
 from mtlbench.strategies.base import Strategy
 from mtlbench.strategies.compose import Composition
-from mtlbench.study import RunSpec, build_suite
+from mtlbench.strategies.table import ON_DEVICE
+from mtlbench.study import RunSpec
 from mtlbench.suites.base import Data, Split, Suite
 from mtlbench.tasks import Task
 
 EVALUATION_BATCH = 256
+RESIDENT_SHARE = 0.5
+"""Of a GPU's free memory, how much a suite's data may take; if it is more, it stays in files."""
+
 EXAMPLES = 6
-"""How many corrupted instances a run keeps, label and input, to be looked at."""
+"""How many corrupted instances, and how many test instances, a run keeps to be looked at."""
+
+LARGEST_EXAMPLE = 2**17
+"""Values in one label that is kept; larger ones take too much room."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,7 @@ def train(
     device: str = "cpu",
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 15.0,
+    instance_tables: str | Path = ON_DEVICE,
 ) -> Iterator[Progress | RunRecord]:
     """Trains one run, giving a `Progress` after each epoch and the `RunRecord` at the end.
 
@@ -53,8 +63,9 @@ def train(
         device: where.
         checkpoint: file to continue from if it is there, and to save to.
         checkpoint_seconds: least time between two checkpoints.
+        instance_tables: where instance parameters lie: `device`, `cpu` or a directory.
     """
-    run = _Run(spec, torch.device(device))
+    run = _Run(spec, torch.device(device), instance_tables)
     try:
         run.start()
         if checkpoint is not None and checkpoint.exists():
@@ -76,24 +87,42 @@ def train(
 
 @functools.lru_cache(maxsize=2)
 def _resident_data(suite: Suite, device: torch.device) -> Data:
-    """The suite's data as tensors on the device, kept from run to run."""
+    """The suite's data, as tensors on the device where it fits, kept from run to run."""
     data = suite.data()
 
-    def move(split: Split) -> Split:
-        return Split(
-            split.inputs.to(device),
-            {name: target.to(device) for name, target in split.targets.items()},
-            None if split.present is None else split.present.to(device),
-        )
+    splits = (data.train, data.validation, data.test)
+    files = sum(
+        values.nbytes
+        for split in splits
+        for values in (split.inputs, *split.targets.values())
+        if not isinstance(values, Tensor)
+    )
+    # Files are read by the batch on a CPU, whose page cache all workers share.
+    stay = device.type == "cpu" or files > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
 
-    return Data(move(data.train), move(data.validation), move(data.test))
+    def move(values: Rows) -> Rows:
+        return values if stay and not isinstance(values, Tensor) else to_device(values, device)
+
+    return Data(
+        *(
+            Split(
+                move(split.inputs),
+                {name: move(target) for name, target in split.targets.items()},
+                None if split.present is None else split.present.to(device),
+            )
+            for split in splits
+        )
+    )
 
 
 def _training_labels(
     suite: Suite, name: str, variant: Variant, data: Data, device: torch.device
 ) -> tuple[Split, Tensor]:
     """The training split with this variant's labels, and the corrupted mask [N, K]."""
-    clean = {task: target.cpu() for task, target in data.train.targets.items()}
+    clean = {
+        task: target.cpu() if isinstance(target, Tensor) else target
+        for task, target in data.train.targets.items()
+    }
     given, mask = corrupt(variant, suite.tasks(), clean, names=(name, suite.corruption_seed))
     present = data.train.present
     if suite.missing_labels:
@@ -102,7 +131,10 @@ def _training_labels(
         present = kept.to(device) if present is None else present & kept.to(device)
     if present is not None:
         mask &= present.cpu()
-    targets = {task: target.to(device) for task, target in given.items()}
+    targets = {
+        task: target.to(device) if isinstance(target, Tensor) else target
+        for task, target in given.items()
+    }
     return Split(data.train.inputs, targets, present), mask
 
 
@@ -112,6 +144,7 @@ class _Run:
 
     spec: RunSpec
     device: torch.device
+    instance_tables: str | Path = ON_DEVICE
     epoch: int = 0
     status: str = DONE
     error: str | None = None
@@ -119,12 +152,12 @@ class _Run:
     log_variances: list[Tensor] = field(default_factory=list)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     seconds: dict[str, float] = field(
-        default_factory=lambda: {"data": 0.0, "train": 0.0, "evaluate": 0.0}
+        default_factory=lambda: {"data": 0.0, "train": 0.0, "wait": 0.0, "evaluate": 0.0}
     )
 
     def start(self) -> None:
         spec = self.spec
-        self.suite = build_suite(spec.suite, spec.suite_parameters)
+        self.suite = spec.build_suite()
         self.tasks = self.suite.tasks()
         self.variant = Variant.parse(spec.variant, self.tasks)
         self.composition = Composition.parse(spec.strategy)
@@ -144,6 +177,8 @@ class _Run:
         self.model.to(self.device)
         # Measured on a CPU: 1.3 to 1.7 times faster than contiguous images; on a GPU more.
         self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.suite.compiled:
+            self.model.compile()
         self.optimizer = self.suite.optimizer(self.model)
         self.strategy: Strategy = self.composition.build(
             spec.strategy_parameters,
@@ -152,6 +187,7 @@ class _Run:
             model=self.model,
             device=self.device,
             generator=named_generator("strategy", spec.suite, spec.strategy, spec.seed),
+            instance_tables=self.instance_tables,
         )
 
     # --- training ---------------------------------------------------------------------------
@@ -164,13 +200,14 @@ class _Run:
         augmentation = named_generator("augmentation", *names)
         torch.manual_seed(derive_seed("network", *names))  # dropout and the like
         self.model.train()
-        batches = order.to(self.device).split(self.suite.batch_size)
-        for number, index in enumerate(batches):
+        batches = Batches(self.train_split, order, self.suite.batch_size, self.device)
+        for number, batch in enumerate(batches):
             self._set_learning_rate((self.epoch + number / len(batches)) / self.suite.epochs)
-            self._step(index, augmentation)
+            self._step(batch, augmentation)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.seconds["train"] += time.perf_counter() - started
+        self.seconds["wait"] += batches.waited
 
         validation = self._evaluate(self.data.validation)
         summary = self.strategy.end_epoch(validation)
@@ -195,19 +232,18 @@ class _Run:
             start = group.setdefault("initial_lr", group["lr"])
             group["lr"] = start * self.suite.lr_factor(progress)
 
-    def _step(self, index: Tensor, augmentation: torch.Generator) -> None:
-        split = self.train_split
-        inputs = self.suite.prepare(split.inputs[index])
-        targets = {name: target[index] for name, target in split.targets.items()}
-        inputs, targets = self.suite.augment(inputs, targets, augmentation)
+    def _step(self, batch: Batch, augmentation: torch.Generator) -> None:
+        inputs, targets = self.suite.augment(
+            self.suite.prepare(batch.inputs), batch.targets, augmentation
+        )
+        targets = self.suite.complete(targets)
         outputs = self._forward(inputs)
         losses = {
             task.name: task.losses(outputs[task.name], targets[task.name]) for task in self.tasks
         }
         self.optimizer.zero_grad(set_to_none=True)
-        self.strategy.backward(
-            losses, index, None if split.present is None else split.present[index]
-        )
+        index = batch.index if self.instance_tables == ON_DEVICE else batch.rows
+        self.strategy.backward(losses, index, batch.present)
         self.optimizer.step()
 
     def _snapshot(self) -> dict[str, float]:
@@ -258,13 +294,13 @@ class _Run:
             for task in self.tasks
             for metric in task.metrics
         }
-        for rows in torch.arange(len(split), device=self.device).split(EVALUATION_BATCH):
-            outputs = self._forward(self.suite.prepare(split.inputs[rows]))
+        for batch in Batches(split, torch.arange(len(split)), EVALUATION_BATCH, self.device):
+            outputs = self._forward(self.suite.prepare(batch.inputs))
+            targets = self.suite.complete(batch.targets)
             for k, task in enumerate(self.tasks):
-                prediction = task.predict(outputs[task.name].float())
-                target = split.targets[task.name][rows]
-                if split.present is not None:
-                    here = split.present[rows, k]
+                prediction, target = task.predict(outputs[task.name].float()), targets[task.name]
+                if batch.present is not None:
+                    here = batch.present[:, k]
                     prediction, target = prediction[here], target[here]
                 if task.ignore is not None:
                     where = task.labelled(target)
@@ -332,6 +368,8 @@ class _Run:
         record = RunRecord(info, self.history or {"epoch": []})
         if started and self.variant.clauses:
             record.labels = self._labels()
+        if self.status == DONE and self.metrics:
+            record.predictions = self._predictions()
         if self.log_variances:
             record.instance_parameters = {
                 "log_variance": torch.stack(self.log_variances).numpy(),
@@ -344,11 +382,36 @@ class _Run:
         arrays = {"corrupted": self.corrupted.numpy()}
         rows = self.corrupted.any(1).nonzero()[:, 0][:EXAMPLES]
         arrays["example_index"] = rows.numpy()
-        rows = rows.to(self.device)
-        arrays["example_input"] = self.train_split.inputs[rows].cpu().numpy()
+        given, clean = self._take(self.train_split, rows), self._take(self.data.train, rows)
+        arrays["example_input"] = given.inputs.cpu().numpy()
         for task in self.variant.fractions():
-            arrays[f"clean/{task}"] = self.data.train.targets[task][rows].cpu().numpy()
-            arrays[f"given/{task}"] = self.train_split.targets[task][rows].cpu().numpy()
+            arrays[f"clean/{task}"] = clean.targets[task].cpu().numpy()
+            arrays[f"given/{task}"] = given.targets[task].cpu().numpy()
+        return arrays
+
+    def _take(self, split: Split, rows: Tensor) -> Batch:
+        return next(iter(Batches(split, rows, max(1, len(rows)), self.device)))
+
+    @torch.no_grad()
+    def _predictions(self) -> dict[str, np.ndarray]:
+        """What the network makes of a few test instances, beside the truth."""
+        batch = self._take(self.data.test, torch.arange(min(EXAMPLES, len(self.data.test))))
+        self.model.eval()
+        outputs = self._forward(self.suite.prepare(batch.inputs))
+        seen = {
+            "truth": self.suite.complete(batch.targets),
+            "prediction": {
+                task.name: task.predict(outputs[task.name].float()) for task in self.tasks
+            },
+        }
+        arrays = {"input": batch.inputs.cpu().numpy()}
+        for kind, values in seen.items():
+            views = self.suite.views(batch.inputs, values)
+            arrays |= {f"{kind}/{name}": picture for name, picture in views.items()}
+            for task in self.tasks:
+                small = torch.float16 if task.kind == "regression" else torch.int16
+                if values[task.name][0].numel() <= LARGEST_EXAMPLE:
+                    arrays[f"{kind}/{task.name}"] = values[task.name].to("cpu", small).numpy()
         return arrays
 
 

@@ -376,3 +376,21 @@ def test_instance_parameters_are_stored_by_epoch_in_half_precision(tmp_path: Pat
     assert table.dtype == np.float16
     assert table.shape == (TINY["epochs"], TINY["train_size"], 3)
     assert (table[-1] != 0).any()
+
+
+def test_a_run_keeps_a_few_test_instances_with_their_predictions(tmp_path: Path) -> None:
+    record = trained(tiny_spec("equal"))
+    kept = read_run(Store(tmp_path).write(record)).predictions()
+    test = build_suite("digits", TINY).data().test
+    np.testing.assert_array_equal(kept["input"], test.inputs[:6].numpy())
+    np.testing.assert_array_equal(kept["truth/left"], test.targets["left"][:6].numpy())
+    assert kept["prediction/left"].shape == (6,)
+    assert kept["prediction/left"].dtype == np.int16
+    assert kept["prediction/offset"].dtype == np.float16
+    assert np.abs(kept["prediction/offset"].astype(float)).max() > 0
+
+
+def test_a_run_that_diverged_keeps_no_predictions() -> None:
+    record = trained(tiny_spec("equal", lr=1e30))
+    assert record.info["status"] == "diverged"
+    assert not record.predictions

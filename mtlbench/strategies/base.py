@@ -14,10 +14,13 @@ full-resolution heads: 2.0× a plain step against 1.07×).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from mtlbench.strategies.table import ON_DEVICE, InstanceTable
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
 KINDS = (CLASSIFICATION, REGRESSION)
@@ -33,6 +36,7 @@ class Setting:
         num_instances: N, the number of training instances.
         device, dtype: where and how a stage keeps its own tensors.
         generator: a CPU generator for the strategy's own randomness.
+        instance_tables: where tables of instances lie: `device`, `cpu` or a directory.
     """
 
     tasks: tuple[str, ...]
@@ -41,6 +45,12 @@ class Setting:
     device: torch.device
     dtype: torch.dtype
     generator: torch.Generator
+    instance_tables: str | Path = ON_DEVICE
+
+    def instance_table(self, columns: int) -> InstanceTable:
+        """A table of `columns` numbers for each (instance, task), 0 at first."""
+        shape = (self.num_instances, columns, len(self.tasks))
+        return InstanceTable(shape, self.instance_tables, self.device, self.dtype)
 
     def per_task(self, values: Mapping[str, float], what: str) -> Tensor:
         """The values by task name as [K], 1 where a task is not named.
@@ -212,6 +222,8 @@ class Strategy(nn.Module):
         model: the network; needed only by gradient weightings.
         device, dtype: where and how the strategy keeps its own tensors.
         generator: for the strategy's own randomness.
+        instance_tables: where tables of instances lie: `device` beside the model, `cpu` in the
+            machine's memory, or a directory for memory-mapped files.
 
     Raises:
         ValueError: an unknown kind, or a stage parameter that does not fit the tasks.
@@ -228,6 +240,7 @@ class Strategy(nn.Module):
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         generator: torch.Generator | None = None,
+        instance_tables: str | Path = ON_DEVICE,
     ) -> None:
         super().__init__()
         for name, kind in tasks.items():
@@ -242,6 +255,7 @@ class Strategy(nn.Module):
             torch.device(device),
             dtype,
             generator or torch.Generator().manual_seed(0),
+            instance_tables,
         )
         self._network = [] if model is None else list(model.parameters())
         for stage in (instance, task):

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from mtlbench import registry
 from mtlbench.errors import UserError
 from mtlbench.registry import Entry
 from mtlbench.strategies.base import InstanceStage, Strategy, TaskStage
+from mtlbench.strategies.table import ON_DEVICE
 
 DEFAULT_TASK_STAGE = "equal"
 
@@ -118,6 +120,7 @@ def build_strategy(
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
     generator: torch.Generator | None = None,
+    instance_tables: str | Path = ON_DEVICE,
 ) -> Strategy:
     """A strategy by name, for a training loop of one's own.
 
@@ -132,7 +135,7 @@ def build_strategy(
         num_instances: number of training instances; needed by instance stages such as `ilt`.
         model: the network; needed by gradient weightings.
         parameters: `STAGE.PARAMETER` to value.
-        device, dtype, generator: as for `Strategy`.
+        device, dtype, generator, instance_tables: as for `Strategy`.
 
     Raises:
         UserError: an unknown name or parameter, or a value out of its range.
@@ -145,4 +148,5 @@ def build_strategy(
         device=device,
         dtype=dtype,
         generator=generator,
+        instance_tables=instance_tables,
     )

@@ -54,28 +54,25 @@ class InstanceLevelTaskParameters(InstanceStage):
                 f"num_instances must be at least 1, but is {setting.num_instances}: there is a "
                 "parameter for each training instance"
             )
-        shape = (setting.num_instances, len(setting.tasks))
-        table = torch.zeros(shape, device=setting.device, dtype=setting.dtype)
-        self.register_buffer("log_variance", table)
-        self.register_buffer("velocity", torch.zeros_like(table))
+        self.table = setting.instance_table(2)  # s and its velocity
         self.register_buffer("scale", setting.per_kind(classification=1.0, regression=0.5))
 
     def weights(self, losses: Tensor, index: Tensor, present: Tensor) -> Tensor:
-        table, velocities = self.get_buffer("log_variance"), self.get_buffer("velocity")
-        s, velocity = table[index], velocities[index]
+        s, velocity = self.table.read(index).unbind(1)
         weights = self.get_buffer("scale") * torch.exp(-s)
 
         gradient = torch.where(present, 1 - weights * losses, 0) / present.sum(0).clamp(min=1)
         # An instance drawn twice into a batch gets the sum of its gradients in both places, so
         # that both write the same row.
-        same = (index[:, None] == index[None, :]).to(gradient.dtype)
+        number = index.to(gradient.device)
+        same = (number[:, None] == number[None, :]).to(gradient.dtype)
         gradient, seen = same @ gradient, same @ present.to(gradient.dtype) > 0
 
         new_velocity = self.momentum * velocity + gradient
         new_s = (s - self.lr * new_velocity).clamp(-self.clamp, self.clamp)
-        table[index] = torch.where(seen, new_s, s)
-        velocities[index] = torch.where(seen, new_velocity, velocity)
+        rows = [torch.where(seen, new_s, s), torch.where(seen, new_velocity, velocity)]
+        self.table.write(index, torch.stack(rows, dim=1))
         return weights
 
     def log_variances(self) -> Tensor:
-        return self.get_buffer("log_variance")
+        return self.table.column(0)

@@ -6,14 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mtlbench.corruption import CLEAN, Variant
+from mtlbench.rows import Rows
 from mtlbench.tasks import Task
 
 Targets = dict[str, Tensor]
 """Task name to labels [N, …]."""
+
+LOCATION = {"location": True}
+"""Metadata of a suite's field that says where its data lies: a path, made absolute, that is no part
+of what a run is, so that the same run has the same hash on every machine."""
+
 
 PAPER_STRATEGIES = ("equal", "mtu", "dwa", "gls", "ilt")
 
@@ -24,12 +31,13 @@ class Split:
 
     Attributes:
         inputs: [N, …]; images as uint8 [N, C, H, W].
-        targets: labels [N, …] of each task; any valid label where one is absent.
+        targets: labels [N, …] of each task, except those that `Suite.complete` derives; any valid
+            label where one is absent.
         present: which labels are present, bool [N, K], or None for all of them.
     """
 
-    inputs: Tensor
-    targets: Targets
+    inputs: Rows
+    targets: Mapping[str, Rows]
     present: Tensor | None = None
 
     def __len__(self) -> int:
@@ -71,6 +79,8 @@ class Suite(ABC):
     default_variants: ClassVar[tuple[str, ...]] = (CLEAN,)
     default_strategies: ClassVar[tuple[str, ...]] = PAPER_STRATEGIES
     default_seeds: ClassVar[int] = 3
+    compiled: ClassVar[bool] = False
+    """Whether `torch.compile` pays; a suite may make it a field."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "lr"):
@@ -86,6 +96,13 @@ class Suite(ABC):
         for name in names:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, but is {getattr(self, name)}")
+
+    def check(self) -> None:  # noqa: B027 (most suites have nothing to check)
+        """Makes sure that the data is there, before anything is trained.
+
+        Raises:
+            UserError: it is not.
+        """
 
     @abstractmethod
     def tasks(self) -> tuple[Task, ...]:
@@ -104,6 +121,11 @@ class Suite(ABC):
         """Inputs as stored to inputs of the network; 8-bit images go to [−1, 1]."""
         return inputs.float() / 127.5 - 1 if inputs.dtype == torch.uint8 else inputs
 
+    def complete(self, targets: Targets) -> Targets:
+        """Labels of a batch with those that follow from others, as the surface of a body from its
+        shape and pose. They are wrong where those are, and cannot be corrupted by themselves."""
+        return targets
+
     def augment(
         self, inputs: Tensor, targets: Targets, generator: torch.Generator
     ) -> tuple[Tensor, Targets]:
@@ -121,6 +143,18 @@ class Suite(ABC):
         """What the learning rates are multiplied with at a share of the training in [0, 1);
         half a cosine from 1 to 0 (Loshchilov & Hutter 2017)."""
         return 0.5 * (1 + math.cos(math.pi * progress))
+
+    def views(self, inputs: Tensor, values: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """Pictures of labels or predictions that a label map does not show, for people to look at.
+
+        Args:
+            inputs: as stored [M, …].
+            values: labels or predictions of each task, in the labels' units.
+
+        Returns:
+            Name to RGB images, uint8 [M, 3, H, W].
+        """
+        return {}
 
     def strategy_parameters(self, variant: Variant) -> Mapping[str, Any]:
         """`STAGE.PARAMETER` to value, where this suite's recipe departs from the defaults."""

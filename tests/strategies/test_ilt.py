@@ -1,6 +1,7 @@
 """Instance-level task parameters, against autograd through the whole objective."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -142,9 +143,13 @@ def started(case: Problem, network: Toy) -> Strategy:
     inputs = torch.ones(NUM_INSTANCES, 3, dtype=torch.float64)
     targets = torch.ones(NUM_INSTANCES, len(case.kinds), dtype=torch.float64)
     step(strategy, network, Batch(inputs, targets, index, targets > 0))
-    for name in ("log_variance", "velocity"):
-        assert (strategy.instance.get_buffer(name) != 0).all()
+    assert (table(strategy) != 0).all()
     return strategy
+
+
+def table(strategy: Strategy) -> torch.Tensor:
+    """log σ² and velocities [N, 2, K], as a copy."""
+    return strategy.instance.state_dict()["table.values"].clone()
 
 
 def test_instances_outside_the_batch_keep_value_and_momentum_bit_for_bit() -> None:
@@ -152,26 +157,24 @@ def test_instances_outside_the_batch_keep_value_and_momentum_bit_for_bit() -> No
     network = case.network()
     strategy = started(case, network)
     for batch in case.batches:
-        before = {name: b.clone() for name, b in strategy.instance.named_buffers()}
+        before = table(strategy)
         step(strategy, network, batch)
         outside = [i for i in range(NUM_INSTANCES) if i not in batch.index]
         assert outside
-        for name in ("log_variance", "velocity"):
-            assert_same_bits(strategy.instance.get_buffer(name)[outside], before[name][outside])
+        assert_same_bits(table(strategy)[outside], before[outside])
 
 
 def test_an_absent_label_moves_neither_its_value_nor_its_momentum() -> None:
     case = problem()
     network, batch = case.network(), case.batches[0]
     strategy = started(case, network)
-    before = {name: b.clone() for name, b in strategy.instance.named_buffers()}
+    before = table(strategy)
     step(strategy, network, batch)
     seen = torch.zeros(NUM_INSTANCES, len(case.kinds), dtype=torch.bool)
     for b, i in enumerate(batch.index):
         seen[i] |= batch.present[b]
     assert 0 < seen.sum() < seen.numel()
-    for name in ("log_variance", "velocity"):
-        moved = strategy.instance.get_buffer(name) != before[name]
+    for moved in (table(strategy) != before).unbind(1):
         assert torch.equal(moved, seen)
 
 
@@ -245,3 +248,76 @@ def test_a_parameter_out_of_its_range_is_refused(
     case = problem()
     with pytest.raises(UserError, match=message):
         case.strategy("ilt", case.network(), **{parameter: value})
+
+
+# --- where the table lies -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["cpu", "directory"])
+def test_the_table_learns_the_same_wherever_it_lies(where: str, tmp_path: Path) -> None:
+    case = problem()
+    network = case.network()
+    place = tmp_path if where == "directory" else where
+    beside = case.strategy("ilt", network)
+    elsewhere = build_strategy(
+        "ilt",
+        tasks=dict(zip(beside.setting.tasks, case.kinds, strict=True)),
+        num_instances=NUM_INSTANCES,
+        dtype=torch.float64,
+        instance_tables=place,
+    )
+    for batch in case.batches:
+        assert_same_bits(step(elsewhere, network, batch), step(beside, network, batch))
+        assert_same_bits(table(elsewhere), table(beside))
+    restored = build_strategy(
+        "ilt",
+        tasks=dict(zip(beside.setting.tasks, case.kinds, strict=True)),
+        num_instances=NUM_INSTANCES,
+        dtype=torch.float64,
+        instance_tables=place,
+    )
+    restored.load_state_dict(elsewhere.state_dict())
+    assert_same_bits(table(restored), table(beside))
+    assert not list(tmp_path.iterdir())  # nothing is left behind, however the process ends
+
+
+def test_a_table_on_disk_may_be_larger_than_the_memory(tmp_path: Path) -> None:
+    rows = 2 * 10**9  # 2 x 4 bytes each for s and its velocity: 16 GB of holes
+    strategy = build_strategy(
+        "ilt", tasks={"y": "regression"}, num_instances=rows, instance_tables=tmp_path
+    )
+    index = torch.tensor([0, rows // 2, rows - 1])
+    loss = torch.tensor([1.0, 4.0, 9.0], requires_grad=True)
+    strategy.backward([loss], index)
+    s = strategy.instance.table.read(index)[:, 0, 0]
+    expected = (-4.0 * (1 - loss.detach() / 2) / 3).clamp(-4, 4)
+    torch.testing.assert_close(s, expected, rtol=1e-6, atol=1e-6)  # float32
+    assert (strategy.instance.table.read(index + torch.tensor([1, 1, -1])) == 0).all()
+
+
+def test_a_table_in_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no directory '.*nowhere'"):
+        build_strategy(
+            "ilt",
+            tasks={"y": "regression"},
+            num_instances=1,
+            instance_tables=tmp_path / "nowhere",
+        )
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_on_a_gpu_the_table_learns_the_same_on_the_cpu() -> None:
+    chance = torch.Generator().manual_seed(0)
+    tasks = {"y": "regression", "z": "classification"}
+    beside, elsewhere = (
+        build_strategy("ilt", tasks=tasks, num_instances=50, device="cuda", instance_tables=where)
+        for where in ("device", "cpu")
+    )
+    for _ in range(20):
+        index = torch.randint(50, (8,), generator=chance)
+        losses = [torch.rand(8, generator=chance) for _ in tasks]
+        for strategy in (beside, elsewhere):
+            strategy.backward([x.cuda().requires_grad_() for x in losses], index)
+    assert elsewhere.instance.log_variances().device.type == "cpu"
+    expected = beside.instance.log_variances().cpu()
+    torch.testing.assert_close(elsewhere.instance.log_variances(), expected)

@@ -1,0 +1,95 @@
+"""Batches of a split on a device: gathered at once where it lies there, else read ahead."""
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mtlbench.rows import Rows
+from mtlbench.suites.base import Split, Targets
+
+READ_AHEAD = 3
+"""Batches that are read before they are needed, where data lies in files."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some instances of a split, on a device.
+
+    Attributes:
+        index: their row numbers [B].
+        rows: the same on the CPU.
+        inputs, targets, present: as in `Split`, of these rows.
+    """
+
+    index: Tensor
+    rows: Tensor
+    inputs: Tensor
+    targets: Targets
+    present: Tensor | None
+
+
+class Batches:
+    """Goes over a split in batches.
+
+    Args:
+        split: what to go over.
+        order: row numbers on the CPU.
+        size: instances a batch; the last may have fewer.
+        device: where batches are wanted.
+
+    Attributes:
+        waited: seconds spent waiting for files.
+    """
+
+    def __init__(self, split: Split, order: Tensor, size: int, device: torch.device) -> None:
+        self.split, self.device = split, device
+        values = (split.inputs, *split.targets.values())
+        self.in_files = any(not isinstance(value, Tensor) for value in values)
+        self._chunks = [*zip(order.to(device).split(size), order.split(size), strict=True)]
+        self.waited = 0.0
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    def __iter__(self) -> Iterator[Batch]:
+        if not self.in_files:
+            yield from itertools.starmap(self._read, self._chunks)
+            return
+        chunks = iter(self._chunks)
+
+        def read(count: int) -> list[Future[Batch]]:
+            return [reader.submit(self._read, *c) for c in itertools.islice(chunks, count)]
+
+        with ThreadPoolExecutor(1, thread_name_prefix="read-ahead") as reader:
+            ahead = deque(read(READ_AHEAD))
+            while ahead:
+                started = time.perf_counter()
+                batch = ahead.popleft().result()
+                self.waited += time.perf_counter() - started
+                ahead.extend(read(1))
+                yield batch
+
+    def _read(self, index: Tensor, rows: Tensor) -> Batch:
+        split = self.split
+
+        def gather(values: Rows) -> Tensor:
+            if isinstance(values, Tensor):
+                return values[index]
+            gathered = values[rows]
+            if self.device.type == "cuda":
+                gathered = gathered.pin_memory()
+            return gathered.to(self.device, non_blocking=True)
+
+        return Batch(
+            index,
+            rows,
+            gather(split.inputs),
+            {name: gather(target) for name, target in split.targets.items()},
+            None if split.present is None else split.present[index],
+        )

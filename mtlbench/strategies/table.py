@@ -1,0 +1,93 @@
+"""Numbers that a strategy keeps for each instance, on the model's device or off it."""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+ON_DEVICE, ON_CPU = "device", "cpu"
+
+
+class InstanceTable(nn.Module):
+    """A few numbers for each (instance, task), 0 at first: values [N, C, K].
+
+    A step reads and writes only its batch's rows, so the table may lie where there is room for it:
+    N is then bounded by the machine's memory, or by its disk, and not by the GPU.
+
+    Args:
+        shape: N, C and K.
+        where: `device` beside the model, `cpu` in the machine's memory, or a directory for a
+            memory-mapped file, which vanishes with the process: `state_dict` saves the values.
+        device, dtype: the model's, in which rows are handed out.
+
+    Raises:
+        ValueError: a directory that is not there.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        where: str | Path,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        super().__init__()
+        self.device = device
+        self._written: tuple[Tensor, Tensor, torch.cuda.Event] | None = None
+        if where in (ON_DEVICE, ON_CPU):
+            place = device if where == ON_DEVICE else torch.device("cpu")
+            values = torch.zeros(shape, device=place, dtype=dtype)
+        else:
+            values = _mapped_zeros(Path(where), shape, dtype)
+        self.register_buffer("values", values)
+        self.register_state_dict_pre_hook(lambda *_: self._settle())
+
+    def read(self, index: Tensor) -> Tensor:
+        """The rows [B, C, K] of these instances [B], on the model's device."""
+        self._settle()
+        values = self.get_buffer("values")
+        return values[index.to(values.device)].to(self.device, non_blocking=True)
+
+    def write(self, index: Tensor, rows: Tensor) -> None:
+        """Puts rows [B, C, K] in the place of those of these instances [B]."""
+        values = self.get_buffer("values")
+        if values.device == rows.device:
+            values[index.to(values.device)] = rows
+            return
+        # Waiting for the rows here would keep the GPU from being handed the backward pass.
+        host = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
+        host.copy_(rows, non_blocking=True)
+        copied = torch.cuda.Event()
+        copied.record()
+        self._written = index.to(values.device), host, copied
+
+    def column(self, number: int) -> Tensor:
+        """One of the C numbers for all instances, [N, K]."""
+        self._settle()
+        return self.get_buffer("values")[:, number]
+
+    def _settle(self) -> None:
+        """Makes sure that what was written last is in the table."""
+        if self._written is not None:
+            index, host, copied = self._written
+            copied.synchronize()
+            self.get_buffer("values")[index] = host
+            self._written = None
+
+    def _apply(self, fn: Any, recurse: bool = True) -> "InstanceTable":
+        return self  # `.to(device)` of a strategy leaves the table where it was asked to be
+
+
+def _mapped_zeros(directory: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros in a sparse file without a name, which takes no room before it is written to."""
+    if not directory.is_dir():
+        raise ValueError(
+            f"instance_tables must be {ON_DEVICE!r}, {ON_CPU!r} or a directory, but there is no "
+            f"directory {str(directory)!r}"
+        )
+    kind = torch.empty(0, dtype=dtype).numpy().dtype
+    with tempfile.TemporaryFile(dir=directory, prefix="mtlbench-") as file:
+        return torch.from_numpy(np.memmap(file, kind, "w+", shape=shape))
