@@ -24,7 +24,7 @@ from mtlbench.tasks import Task
 CLEAN = "clean"
 
 Range = tuple[float, float]
-"""Smallest and largest label of a task in the training set."""
+"""Smallest and largest label of a task in the training set, or the noise that its suite asks for."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,8 @@ def corrupt(
         rows = order[: round(clause.fraction * count)].sort().values
         for name, kind in zip(clause.tasks, clause.kinds, strict=True):
             task = tasks[column[name]]
-            clean, span = targets[name], label_range(targets[name], task)
+            clean = targets[name]
+            span = task.noise or label_range(clean, task)
             noise = named_generator("corrupted labels", *names, name, kind, clause.fraction)
             spoil = _spoiler(task, CORRUPTIONS[kind], span, noise)
             if isinstance(clean, Tensor):

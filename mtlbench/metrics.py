@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from torch import Tensor
+
 if TYPE_CHECKING:
     import torchmetrics
 
@@ -88,3 +90,41 @@ def relative_error() -> Metric:
         return MeanAbsolutePercentageError()
 
     return Metric("rel_err", "Rel. Err.", "%", "min", make, 100.0)
+
+
+def surface_error() -> Metric:
+    """Mean distance between the vertices of two bodies (mm), given as [n, V, 3] in metres."""
+    return Metric(
+        "surface_error", "Surface Err.", "mm", "min", lambda: _mean_distance(lambda v: v), 1000.0
+    )
+
+
+def joint_error(regressor: Callable[[], Tensor]) -> Metric:
+    """Mean per-joint position error (mm) of bodies given by their vertices [n, V, 3] in metres,
+    their root joints on one place.
+
+    Args:
+        regressor: gives the joints as weighted means of the vertices, [J, V], the root first.
+    """
+
+    def make() -> "torchmetrics.Metric":
+        weights = regressor()
+
+        def joints(vertices: Tensor) -> Tensor:
+            joints = weights.to(vertices) @ vertices
+            return joints - joints[:, :1]
+
+        return _mean_distance(joints)
+
+    return Metric("mpjpe", "MPJPE", "mm", "min", make, 1000.0)
+
+
+def _mean_distance(points: Callable[[Tensor], Tensor]) -> "torchmetrics.Metric":
+    """Mean distance of the points [n, P, 3] that belong to predictions and to labels."""
+    from torchmetrics import MeanMetric
+
+    class MeanDistance(MeanMetric):
+        def update(self, prediction: Tensor, target: Tensor) -> None:  # type: ignore[override]
+            super().update((points(prediction) - points(target)).norm(dim=-1))
+
+    return MeanDistance()

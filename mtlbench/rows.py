@@ -31,6 +31,26 @@ class Rows(Protocol):
         ...
 
 
+class Chosen:
+    """Some rows of another object.
+
+    Args:
+        base: the values [N, …].
+        rows: which, in this order [n].
+    """
+
+    def __init__(self, base: Rows, rows: Tensor) -> None:
+        self.base, self.rows = base, rows
+        self.dtype, self.shape = base.dtype, torch.Size((len(rows), *base.shape[1:]))
+        self.nbytes = base.nbytes * len(rows) // max(1, len(base))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Tensor, /) -> Tensor:
+        return self.base[self.rows[index]]
+
+
 class Replaced:
     """The rows of another object, some of them replaced; those lie in a temporary file.
 

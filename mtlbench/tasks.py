@@ -22,11 +22,13 @@ class Task:
         kind: `classification` (integer labels) or `regression`.
         loss: network output [B, …] and scaled labels [B, …] to per-instance losses [B].
         metrics: what is measured on validation and test data, the most telling first.
-        corruptions: kinds of label corruption that make sense, the default first.
+        corruptions: kinds of label corruption that make sense, the default first; none where the
+            labels follow from those of other tasks.
         classes: class names of a classification task.
         palette: RGB colour of each class, 0 to 255, for figures of label maps.
         unit: unit of a regression label, or "".
         ignore: label value that stands for "not labelled" inside a label map.
+        noise: range of the noise that corruptions add; that of the training labels where None.
         scale: of regression labels: the network predicts, and the loss compares, label / scale.
     """
 
@@ -39,6 +41,7 @@ class Task:
     palette: tuple[tuple[int, int, int], ...] = ()
     unit: str = ""
     ignore: float | None = None
+    noise: tuple[float, float] | None = None
     scale: float = 1.0
 
     def losses(self, output: Tensor, target: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ import torch
 
 from mtlbench.errors import UserError
 from mtlbench.study import build_suite
-from mtlbench.suites.streets import NO_DEPTH, Streets
+from mtlbench.suites.street_base import NO_DEPTH
+from mtlbench.suites.streets import Streets
 
 SMALL = Streets(train_size=3, validation_size=2, test_size=2)
 
