@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -34,6 +35,12 @@ os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 def _one_thread() -> None:
     """As in a worker that has one core: the order of a sum depends on the number of threads."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible() -> None:
+    """A shell starts what runs in its background deaf to Ctrl-C, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
