@@ -81,11 +81,11 @@ def l1(ignore: float | None = None) -> Loss:
     return loss
 
 
-def squared_l2(ignore: float | None = None) -> Loss:
-    """Squared error [B], averaged over an instance's labelled values."""
+def squared_l2(ignore: float | None = None, *, unit: float = 1.0) -> Loss:
+    """Squared error [B] in units of `unit`, averaged over an instance's labelled values."""
 
     def loss(output: Tensor, target: Tensor) -> Tensor:
-        each = (output.float() - target).square()
+        each = ((output.float() - target) / unit).square()
         return _mean_where(each, None if ignore is None else target != ignore)
 
     return loss

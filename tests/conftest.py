@@ -38,6 +38,12 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(autouse=True, scope="session")
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing that tests draw is kept for the user, and nothing of the user's is read."""
+    os.environ["MTLBENCH_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(autouse=True, scope="session")
 def _interruptible() -> None:
     """A shell starts what runs in its background deaf to Ctrl-C, and that is inherited."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -3,7 +3,17 @@
 Importing this package registers them all.
 """
 
-from mtlbench.suites import digits, streets
+from mtlbench.suites import bodies, cityscapes, digits, streets, surreal
 from mtlbench.suites.base import Data, Split, Suite, Targets
 
-__all__ = ["Data", "Split", "Suite", "Targets", "digits", "streets"]
+__all__ = [
+    "Data",
+    "Split",
+    "Suite",
+    "Targets",
+    "bodies",
+    "cityscapes",
+    "digits",
+    "streets",
+    "surreal",
+]

@@ -13,6 +13,7 @@ from mtlbench.suites.base import Data, Split
 from mtlbench.suites.scenes import CLASSES, draw_scenes
 from mtlbench.suites.street_base import StreetSuite
 
+
 @register_suite("streets", label="Streets")
 @dataclass(frozen=True, kw_only=True)
 class Streets(StreetSuite):

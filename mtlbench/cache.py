@@ -1,0 +1,67 @@
+"""Arrays that take long to make, kept in files named by what they were made from."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Arrays = dict[str, npt.NDArray]
+
+_KEY = "__key__"
+
+
+def cache_directory() -> Path:
+    """`$MTLBENCH_CACHE`, or `~/.cache/mtlbench`."""
+    return Path(os.environ.get("MTLBENCH_CACHE") or os.path.expanduser("~/.cache/mtlbench"))
+
+
+def cached_arrays(key: Mapping[str, object], make: Callable[[], Arrays]) -> Arrays:
+    """The arrays that `make` gives, read from the cache where they were made before.
+
+    Args:
+        key: all that the arrays depend on, the version of the code that makes them included, as
+            values that JSON can write. The file is named by its hash and holds it.
+        make: called where the cache has no such file, or a damaged one. That the new file cannot be
+            written is no error: they are made again the next time.
+    """
+    text = json.dumps(key, sort_keys=True)
+    path = cache_directory() / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.npz"
+    arrays = _read(path, text)
+    if arrays is None:
+        arrays = make()
+        with suppress(OSError):
+            _write(path, text, arrays)
+    return arrays
+
+
+def _read(path: Path, key: str) -> Arrays | None:
+    """What `_write` wrote under this key, or None."""
+    # A damaged file can raise anything.
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except Exception:
+        return None
+    stored = arrays.pop(_KEY, None)
+    return arrays if stored is not None and str(stored) == key else None
+
+
+def _write(path: Path, key: str, arrays: Arrays) -> None:
+    """Writes a file that appears whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
+        try:
+            contents: dict[str, Any] = {_KEY: np.array(key), **arrays}
+            np.savez(file, **contents)
+            file.close()
+            os.replace(file.name, path)
+        except BaseException:
+            os.unlink(file.name)
+            raise

@@ -1,0 +1,74 @@
+"""People drawn from a seed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from mtlbench.corruption import Variant
+from mtlbench.models.body import make_body
+from mtlbench.models.smpl import SMPL, BodyModel
+from mtlbench.models.unet import MultiTaskUNet
+from mtlbench.registry import register_suite
+from mtlbench.suites.base import Data, Split
+from mtlbench.suites.people import draw_people
+from mtlbench.suites.people_base import PeopleSuite
+
+
+@register_suite("bodies", label="Bodies")
+@dataclass(frozen=True, kw_only=True)
+class Bodies(PeopleSuite):
+    """Generated people: body parts, pose, shape and surface, after SURREAL.
+
+    Attributes:
+        train_size, validation_size, test_size: people to draw for each split.
+        size: height and width of an image (px), divisible by 16.
+        channels: of the network, for a patch of 4×4 pixels.
+    """
+
+    epochs: int = 30
+    batch_size: int = 32
+    lr: float = 2e-3
+    train_size: int = 2000
+    validation_size: int = 200
+    test_size: int = 400
+    size: int = 64
+    channels: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_at_least_one("train_size", "validation_size", "test_size", "channels")
+        if self.size < 32 or self.size % 16:
+            raise ValueError(f"size must be a multiple of 16 from 32 on, but is {self.size}")
+
+    def body(self) -> BodyModel:
+        return make_body()
+
+    def data(self) -> Data:
+        def split(first: int, count: int) -> Split:
+            people = draw_people(count, self.size, seed=0, first=first)
+            return Split(
+                torch.from_numpy(people.images),
+                {
+                    "segmentation": torch.from_numpy(people.parts).long(),
+                    "pose": torch.from_numpy(people.pose),
+                    "shape": torch.from_numpy(people.shape),
+                },
+            )
+
+        # Far apart, so that a larger split never reaches into the next.
+        return Data(
+            split(0, self.train_size),
+            split(1_000_000, self.validation_size),
+            split(2_000_000, self.test_size),
+        )
+
+    def model(self) -> nn.Module:
+        return MultiTaskUNet(SMPL(self.body()), patch=4, width=self.channels, depth=2)
+
+    def strategy_parameters(self, variant: Variant) -> dict[str, Any]:
+        """ILT's learning rate and DWA's temperature of the paper. The losses are of one size
+        already, so DWA needs no scales."""
+        corrupted = variant.fractions()
+        return {"ilt.lr": 2.0, "dwa.temperature": 1.8 if "segmentation" in corrupted else 0.5}

@@ -1,0 +1,120 @@
+"""What suites of people have in common: four tasks on one picture, and the network for them."""
+
+import functools
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mtlbench.metrics import joint_error, pixel_accuracy, surface_error
+from mtlbench.models.rotations import from_6d
+from mtlbench.models.smpl import SMPL, BodyModel
+from mtlbench.suites.base import Suite, Targets
+from mtlbench.suites.people import CLASSES, PALETTE, render_mesh
+from mtlbench.tasks import Task, cross_entropy, squared_l2
+
+VIEW_SIZE = 128
+"""Least height and width of a drawn surface (px)."""
+
+PARAMETER_NOISE = (-2.0, 2.0)
+"""Noise that is added to shape and pose, as in the paper."""
+
+POSE_UNIT = 0.25
+SURFACE_UNIT = 0.1
+"""Units of the elements of a rotation, and of coordinates (m), in the losses: a share of their
+spread, so that the four losses are of one size and log σ² of a well-learned one stays above −4."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PeopleSuite(Suite):
+    """Pictures of one person each, after SURREAL as the paper uses it.
+
+    Tasks: `segmentation` (background and 24 parts of the body, mean cross entropy over the pixels),
+    `pose` (rotations of 24 joints as 6 numbers each, Zhou et al. 2019), `shape` (10 coefficients)
+    and `vertices`, the surface that the body model makes of shape and pose, relative to the root
+    joint (m). The last three have squared errors, averaged over the numbers of an instance.
+
+    The labels of `vertices` follow from those of `pose` and `shape`: where these are corrupted, the
+    surface is that of the wrong body. The paper does not say; a person with wrong parameters in a
+    dataset has a wrong surface in it, too. Surface and joints are compared with the root joints on
+    one place, since a crop does not show where in space a person stands.
+    """
+
+    default_variants: ClassVar[tuple[str, ...]] = ("clean", "segmentation@0.4", "pose+shape@0.4")
+
+    @abstractmethod
+    def body(self) -> BodyModel:
+        """The body that shape and pose belong to."""
+
+    def tasks(self) -> tuple[Task, ...]:
+        segmentation = Task(
+            "segmentation",
+            "classification",
+            loss=cross_entropy(),
+            metrics=(pixel_accuracy(len(CLASSES)),),
+            corruptions=("permute", "shuffle"),
+            classes=CLASSES,
+            palette=PALETTE,
+        )
+        pose = Task(
+            "pose",
+            "regression",
+            loss=squared_l2(unit=POSE_UNIT),
+            metrics=(),
+            corruptions=("uniform", "shuffle"),
+            noise=PARAMETER_NOISE,
+        )
+        shape = Task(
+            "shape",
+            "regression",
+            loss=squared_l2(),
+            metrics=(),
+            corruptions=("uniform", "shuffle"),
+            noise=PARAMETER_NOISE,
+        )
+        vertices = Task(
+            "vertices",
+            "regression",
+            loss=squared_l2(unit=SURFACE_UNIT),
+            metrics=(surface_error(), joint_error(self._joint_regressor)),
+            corruptions=(),
+            unit="m",
+        )
+        return segmentation, pose, shape, vertices
+
+    def _joint_regressor(self) -> Tensor:
+        return torch.tensor(self.body().joint_regressor)
+
+    def complete(self, targets: Targets) -> Targets:
+        """With the surface [B, V, 3] that follows from shape and pose."""
+        shape, pose = targets["shape"], targets["pose"]
+        smpl = _smpl(self, shape.device)
+        with torch.no_grad():
+            surface = smpl(shape, from_6d(pose.unflatten(1, (-1, 6))))
+        return {**targets, "vertices": surface.vertices - surface.joints[:, :1]}
+
+    def augment(
+        self, inputs: Tensor, targets: Targets, generator: torch.Generator
+    ) -> tuple[Tensor, Targets]:
+        """Contrast and brightness of each colour change at random by up to a fifth."""
+        change = torch.rand(2, len(inputs), 3, 1, 1, generator=generator).to(inputs) * 0.4 - 0.2
+        return (inputs * (1 + change[0]) + change[1]).clamp(-1, 1), targets
+
+    def views(self, inputs: Tensor, values: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+        """`mesh`: the surface in plain light, filling the picture."""
+        faces, size = self.body().faces, max(VIEW_SIZE, inputs.shape[-1])
+        meshes = [
+            render_mesh(vertices, size, faces=faces)
+            for vertices in values["vertices"].cpu().numpy()
+        ]
+        coloured, alpha = np.split(np.stack(meshes).transpose(0, 3, 1, 2) / 255, [3], axis=1)
+        return {"mesh": (255 * (coloured * alpha + 1 - alpha)).round().astype(np.uint8)}
+
+
+@functools.lru_cache(maxsize=4)
+def _smpl(suite: PeopleSuite, device: torch.device) -> nn.Module:
+    return SMPL(suite.body()).to(device)
