@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -116,7 +117,23 @@ def _parser() -> _Parser:
     compare.add_argument("--metrics", metavar="a,b", help="only these metrics")
     compare.add_argument("--format", choices=FORMATS, default="table")
     compare.add_argument("--figures", type=Path, metavar="DIR", help="draw the figures there, too")
+    compare.add_argument(
+        "--against", choices=("paper",), help="put the published numbers beside ours"
+    )
     _add_results(compare)
+
+    prepare = command(
+        "prepare", _prepare, "Turn a real dataset's raw files into the harness's own fast format."
+    )
+    prepare.add_argument("dataset", metavar="DATASET", help="cityscapes or surreal")
+    prepare.add_argument("--raw", required=True, metavar="DIR", help="the dataset as published")
+    prepare.add_argument(
+        "--out", metavar="DIR", help="the directory to write (default: prepared/DATASET)"
+    )
+    prepare.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    prepare.add_argument(
+        "--frames-every", type=int, metavar="N", help="surreal: every N-th frame of a clip only"
+    )
     return parser
 
 
@@ -154,7 +171,8 @@ def _names(text: str | None, what: str) -> list[str] | None:
     """The names in a comma list; None where the option was not given."""
     if text is None:
         return None
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    # A comma inside brackets belongs to a strategy's settings.
+    names = [name.strip() for name in re.split(r",(?![^\[]*\])", text) if name.strip()]
     if not names:
         raise UserError(f"no {what} given")
     return names
@@ -209,6 +227,19 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
+def _prepare(options: argparse.Namespace) -> int:
+    from mtlbench.prepare import prepare
+
+    prepare(
+        options.dataset,
+        options.raw,
+        options.out or Path("prepared") / options.dataset,
+        workers=options.workers,
+        every=options.frames_every,
+    )
+    return 0
+
+
 def _print_comparison(options: argparse.Namespace, hashes: set[str] | None = None) -> None:
     figures: Path | None = getattr(options, "figures", None)
     if figures is not None and os.path.lexists(figures) and not figures.is_dir():
@@ -228,9 +259,17 @@ def _print_comparison(options: argparse.Namespace, hashes: set[str] | None = Non
     for path, what in comparison.damaged:
         print(f"mtlbench: {path} is left out: {what}", file=sys.stderr)
     format = getattr(options, "format", "table")
-    print(render(comparison, format, terminal=sys.stdout.isatty()).rstrip("\n"))
+    terminal = sys.stdout.isatty()
+    if getattr(options, "against", None):
+        from mtlbench.analysis.paper import against_paper, render_against
+
+        against = against_paper(comparison, options.results)
+        print(render_against(against, format, terminal=terminal).rstrip("\n"))
+    else:
+        print(render(comparison, format, terminal=terminal).rstrip("\n"))
     if figures is not None:
         from mtlbench.analysis.figures import draw_figures
+        from mtlbench.analysis.levels import draw_levels
 
         drawn = draw_figures(
             options.results,
@@ -239,4 +278,5 @@ def _print_comparison(options: argparse.Namespace, hashes: set[str] | None = Non
             options.variants,
             _names(options.strategies, "strategy"),
         )
+        drawn += draw_levels(comparison, figures)
         print(f"{len(drawn)} figure files in {figures}", file=sys.stderr)

@@ -1,0 +1,265 @@
+"""How strategies bear more and more corrupted labels: metrics by the share that is corrupted.
+
+A study of levels is one on variants such as `clean depth@0.2 depth@0.4 depth@0.6`. A corruption,
+here, is what such variants have in common: `depth`, `pose+shape`, or `depth:offset`.
+"""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from mtlbench.analysis import sheets
+from mtlbench.analysis.aggregate import DETECTION, SUMMARY_COLUMNS, Comparison
+from mtlbench.analysis.figures import (
+    DOUBLE,
+    GREY,
+    SINGLE,
+    STYLE,
+    Line,
+    _file_name,
+    _handles,
+    _legend_columns,
+    _lines,
+    _log_if_wide,
+    _save,
+)
+from mtlbench.analysis.sheets import Section, Sheet
+from mtlbench.analysis.tables import ARROWS, LEGEND, Cell, _digits, _ranks, decimals
+from mtlbench.errors import UserError, unknown
+
+CLEAN = "clean"
+LEVEL_COLUMNS = ["corruption", "level", *SUMMARY_COLUMNS]
+MIN_LEVELS = 3
+"""Fewer levels, the clean one among them, are no curve."""
+
+FORMATS = ("table", "github")
+ONE_CLAUSE = re.compile(r"(?P<tasks>[^@,:]+)@(?P<fraction>[^@,:]+)(?P<kind>:[^@,:]+)?")
+
+
+def corruptions(comparison: Comparison) -> list[str]:
+    """The corruptions of which a comparison has at least three levels, the clean one among them."""
+    if CLEAN not in comparison.variants:
+        return []
+    count: dict[str, int] = defaultdict(int)
+    for variant in comparison.variants:
+        if parsed := _parse(variant):
+            count[parsed[0]] += 1
+    return [corruption for corruption, levels in count.items() if levels + 1 >= MIN_LEVELS]
+
+
+def levels(comparison: Comparison, corruption: str) -> pd.DataFrame:
+    """The summary of the variants of one corruption, by level.
+
+    Args:
+        comparison: of clean runs and of some levels of the corruption.
+        corruption: one of `corruptions(comparison)`.
+
+    Returns:
+        Rows of `comparison.summary` with the columns `LEVEL_COLUMNS`: `level` is the share of the
+        labels that is corrupted (%), 0 in the clean variant. In the order of levels.
+
+    Raises:
+        UserError: the comparison has too few levels of it, or none.
+    """
+    known = corruptions(comparison)
+    if corruption not in known:
+        raise UserError(
+            f"no levels of {corruption!r}, which are clean runs and two fractions or more; there "
+            f"are some of {', '.join(map(repr, known)) or 'none'}"
+        )
+    level = {CLEAN: 0.0}
+    for variant in comparison.variants:
+        parsed = _parse(variant)
+        if parsed and parsed[0] == corruption:
+            level[variant] = parsed[1]
+    rows = comparison.summary[comparison.summary["variant"].isin(list(level))]
+    rows = rows.assign(corruption=corruption, level=rows["variant"].map(level))
+    return rows.sort_values("level", kind="stable")[LEVEL_COLUMNS]
+
+
+def _parse(variant: str) -> tuple[str, float] | None:
+    """Corruption and level (%) of a variant of one clause; None of any other."""
+    match = ONE_CLAUSE.fullmatch(variant)
+    if match is None:
+        return None
+    return match["tasks"] + (match["kind"] or ""), round(100 * float(match["fraction"]), 6)
+
+
+def _metrics(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    """Each (metric, task) of some rows, detection last."""
+    pairs = rows.drop_duplicates(["metric", "task"])
+    found = [(str(m), str(t)) for m, t in zip(pairs["metric"], pairs["task"], strict=True)]
+    return sorted(found, key=lambda pair: pair[0] == DETECTION)
+
+
+# --- figure -------------------------------------------------------------------------------------
+
+
+def levels_figure(comparison: Comparison, corruption: str) -> Figure:
+    """Every metric by the share of corrupted labels: means, with the std over seeds as bars.
+
+    One panel a metric, and one for the detection of each corrupted task, with chance, which is
+    the share that is corrupted. It is made for the style of the other figures, `STYLE`.
+
+    Raises:
+        UserError: as `levels`.
+    """
+    rows = levels(comparison, corruption)
+    panels = _metrics(rows)
+    lines = _lines(list(comparison.labels))
+    shown = [key for key in comparison.labels if key in set(rows["strategy"])]
+    handles = _handles((comparison.labels[key], lines[key]) for key in shown)
+    if rows["std"].notna().any():
+        handles.append(_bar_handle())
+    across = 2 if len(panels) == 4 else min(3, len(panels))
+    down = math.ceil(len(panels) / across)
+    width = SINGLE if across == 1 else DOUBLE
+    legend = _legend_columns(handles, width)
+    figure = Figure(figsize=(width, 0.3 + 0.16 * math.ceil(len(handles) / legend) + 1.75 * down))
+    for position, (metric, task) in enumerate(panels):
+        axes = figure.add_subplot(down, across, position + 1)
+        cells = rows[(rows["metric"] == metric) & (rows["task"] == task)]
+        for key, points in cells.groupby("strategy", sort=False):
+            _curve(axes, points.dropna(subset="mean"), lines[str(key)])
+        first = cells.iloc[0]
+        unit = f" ({first['unit']})" if first["unit"] else ""
+        label = comparison.metric_labels[metric, task]
+        axes.set_title(task)
+        axes.set_ylabel(f"{label}{unit} {ARROWS[first['direction']]}")
+        _shares(axes, sorted(set(rows["level"])))
+        if metric == DETECTION:
+            _chance(axes, float(rows["level"].max()))
+        else:
+            _log_if_wide(axes)
+    figure.supxlabel(f"corrupted {_labels_of(corruption)} (%)", size=mpl.rcParams["font.size"])
+    figure.legend(
+        handles=handles, loc="outside upper center", ncols=legend, handlelength=3, columnspacing=1.2
+    )
+    return figure
+
+
+def draw_levels(comparison: Comparison, out: str | Path) -> list[Path]:
+    """Draws the levels of every corruption that has enough of them.
+
+    Args:
+        comparison: the runs.
+        out: the directory for the figures; made where missing.
+
+    Returns:
+        The files written: each figure as PNG (200 dpi) and as SVG.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    with mpl.rc_context(STYLE):
+        for corruption in corruptions(comparison):
+            name = _file_name(f"{comparison.suite}_levels_{corruption}")
+            written += _save(levels_figure(comparison, corruption), out / name)
+    return written
+
+
+def _curve(axes: Axes, points: pd.DataFrame, line: Line) -> None:
+    """One strategy's means by level, with their standard deviations as bars."""
+    axes.plot(points["level"], points["mean"], **line)
+    axes.errorbar(
+        points["level"], points["mean"], yerr=points["std"].fillna(0), fmt="none",
+        ecolor=line["color"], elinewidth=0.8, capsize=1.5,
+    )  # fmt: skip
+
+
+def _bar_handle() -> Artist:
+    return Line2D(
+        [], [], color=GREY, linestyle="none", marker="|", markersize=8, label="std over seeds"
+    )
+
+
+def _shares(axes: Axes, shares: Sequence[float]) -> None:
+    margin = 0.04 * shares[-1]
+    axes.set_xlim(-margin, shares[-1] + margin)
+    axes.set_xticks(shares, [f"{share:g}" for share in shares])
+
+
+def _chance(axes: Axes, most: float) -> None:
+    axes.plot([0, most], [0, most], color=GREY, linestyle=":", linewidth=1, zorder=1)
+    axes.annotate(
+        "chance", (0.6 * most, 0.6 * most), (3, -2), textcoords="offset points", va="top",
+        fontsize=7, color="#555555",
+    )  # fmt: skip
+    axes.set_ylim(0, 103)
+
+
+def _labels_of(corruption: str) -> str:
+    """ "depth labels", "pose and shape labels", "depth labels, offset"."""
+    tasks, _, kind = corruption.partition(":")
+    return f"{' and '.join(tasks.split('+'))} labels" + (f", {kind}" if kind else "")
+
+
+# --- table --------------------------------------------------------------------------------------
+
+
+def render_levels(
+    comparison: Comparison, corruption: str, format: str = "table", *, terminal: bool = False
+) -> str:
+    """Strategies by level, for people: a section a metric; each level has its best and second best.
+
+    Args:
+        comparison: of clean runs and of some levels of the corruption.
+        corruption: one of `corruptions(comparison)`.
+        format: one of `FORMATS`.
+        terminal: for the format `table`: whether the reader is a terminal that shows bold text.
+
+    Raises:
+        UserError: there is no such format; or as `levels`.
+    """
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    rows = levels(comparison, corruption)
+    shares = sorted(set(rows["level"]))
+    legend = LEGEND if terminal or format == "github" else "¹ best, ² second best"
+    sheet = Sheet(
+        f"{comparison.suite}: by share of corrupted {_labels_of(corruption)}",
+        [("", f"{share:g} %") for share in shares],
+        [_section(comparison, rows, metric, task, shares) for metric, task in _metrics(rows)],
+        [f"mean ± std over {sheets.count_of_runs(rows['n'])}; {legend}"],
+    )
+    return (sheets.github(sheet) if format == "github" else sheets.text(sheet, terminal)) + "\n"
+
+
+def _section(
+    comparison: Comparison, rows: pd.DataFrame, metric: str, task: str, shares: Sequence[float]
+) -> Section:
+    cells = rows[(rows["metric"] == metric) & (rows["task"] == task)]
+    strategies = [key for key in comparison.labels if key in set(cells["strategy"])]
+    unit, direction = cells["unit"].iloc[0], cells["direction"].iloc[0]
+    # Five columns of numbers such as 0.02043 ± 0.00031 would not fit a terminal.
+    scale, power = (1e3, "10⁻³ ") if cells["mean"].abs().max() < 0.1 else (1.0, "")
+    means, stds = scale * cells["mean"], scale * cells["std"]
+    places = decimals(means, stds)
+    cells = cells.assign(mean=means.map(_shown(places)), std=stds.map(_shown(places)))
+    columns = []
+    for share in shares:
+        values = cells[cells["level"] == share].set_index("strategy").reindex(strategies)
+        values = values[["mean", "std"]].fillna("")
+        ranks = _ranks(list(values["mean"]), direction)
+        columns.append(
+            [Cell(*cell) for cell in zip(values["mean"], values["std"], ranks, strict=True)]
+        )
+    names = [comparison.labels[key] for key in strategies]
+    quantity = f" ({power}{unit})" if power or unit else ""
+    return Section(
+        f"{task} {comparison.metric_labels[metric, task]}{quantity} {ARROWS[direction]}",
+        [(name, list(row)) for name, row in zip(names, zip(*columns, strict=True), strict=True)],
+    )
+
+
+def _shown(places: int) -> Callable[[float], str]:
+    return lambda value: "" if math.isnan(value) else _digits(value, places)
