@@ -100,9 +100,21 @@ class PeopleSuite(Suite):
     def augment(
         self, inputs: Tensor, targets: Targets, generator: torch.Generator
     ) -> tuple[Tensor, Targets]:
-        """Contrast and brightness of each colour change at random by up to a fifth."""
+        """Contrast and brightness of each colour change at random by up to a fifth, and each
+        picture is mirrored with probability one half, left and right limbs changing places."""
         change = torch.rand(2, len(inputs), 3, 1, 1, generator=generator).to(inputs) * 0.4 - 0.2
-        return (inputs * (1 + change[0]) + change[1]).clamp(-1, 1), targets
+        mirrored = (torch.rand(len(inputs), generator=generator) < 0.5).to(inputs.device)
+
+        def choose(flipped: Tensor, values: Tensor) -> Tensor:
+            return torch.where(mirrored.view(-1, *[1] * (values.ndim - 1)), flipped, values)
+
+        inputs = (inputs * (1 + change[0]) + change[1]).clamp(-1, 1)
+        parts, pose = targets["segmentation"], targets["pose"]
+        return choose(inputs.flip(-1), inputs), {
+            **targets,
+            "segmentation": choose(_OTHER_SIDE.to(parts)[parts.long()].flip(-1), parts),
+            "pose": choose(mirror_pose(pose), pose),
+        }
 
     def views(self, inputs: Tensor, values: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """`mesh`: the surface in plain light, filling the picture."""
@@ -113,6 +125,24 @@ class PeopleSuite(Suite):
         ]
         coloured, alpha = np.split(np.stack(meshes).transpose(0, 3, 1, 2) / 255, [3], axis=1)
         return {"mesh": (255 * (coloured * alpha + 1 - alpha)).round().astype(np.uint8)}
+
+
+def mirror_pose(pose: Tensor) -> Tensor:
+    """The pose [B, 144] of the mirror image: joints change sides, and a rotation R becomes M R M
+    with M = diag(−1, 1, 1)."""
+    joints = pose.unflatten(1, (-1, 6))[:, _OTHER_SIDE[1:] - 1]
+    return (joints * pose.new_tensor([1, -1, -1, -1, 1, 1])).flatten(1)
+
+
+def _other_side() -> Tensor:
+    """The class, background or part, that each class is in a mirror."""
+    swapped = [
+        name.replace("left", "*").replace("right", "left").replace("*", "right") for name in CLASSES
+    ]
+    return torch.tensor([CLASSES.index(name) for name in swapped])
+
+
+_OTHER_SIDE = _other_side()
 
 
 @functools.lru_cache(maxsize=4)
