@@ -245,6 +245,7 @@ def _print_comparison(options: argparse.Namespace, hashes: set[str] | None = Non
     if figures is not None and os.path.lexists(figures) and not figures.is_dir():
         raise UserError(f"figures path {str(figures)!r} is a file, not a directory")
 
+    from mtlbench.analysis import levels
     from mtlbench.analysis.aggregate import compare
     from mtlbench.analysis.tables import render
 
@@ -266,10 +267,15 @@ def _print_comparison(options: argparse.Namespace, hashes: set[str] | None = Non
         against = against_paper(comparison, options.results)
         print(render_against(against, format, terminal=terminal).rstrip("\n"))
     else:
-        print(render(comparison, format, terminal=terminal).rstrip("\n"))
+        tables = [render(comparison, format, terminal=terminal)]
+        if format in levels.FORMATS:
+            tables += [
+                levels.render_levels(comparison, corruption, format, terminal=terminal)
+                for corruption in levels.corruptions(comparison)
+            ]
+        print("\n".join(tables).rstrip("\n"))
     if figures is not None:
         from mtlbench.analysis.figures import draw_figures
-        from mtlbench.analysis.levels import draw_levels
 
         drawn = draw_figures(
             options.results,
@@ -278,5 +284,4 @@ def _print_comparison(options: argparse.Namespace, hashes: set[str] | None = Non
             options.variants,
             _names(options.strategies, "strategy"),
         )
-        drawn += draw_levels(comparison, figures)
         print(f"{len(drawn)} figure files in {figures}", file=sys.stderr)

@@ -10,14 +10,16 @@ def detection_accuracy(log_variance: np.ndarray, corrupted: np.ndarray) -> float
     top as are corrupted, and those that are corrupted are counted.
 
     Args:
-        log_variance: log σ² of one task, [N]. Its order is that of σ.
-        corrupted: whether an instance's label of that task is corrupted, bool [N].
+        log_variance: log σ² of one task or of several that are corrupted together, [N, C]. The
+            order is that of their sum, the log-variance of all their labels.
+        corrupted: whether an instance's label of such a task is corrupted, bool [N, C].
 
     Returns:
         A percentage; NaN where nothing is corrupted. Among equal σ the lower index comes first.
     """
-    count = int(corrupted.sum())
+    wrong: np.ndarray = corrupted.any(axis=1)
+    count = int(wrong.sum())
     if count == 0:
         return float("nan")
-    top = np.argsort(-log_variance, kind="stable")[:count]
-    return 100.0 * float(corrupted[top].mean())
+    order = np.argsort(-log_variance.astype(np.float64).sum(axis=1), kind="stable")
+    return 100.0 * float(wrong[order[:count]].mean())

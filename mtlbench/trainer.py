@@ -251,13 +251,22 @@ class _Run:
         if table is None:
             return {}
         self.log_variances.append(table.to("cpu", torch.float16))
+        log_variance, corrupted = self.log_variances[-1].numpy(), self.corrupted.numpy()
         return {
-            f"detection_accuracy/{task}": detection_accuracy(
-                self.log_variances[-1][:, k].numpy(), self.corrupted[:, k].numpy()
+            f"detection_accuracy/{name}": detection_accuracy(
+                log_variance[:, columns], corrupted[:, columns]
             )
-            for k, task in enumerate(self.strategy.setting.tasks)
-            if self.corrupted[:, k].any()
+            for name, columns in self._corrupted_together().items()
+            if corrupted[:, columns].any()
         }
+
+    def _corrupted_together(self) -> dict[str, list[int]]:
+        """The columns of each corrupted task, and of tasks that are corrupted on the same
+        instances, as `pose+shape`."""
+        column = {task.name: k for k, task in enumerate(self.tasks)}
+        single = {name: [k] for name, k in column.items() if name in self.variant.fractions()}
+        together = {"+".join(c.tasks): [column[t] for t in c.tasks] for c in self.variant.clauses}
+        return single | together
 
     # --- evaluation -------------------------------------------------------------------------
 
@@ -269,14 +278,14 @@ class _Run:
             for task in self.tasks
             for metric in task.metrics
         ]
-        for task in self.tasks:
-            column = self.history.get(f"detection_accuracy/{task.name}")
+        for name in self._corrupted_together():
+            column = self.history.get(f"detection_accuracy/{name}")
             if column:
                 self.metrics.append(
                     {
                         "metric": "detection_accuracy",
                         "label": "Detection",
-                        "task": task.name,
+                        "task": name,
                         "unit": "%",
                         "direction": "max",
                         "value": column[-1],

@@ -235,11 +235,11 @@ def test_knees_bend_backwards_and_elbows_forwards(people: People) -> None:
 
 
 def test_everybody_faces_the_camera_more_or_less(people: People) -> None:
-    """Yaw of at most 70°, evenly, whatever the person does."""
+    """Yaw of at most 40°, evenly, whatever the person does."""
     root = from_6d(torch.tensor(people.pose)[:, :6]).numpy()
     yaw = np.rad2deg(np.arcsin(root[:, 0, 2]))
-    assert np.abs(yaw).max() <= 70.01
-    assert min((yaw < -30).sum(), (yaw > 30).sum(), (np.abs(yaw) < 30).sum()) > COUNT / 6
+    assert np.abs(yaw).max() <= 40.01
+    assert min((yaw < -15).sum(), (yaw > 15).sum(), (np.abs(yaw) < 15).sum()) > COUNT / 6
 
 
 def test_arms_are_up_and_down_and_legs_are_straight_and_bent() -> None:

@@ -8,30 +8,11 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from mtlbench.analysis import sheets
 from mtlbench.analysis.aggregate import DETECTION, SUMMARY_COLUMNS, Comparison
-from mtlbench.analysis.figures import (
-    DOUBLE,
-    GREY,
-    SINGLE,
-    STYLE,
-    Line,
-    _file_name,
-    _handles,
-    _legend_columns,
-    _lines,
-    _log_if_wide,
-    _save,
-)
 from mtlbench.analysis.sheets import Section, Sheet
 from mtlbench.analysis.tables import ARROWS, LEGEND, Cell, _digits, _ranks, decimals
 from mtlbench.errors import UserError, unknown
@@ -46,11 +27,15 @@ ONE_CLAUSE = re.compile(r"(?P<tasks>[^@,:]+)@(?P<fraction>[^@,:]+)(?P<kind>:[^@,
 
 
 def corruptions(comparison: Comparison) -> list[str]:
-    """The corruptions of which a comparison has at least three levels, the clean one among them."""
-    if CLEAN not in comparison.variants:
+    """The corruptions of which a comparison has at least three levels, the clean one among them.
+
+    Levels at which no run has results do not count.
+    """
+    present = list(comparison.summary.dropna(subset="mean")["variant"].unique())
+    if CLEAN not in present:
         return []
     count: dict[str, int] = defaultdict(int)
-    for variant in comparison.variants:
+    for variant in present:
         if parsed := _parse(variant):
             count[parsed[0]] += 1
     return [corruption for corruption, levels in count.items() if levels + 1 >= MIN_LEVELS]
@@ -86,121 +71,25 @@ def levels(comparison: Comparison, corruption: str) -> pd.DataFrame:
     return rows.sort_values("level", kind="stable")[LEVEL_COLUMNS]
 
 
-def _parse(variant: str) -> tuple[str, float] | None:
-    """Corruption and level (%) of a variant of one clause; None of any other."""
-    match = ONE_CLAUSE.fullmatch(variant)
-    if match is None:
-        return None
-    return match["tasks"] + (match["kind"] or ""), round(100 * float(match["fraction"]), 6)
-
-
-def _metrics(rows: pd.DataFrame) -> list[tuple[str, str]]:
+def metrics(rows: pd.DataFrame) -> list[tuple[str, str]]:
     """Each (metric, task) of some rows, detection last."""
     pairs = rows.drop_duplicates(["metric", "task"])
     found = [(str(m), str(t)) for m, t in zip(pairs["metric"], pairs["task"], strict=True)]
     return sorted(found, key=lambda pair: pair[0] == DETECTION)
 
 
-# --- figure -------------------------------------------------------------------------------------
-
-
-def levels_figure(comparison: Comparison, corruption: str) -> Figure:
-    """Every metric by the share of corrupted labels: means, with the std over seeds as bars.
-
-    One panel a metric, and one for the detection of each corrupted task, with chance, which is
-    the share that is corrupted. It is made for the style of the other figures, `STYLE`.
-
-    Raises:
-        UserError: as `levels`.
-    """
-    rows = levels(comparison, corruption)
-    panels = _metrics(rows)
-    lines = _lines(list(comparison.labels))
-    shown = [key for key in comparison.labels if key in set(rows["strategy"])]
-    handles = _handles((comparison.labels[key], lines[key]) for key in shown)
-    if rows["std"].notna().any():
-        handles.append(_bar_handle())
-    across = 2 if len(panels) == 4 else min(3, len(panels))
-    down = math.ceil(len(panels) / across)
-    width = SINGLE if across == 1 else DOUBLE
-    legend = _legend_columns(handles, width)
-    figure = Figure(figsize=(width, 0.3 + 0.16 * math.ceil(len(handles) / legend) + 1.75 * down))
-    for position, (metric, task) in enumerate(panels):
-        axes = figure.add_subplot(down, across, position + 1)
-        cells = rows[(rows["metric"] == metric) & (rows["task"] == task)]
-        for key, points in cells.groupby("strategy", sort=False):
-            _curve(axes, points.dropna(subset="mean"), lines[str(key)])
-        first = cells.iloc[0]
-        unit = f" ({first['unit']})" if first["unit"] else ""
-        label = comparison.metric_labels[metric, task]
-        axes.set_title(task)
-        axes.set_ylabel(f"{label}{unit} {ARROWS[first['direction']]}")
-        _shares(axes, sorted(set(rows["level"])))
-        if metric == DETECTION:
-            _chance(axes, float(rows["level"].max()))
-        else:
-            _log_if_wide(axes)
-    figure.supxlabel(f"corrupted {_labels_of(corruption)} (%)", size=mpl.rcParams["font.size"])
-    figure.legend(
-        handles=handles, loc="outside upper center", ncols=legend, handlelength=3, columnspacing=1.2
-    )
-    return figure
-
-
-def draw_levels(comparison: Comparison, out: str | Path) -> list[Path]:
-    """Draws the levels of every corruption that has enough of them.
-
-    Args:
-        comparison: the runs.
-        out: the directory for the figures; made where missing.
-
-    Returns:
-        The files written: each figure as PNG (200 dpi) and as SVG.
-    """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    with mpl.rc_context(STYLE):
-        for corruption in corruptions(comparison):
-            name = _file_name(f"{comparison.suite}_levels_{corruption}")
-            written += _save(levels_figure(comparison, corruption), out / name)
-    return written
-
-
-def _curve(axes: Axes, points: pd.DataFrame, line: Line) -> None:
-    """One strategy's means by level, with their standard deviations as bars."""
-    axes.plot(points["level"], points["mean"], **line)
-    axes.errorbar(
-        points["level"], points["mean"], yerr=points["std"].fillna(0), fmt="none",
-        ecolor=line["color"], elinewidth=0.8, capsize=1.5,
-    )  # fmt: skip
-
-
-def _bar_handle() -> Artist:
-    return Line2D(
-        [], [], color=GREY, linestyle="none", marker="|", markersize=8, label="std over seeds"
-    )
-
-
-def _shares(axes: Axes, shares: Sequence[float]) -> None:
-    margin = 0.04 * shares[-1]
-    axes.set_xlim(-margin, shares[-1] + margin)
-    axes.set_xticks(shares, [f"{share:g}" for share in shares])
-
-
-def _chance(axes: Axes, most: float) -> None:
-    axes.plot([0, most], [0, most], color=GREY, linestyle=":", linewidth=1, zorder=1)
-    axes.annotate(
-        "chance", (0.6 * most, 0.6 * most), (3, -2), textcoords="offset points", va="top",
-        fontsize=7, color="#555555",
-    )  # fmt: skip
-    axes.set_ylim(0, 103)
-
-
-def _labels_of(corruption: str) -> str:
+def corrupted_labels(corruption: str) -> str:
     """ "depth labels", "pose and shape labels", "depth labels, offset"."""
     tasks, _, kind = corruption.partition(":")
     return f"{' and '.join(tasks.split('+'))} labels" + (f", {kind}" if kind else "")
+
+
+def _parse(variant: str) -> tuple[str, float] | None:
+    """Corruption and level (%) of a variant of one clause; None of any other."""
+    match = ONE_CLAUSE.fullmatch(variant)
+    if match is None:
+        return None
+    return match["tasks"] + (match["kind"] or ""), round(100 * float(match["fraction"]), 6)
 
 
 # --- table --------------------------------------------------------------------------------------
@@ -226,9 +115,9 @@ def render_levels(
     shares = sorted(set(rows["level"]))
     legend = LEGEND if terminal or format == "github" else "¹ best, ² second best"
     sheet = Sheet(
-        f"{comparison.suite}: by share of corrupted {_labels_of(corruption)}",
+        f"{comparison.suite}: by share of corrupted {corrupted_labels(corruption)}",
         [("", f"{share:g} %") for share in shares],
-        [_section(comparison, rows, metric, task, shares) for metric, task in _metrics(rows)],
+        [_section(comparison, rows, metric, task, shares) for metric, task in metrics(rows)],
         [f"mean ± std over {sheets.count_of_runs(rows['n'])}; {legend}"],
     )
     return (sheets.github(sheet) if format == "github" else sheets.text(sheet, terminal)) + "\n"

@@ -415,7 +415,7 @@ def _agreement(rankings: Iterable[Ranking]) -> pd.DataFrame:
 
 def _tau(ours: pd.Series, theirs: pd.Series) -> float:
     """Kendall's τ-b; NaN where one side has nothing but ties."""
-    from scipy.stats import kendalltau  # type: ignore[import-untyped]  # takes a second
+    from scipy.stats import kendalltau  # takes a second
 
     return float(kendalltau(ours, theirs).statistic)
 

@@ -1,7 +1,7 @@
 """CityScapes, the real dataset."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -31,6 +31,10 @@ class CityScapes(StreetSuite):
     Labels of the published test images are not public: tests are on the 500 published validation
     images; a tenth of the training images, drawn at random, is held out for validation.
 
+    Inverse depth is in the unit of the arrays that MTAN's authors published, the raw 16-bit
+    disparity over 65,535, whichever files it was prepared from. Noise on it is the paper's,
+    uniform in [0, 0.2].
+
     The paper names neither optimiser nor schedule. As in the works whose set-up it takes (MTAN,
     Liu et al. 2019): Adam at 1e-4, batches of 8, 200 epochs. Different from them: half a cosine
     instead of one step, as in all suites here, and mirroring as the only augmentation. Pretrained
@@ -48,6 +52,9 @@ class CityScapes(StreetSuite):
     width: int = 48
     compiled: bool = False  # type: ignore[misc]
     prepared: str = field(default="prepared/cityscapes", metadata=LOCATION)
+
+    depth_unit: ClassVar[str] = "inverse depth"
+    depth_noise: ClassVar[tuple[float, float] | None] = (0.0, 0.2)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -46,6 +46,9 @@ class PeopleSuite(Suite):
 
     default_variants: ClassVar[tuple[str, ...]] = ("clean", "segmentation@0.4", "pose+shape@0.4")
 
+    view_axes: ClassVar[tuple[float, float, float]] = (1.0, 1.0, 1.0)
+    """What to multiply x, y and z with so that they point right, up and to the camera."""
+
     @abstractmethod
     def body(self) -> BodyModel:
         """The body that shape and pose belong to."""
@@ -119,10 +122,11 @@ class PeopleSuite(Suite):
     def views(self, inputs: Tensor, values: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """`mesh`: the surface in plain light, filling the picture."""
         faces, size = self.body().faces, max(VIEW_SIZE, inputs.shape[-1])
-        meshes = [
-            render_mesh(vertices, size, faces=faces)
-            for vertices in values["vertices"].cpu().numpy()
-        ]
+        axes = np.array(self.view_axes, np.float32)
+        if axes.prod() < 0:  # a mirror image turns its triangles inside out
+            faces = faces[:, ::-1]
+        vertices = values["vertices"].cpu().numpy() * axes
+        meshes = [render_mesh(each, size, faces=faces.copy()) for each in vertices]
         coloured, alpha = np.split(np.stack(meshes).transpose(0, 3, 1, 2) / 255, [3], axis=1)
         return {"mesh": (255 * (coloured * alpha + 1 - alpha)).round().astype(np.uint8)}
 

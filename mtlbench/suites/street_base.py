@@ -16,7 +16,7 @@ NO_DEPTH = 0.0
 """Inverse depth where none was measured, as in the sky."""
 
 DEPTH_SCALE = 0.1
-"""Inverse depth (1/m) that the network predicts in units of: about the mean of generated scenes."""
+"""Inverse depth that the network predicts in units of: about the mean of generated scenes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,12 +24,14 @@ class StreetSuite(Suite):
     """Street scenes, after CityScapes as the paper uses it.
 
     Tasks: `segmentation` (CityScapes' 7 categories, mean cross entropy over the pixels) and
-    `depth` (inverse depth in 1/m up to 0.2; mean squared error, in units of 0.1 1/m, over the
-    pixels that have one, which the sky has not).
+    `depth` (inverse depth; mean squared error, in units of 0.1, over the pixels that have one,
+    which the sky has not).
 
     The paper gives no loss for depth but Eq. 2, a squared error, which is taken here.
     """
 
+    depth_unit: ClassVar[str] = "1/m"
+    depth_noise: ClassVar[tuple[float, float] | None] = None
     default_variants: ClassVar[tuple[str, ...]] = ("clean", "depth@0.4", "segmentation@0.4")
 
     def tasks(self) -> tuple[Task, ...]:
@@ -47,9 +49,10 @@ class StreetSuite(Suite):
             "depth",
             "regression",
             loss=squared_l2(NO_DEPTH),
-            metrics=(absolute_error("1/m"), relative_error()),
+            metrics=(absolute_error(self.depth_unit), relative_error()),
             corruptions=("uniform", "offset", "shuffle"),
-            unit="1/m",
+            unit=self.depth_unit,
+            noise=self.depth_noise,
             ignore=NO_DEPTH,
             scale=DEPTH_SCALE,
         )

@@ -17,7 +17,8 @@ from mtlbench.suites.street_base import StreetSuite
 @register_suite("streets", label="Streets")
 @dataclass(frozen=True, kw_only=True)
 class Streets(StreetSuite):
-    """Generated street scenes: semantic segmentation and inverse depth, after CityScapes.
+    """Generated street scenes: semantic segmentation and inverse depth (1/m, up to 0.2), after
+    CityScapes.
 
     Attributes:
         train_size, validation_size, test_size: scenes to draw for each split.

@@ -3,7 +3,7 @@
 import functools
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
@@ -41,6 +41,9 @@ class Surreal(PeopleSuite):
     compiled: bool = False  # type: ignore[misc]
     prepared: str = field(default="prepared/surreal", metadata=LOCATION)
     smpl: str = field(default="prepared/smpl.npz", metadata=LOCATION)
+
+    # The axes of SURREAL's camera point left, down and away, and so do those of the labels.
+    view_axes: ClassVar[tuple[float, float, float]] = (-1.0, -1.0, -1.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()

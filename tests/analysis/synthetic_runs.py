@@ -76,6 +76,7 @@ def write_run(
     history: dict[str, list[float]] | None = None,
     labels: dict[str, np.ndarray] | None = None,
     instance_parameters: dict[str, np.ndarray] | None = None,
+    predictions: dict[str, np.ndarray] | None = None,
 ) -> Path:
     """Writes one run into the store at `root` and returns its directory."""
     spec = {
@@ -100,7 +101,13 @@ def write_run(
         "device": "cpu",
         "error": None,
     }
-    record = RunRecord(info, history or {"epoch": []}, labels or {}, instance_parameters or {})
+    record = RunRecord(
+        info,
+        history or {"epoch": []},
+        labels or {},
+        instance_parameters or {},
+        predictions or {},
+    )
     return Store(root).write(record)
 
 
@@ -153,7 +160,8 @@ def _street_run(
         for k, task in enumerate(TASKS):
             if corrupted[:, k].any():
                 found = [
-                    detection_accuracy(s, corrupted[:, k]) for s in arrays["log_variance"][:, :, k]
+                    detection_accuracy(s, corrupted[:, [k]])
+                    for s in arrays["log_variance"][:, :, [k]]
                 ]
                 history[f"detection_accuracy/{task['name']}"] = found
                 final.append(detection(found[-1], task["name"]))
@@ -191,8 +199,30 @@ def instance_arrays(corrupted: np.ndarray, epochs: int, seed: int = 0) -> dict[s
 def street_labels(corrupted: np.ndarray, examples: int = 4) -> dict[str, np.ndarray]:
     """Pictures of streets with clean and given labels of the corrupted tasks."""
     generator = np.random.default_rng(1)
+    pictures, clean = _streets(generator, examples)
+    permutation = np.array([*generator.permutation(7), -1])
+    given = {
+        "segmentation": permutation[clean["segmentation"]],
+        "depth": clean["depth"] + generator.uniform(0, 0.2, clean["depth"].shape),
+    }
+    arrays = {
+        "corrupted": corrupted,
+        "example_index": np.flatnonzero(corrupted.any(axis=1))[:examples],
+        "example_input": pictures,
+    }
+    for task, column in zip(TASKS, corrupted.T, strict=True):
+        if column.any():
+            name = task["name"]
+            arrays |= {f"clean/{name}": clean[name], f"given/{name}": given[name]}
+    return arrays
+
+
+def _streets(
+    generator: np.random.Generator, count: int
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Pictures uint8 [N, 3, 64, 128], and the labels [N, 64, 128] of each task."""
     rows, columns = np.mgrid[0:64, 0:128]
-    scenes = np.full((examples, 64, 128), 3)
+    scenes = np.full((count, 64, 128), 3)
     for scene in scenes:
         scene[rows > 36] = 0
         for left in generator.integers(0, 110, 5):
@@ -203,24 +233,27 @@ def street_labels(corrupted: np.ndarray, examples: int = 4) -> dict[str, np.ndar
         scene[38:52, left : left + 24] = 4
         scene[:, :2] = -1
     palette = np.array([*TASKS[0]["palette"], [0, 0, 0]])
-    pictures = palette[scenes] + generator.normal(0, 8, (examples, 64, 128, 3))
+    pictures = palette[scenes] + generator.normal(0, 8, (count, 64, 128, 3))
     depth = np.broadcast_to(0.02 + 0.1 * np.clip(rows - 30, 0, None) / 34, scenes.shape)
-    permutation = np.array([*generator.permutation(7), -1])
-    given = {
-        "segmentation": permutation[scenes],
-        "depth": depth + generator.uniform(0, 0.2, depth.shape),
+    pictures = pictures.clip(0, 255).astype(np.uint8).transpose(0, 3, 1, 2)
+    return pictures, {"segmentation": scenes, "depth": depth}
+
+
+def street_predictions(seed: int = 0, instances: int = 6) -> dict[str, np.ndarray]:
+    """Pictures of streets, the same for all seeds, with truth and what a network makes of them."""
+    generator = np.random.default_rng([2, seed])
+    pictures, truth = _streets(np.random.default_rng(1), instances)
+    classes, depth = truth["segmentation"], truth["depth"]
+    wrong = generator.random(classes.shape) < 0.2
+    return {
+        "input": pictures,
+        "truth/segmentation": classes.astype(np.int16),
+        "truth/depth": depth.astype(np.float16),
+        "prediction/segmentation": np.where(
+            wrong | (classes < 0), generator.integers(0, 7, classes.shape), classes
+        ).astype(np.int16),
+        "prediction/depth": (depth + generator.normal(0, 0.02, depth.shape)).astype(np.float16),
     }
-    clean = {"segmentation": scenes, "depth": depth}
-    arrays = {
-        "corrupted": corrupted,
-        "example_index": np.flatnonzero(corrupted.any(axis=1))[:examples],
-        "example_input": pictures.clip(0, 255).astype(np.uint8).transpose(0, 3, 1, 2),
-    }
-    for task, column in zip(TASKS, corrupted.T, strict=True):
-        if column.any():
-            name = task["name"]
-            arrays |= {f"clean/{name}": clean[name], f"given/{name}": given[name]}
-    return arrays
 
 
 def digits_run(

@@ -8,8 +8,13 @@ import numpy as np
 import pytest
 from synthetic_runs import digits_run, instance_arrays, metric, study, write_run
 
-from mtlbench.analysis.figures import _some_epochs, _typical, draw_figures, sigma_boxplots
+from mtlbench.analysis.figures import draw_figures
+from mtlbench.analysis.figures.curves import detection
+from mtlbench.analysis.figures.labels import labels_figure
+from mtlbench.analysis.figures.sigma import _some_epochs, _typical, sigma_boxplots
+from mtlbench.analysis.figures.style import PAPER_LINES, Configuration
 from mtlbench.errors import UserError
+from mtlbench.store import read_run
 
 
 def names(files: list[Path]) -> set[str]:
@@ -61,6 +66,44 @@ def test_class_labels_are_drawn_too(results: Path, tmp_path: Path) -> None:
     assert "clean: " in svg, "text stays text"
 
 
+def test_tasks_corrupted_together_have_a_line_of_detection_of_their_own(tmp_path: Path) -> None:
+    names = ("pose", "shape", "pose+shape")
+    history = {f"detection_accuracy/{name}": [50.0, 90.0] for name in names}
+    path = write_run(
+        tmp_path,
+        strategy="ilt",
+        corrupted={"pose": 0.4, "shape": 0.4},
+        history={"epoch": [1, 2], **history},
+    )
+    figure = detection([Configuration("ilt", "ILT", PAPER_LINES["ilt"], [read_run(path)])])
+    assert figure is not None
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["ILT, pose", "ILT, shape", "ILT, pose+shape"]
+    *lines, chance = figure.axes[0].lines
+    assert len({str(line.get_linestyle()) for line in lines}) == 3
+    assert list(chance.get_ydata()) == [40, 40]
+
+
+def test_label_maps_of_more_than_ten_classes_have_no_legend() -> None:
+    inputs, clean = np.zeros((3, 3, 8, 8)), np.arange(3 * 64).reshape(3, 8, 8)
+    task = {"name": "parts", "unit": "", "classes": [], "palette": None}
+    few, many = (labels_figure(task, inputs, clean % n, (clean + 1) % n) for n in (10, 11))
+    assert len(few.legends[0].get_texts()) == 10
+    assert not many.legends
+
+
+def test_labels_of_inputs_that_are_no_pictures_are_not_drawn(tmp_path: Path) -> None:
+    labels = {
+        "corrupted": np.ones((4, 2), dtype=bool),
+        "example_index": np.arange(4),
+        "example_input": np.zeros((4, 50), np.float32),
+        "clean/depth": np.zeros(4),
+        "given/depth": np.ones(4),
+    }
+    write_run(tmp_path / "runs", metric(1.0), variant="depth@0.4", labels=labels)
+    assert draw_figures(tmp_path / "runs", "streets", tmp_path / "out") == []
+
+
 def test_the_same_runs_give_the_same_bytes(results: Path, tmp_path: Path) -> None:
     for out in ("a", "b"):
         draw_figures(results, "streets", tmp_path / out, ["clean"])
@@ -107,7 +150,8 @@ def test_typical_instances_are_quantiles_of_their_group() -> None:
 
 def test_tables_need_no_plotting_and_nothing_here_needs_the_trainer() -> None:
     code = (
-        "import sys, mtlbench.analysis.tables; assert 'matplotlib' not in sys.modules;"
+        "import sys, mtlbench.analysis.tables, mtlbench.analysis.levels;"
+        "assert 'matplotlib' not in sys.modules;"
         "import mtlbench.analysis.figures; assert 'matplotlib.pyplot' not in sys.modules;"
         "assert not {'torch', 'ray', 'mtlbench.trainer'} & set(sys.modules)"
     )

@@ -88,6 +88,7 @@ def test_pose_and_shape_get_the_noise_of_the_paper_on_the_same_people() -> None:
         ("vertices", "surface_error"),
         ("vertices", "mpjpe"),
         ("pose", "detection_accuracy"),
+        ("pose+shape", "detection_accuracy"),
         ("shape", "detection_accuracy"),
     }
     assert record.predictions["prediction/mesh"].shape == (6, 3, 128, 128)

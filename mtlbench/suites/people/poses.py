@@ -26,7 +26,7 @@ class Limits(NamedTuple):
 _NONE = (0.0, 0.0)
 
 _LIMITS = {
-    "pelvis": Limits((-20, 35), (-70, 70), (-15, 15)),
+    "pelvis": Limits((-20, 35), (-40, 40), (-15, 15)),
     "left_hip": Limits((-115, 35), (-25, 40), (-15, 50)),
     "spine1": Limits((-10, 30), (-15, 15), (-12, 12)),
     "left_knee": Limits((0, 140), _NONE, _NONE),
@@ -124,7 +124,7 @@ def draw_pose(random: Random) -> Array:
     """The angles [24, 3] (°) of one person's joints, each within LIMITS."""
     angles = np.zeros((24, 3))
     normal = random.normal
-    angles[_PELVIS] = normal(5, 6), random.uniform(-70, 70), normal(0, 3)
+    angles[_PELVIS] = normal(5, 6), random.uniform(-40, 40), normal(0, 3)
     angles[_SPINE] = normal((3, 0, 0), (3, 2, 2), (3, 3)) + normal(0, (3, 4, 2))
     angles[_NECK] = normal((2, 0, 0), (5, 8, 4))
     angles[_HEAD] = normal((0, 0, 0), (6, 12, 4))

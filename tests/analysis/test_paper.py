@@ -11,7 +11,6 @@ import io
 import json
 import math
 import re
-import sys
 import tomllib
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
@@ -23,14 +22,10 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic_runs import metric, write_run
 
-ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT / "tests" / "analysis"))
-
-from synthetic_runs import metric, write_run  # noqa: E402 (beside the tests of the analysis)
-
-from mtlbench.analysis.aggregate import SUMMARY_COLUMNS, compare  # noqa: E402
-from mtlbench.analysis.paper import (  # noqa: E402
+from mtlbench.analysis.aggregate import SUMMARY_COLUMNS, compare
+from mtlbench.analysis.paper import (
     Against,
     Claim,
     _tau,
@@ -38,8 +33,9 @@ from mtlbench.analysis.paper import (  # noqa: E402
     published,
     render_against,
 )
-from mtlbench.errors import UserError  # noqa: E402
+from mtlbench.errors import UserError
 
+ROOT = Path(__file__).parents[2]
 OWN = ("equal", "mtu", "dwa", "gls", "ilt")
 NAMES = {
     "surface_error": "Surf. Err.", "mpjpe": "MPJPE", "pixel_accuracy": "Pix. Acc.",

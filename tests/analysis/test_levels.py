@@ -2,25 +2,19 @@
 
 import math
 import re
-import sys
 from pathlib import Path
 
 import matplotlib as mpl
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent / "analysis"))
-
 from synthetic_runs import abs_err, detection, metric, write_run
 
 from mtlbench.analysis.aggregate import Comparison, compare
-from mtlbench.analysis.figures import PAPER_LINES, STYLE
-from mtlbench.analysis.levels import (
-    corruptions,
-    draw_levels,
-    levels,
-    levels_figure,
-    render_levels,
-)
+from mtlbench.analysis.figures import draw_figures
+from mtlbench.analysis.figures.levels import levels_figure
+from mtlbench.analysis.figures.style import PAPER_LINES, STYLE
+from mtlbench.analysis.levels import corruptions, levels, render_levels
+from mtlbench.analysis.tables import render
+from mtlbench.cli import main
 from mtlbench.errors import UserError
 
 FRACTIONS = (0.2, 0.4, 0.6, 0.8)
@@ -48,7 +42,7 @@ def write(root: Path, clause: str, fraction: float, kind: str = "", seeds: int =
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Clean runs; four levels of depth, two of pose and shape together, one by another kind."""
     root = tmp_path_factory.mktemp("runs")
     write(root, "depth", 0)
@@ -58,7 +52,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
         write(root, "pose+shape", fraction)
     write(root, "depth", 0.4, ":offset")
     write_run(root, metric(1.0), variant="segmentation@0.2,depth@0.2", strategy="equal")
-    return compare(root, "streets")
+    return root
+
+
+@pytest.fixture(scope="module")
+def study(results: Path) -> Comparison:
+    return compare(results, "streets")
 
 
 # --- rows ---------------------------------------------------------------------------------------
@@ -88,6 +87,15 @@ def test_without_clean_runs_there_are_no_levels(tmp_path: Path) -> None:
     for fraction in FRACTIONS:
         write_run(tmp_path, metric(50.0), variant=f"depth@{fraction}")
     assert corruptions(compare(tmp_path, "streets")) == []
+
+
+def test_a_level_at_which_every_run_failed_does_not_count(tmp_path: Path) -> None:
+    for fraction in (0, 0.2):
+        write(tmp_path, "depth", fraction, seeds=1)
+    write_run(tmp_path, variant="depth@0.4", status="failed")
+    assert corruptions(compare(tmp_path, "streets")) == []
+    write(tmp_path, "depth", 0.4, seeds=1)
+    assert corruptions(compare(tmp_path, "streets")) == ["depth"]
 
 
 def test_another_kind_is_another_corruption(tmp_path: Path) -> None:
@@ -151,9 +159,9 @@ def test_one_seed_has_no_bars_to_explain(tmp_path: Path) -> None:
     assert names == ["Eq. Weight", "MTU", "ILT Params"]
 
 
-def test_every_corruption_with_levels_gets_files(study: Comparison, tmp_path: Path) -> None:
+def test_every_corruption_with_levels_gets_files(results: Path, tmp_path: Path) -> None:
     stems = ("streets_levels_depth", "streets_levels_pose+shape")
-    files = draw_levels(study, tmp_path / "new")
+    files = draw_figures(results, "streets", tmp_path / "new")
     assert {file.name for file in files} == {
         f"{s}.{kind}" for s in stems for kind in ("png", "svg")
     }
@@ -161,13 +169,23 @@ def test_every_corruption_with_levels_gets_files(study: Comparison, tmp_path: Pa
     assert "corrupted pose and shape labels (%)" in svg, "text stays text"
 
 
+def test_files_are_of_the_levels_and_strategies_asked_for(results: Path, tmp_path: Path) -> None:
+    variants = ["clean", "depth@0.2", "depth@0.8"]
+    png, svg = draw_figures(results, "streets", tmp_path, variants, ["equal", "ilt"])
+    assert (png.name, svg.name) == ("streets_levels_depth.png", "streets_levels_depth.svg")
+    text = svg.read_text()
+    assert "ILT Params" in text
+    assert "MTU" not in text
+    assert re.findall(r">(\d+)</text>", text)[:3] == ["0", "20", "80"]
+
+
 def test_the_same_runs_give_the_same_bytes(tmp_path: Path) -> None:
     for fraction in (0, 0.2, 0.4):
         write(tmp_path / "runs", "depth", fraction, seeds=1)
-    comparison = compare(tmp_path / "runs", "streets")
-    draw_levels(comparison, tmp_path / "b")
-    for file in draw_levels(comparison, tmp_path / "a"):
-        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+    first, second = (draw_figures(tmp_path / "runs", "streets", tmp_path / out) for out in "ab")
+    assert first
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
 
 
 # --- table --------------------------------------------------------------------------------------
@@ -232,3 +250,57 @@ def test_markdown_has_a_column_for_each_level(study: Comparison) -> None:
 def test_formats_for_machines_are_those_of_the_rows(study: Comparison) -> None:
     with pytest.raises(UserError, match=r"unknown format 'csv'; .*github"):
         render_levels(study, "depth", "csv")
+
+
+# --- command line -------------------------------------------------------------------------------
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[str, str]:
+    """What `mtlbench compare streets` writes to standard output and error."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit, match="0"):
+        main(["compare", "streets", *map(str, arguments)])
+    return capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("format", "title"),
+    [
+        ("table", "streets: by share of corrupted {} labels"),
+        ("github", "**streets: by share of corrupted {} labels**"),
+    ],
+)
+def test_tables_for_people_end_with_the_levels(
+    results: Path, capsys: pytest.CaptureFixture[str], format: str, title: str
+) -> None:
+    out, _ = printed(capsys, "--results", results, "--format", format)
+    last = [line for line in out.splitlines() if "streets: " in line][-3:]
+    assert "streets: by share" not in last[0], "those of the variants come first"
+    assert last[1:] == [title.format("depth"), title.format("pose and shape")]
+    comparison = compare(results, "streets")
+    for corruption in ("depth", "pose+shape"):
+        assert render_levels(comparison, corruption, format).rstrip() in out
+
+
+@pytest.mark.parametrize("format", ["latex", "html", "csv", "json"])
+def test_other_formats_have_the_variants_alone(
+    results: Path, capsys: pytest.CaptureFixture[str], format: str
+) -> None:
+    out, _ = printed(capsys, "--results", results, "--format", format)
+    assert out.rstrip("\n") == render(compare(results, "streets"), format).rstrip("\n")
+
+
+def test_without_levels_there_is_no_table_of_them(
+    results: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, _ = printed(capsys, "--results", results, "--variants", "clean", "depth@0.2")
+    assert "by share" not in out
+
+
+def test_figures_of_levels_are_counted_with_the_others(
+    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--variants", "clean", "depth@0.2", "depth@0.4", "--figures", tmp_path]
+    _, err = printed(capsys, "--results", results, *options)
+    assert err == f"2 figure files in {tmp_path}\n"
+    assert {file.stem for file in tmp_path.iterdir()} == {"streets_levels_depth"}
