@@ -17,7 +17,7 @@ def detection_accuracy(log_variance: np.ndarray, corrupted: np.ndarray) -> float
     Returns:
         A percentage; NaN where nothing is corrupted. Among equal σ the lower index comes first.
     """
-    wrong: np.ndarray = corrupted.any(axis=1)
+    wrong = np.asarray(corrupted.any(axis=1))
     count = int(wrong.sum())
     if count == 0:
         return float("nan")

@@ -27,11 +27,11 @@ class Bodies(PeopleSuite):
         channels: of the network, for a patch of 4×4 pixels.
     """
 
-    epochs: int = 30
-    batch_size: int = 32
-    lr: float = 2e-3
+    epochs: int = 12
+    batch_size: int = 16
+    lr: float = 3e-3
     train_size: int = 2000
-    validation_size: int = 200
+    validation_size: int = 100
     test_size: int = 400
     size: int = 64
     channels: int = 16

@@ -33,7 +33,7 @@ PALETTE = (
     ),
 )
 
-_VERSION = 3
+_VERSION = 4
 """Of the pictures; to be raised with every change to them, lest old ones be found in a cache."""
 
 

@@ -17,7 +17,7 @@ Colour = tuple[float, float, float]
 T = TypeVar("T")
 
 MATERIALS = ("skin", "hair", "shirt", "pattern", "trousers", "shoes", "belt", "eyes", "lips")
-BLOCKS = 6
+BLOCKS = 3
 CLOUDS = 7
 
 
@@ -66,7 +66,7 @@ class Looks(NamedTuple):
 
 
 _SKINS = (
-    (0.96, 0.80, 0.69), (0.92, 0.72, 0.58), (0.85, 0.64, 0.48), (0.76, 0.54, 0.38),
+    (0.88, 0.68, 0.54), (0.84, 0.62, 0.46), (0.78, 0.56, 0.40), (0.70, 0.48, 0.33),
     (0.62, 0.42, 0.28), (0.47, 0.31, 0.20), (0.34, 0.22, 0.15),
 )  # fmt: skip
 _HAIRS = (
@@ -75,7 +75,7 @@ _HAIRS = (
 )  # fmt: skip
 _CLOTHS = (
     (0.13, 0.17, 0.30), (0.25, 0.35, 0.52), (0.10, 0.10, 0.11), (0.34, 0.34, 0.36),
-    (0.62, 0.53, 0.38), (0.36, 0.26, 0.18), (0.85, 0.84, 0.80), (0.25, 0.30, 0.20),
+    (0.50, 0.42, 0.30), (0.36, 0.26, 0.18), (0.45, 0.16, 0.14), (0.25, 0.30, 0.20),
 )  # fmt: skip
 _FLOORS = (
     (0.55, 0.38, 0.22), (0.42, 0.28, 0.18), (0.70, 0.55, 0.38), (0.50, 0.50, 0.50),
@@ -112,12 +112,12 @@ def _shade_of(random: Random, colours: tuple[Colour, ...], spread: float = 0.12)
 
 def _draw_palette(random: Random) -> Array:
     skin, hair = _shade_of(random, _SKINS, 0.06), _shade_of(random, _HAIRS)
-    shirt = _shade_of(random, _CLOTHS) if random.random() < 0.25 else _colour(random, 0.15, 0.95)
-    trousers = _shade_of(random, _CLOTHS) if random.random() < 0.75 else _colour(random, 0.15, 0.9)
+    shirt = _shade_of(random, _CLOTHS) if random.random() < 0.25 else _colour(random, 0.1, 0.6, 1.0)
+    trousers = _shade_of(random, _CLOTHS) if random.random() < 0.75 else _colour(random, 0.1, 0.5)
     if random.random() < 0.06:
         trousers = shirt  # overalls
-    shoes = _shade_of(random, _CLOTHS) if random.random() < 0.75 else _colour(random, 0.3, 0.95)
-    pattern, belt = _colour(random, 0.15, 0.98), _shade_of(random, _CLOTHS)
+    shoes = _shade_of(random, _CLOTHS) if random.random() < 0.75 else _colour(random, 0.2, 0.6)
+    pattern, belt = _colour(random, 0.15, 0.8), _shade_of(random, _CLOTHS)
     eyes, lips = np.array((0.10, 0.08, 0.08)), skin * (0.85, 0.6, 0.6)
     return np.array([skin, hair, shirt, pattern, trousers, shoes, belt, eyes, lips])
 
@@ -162,14 +162,18 @@ def _draw_light(random: Random) -> tuple[Array, Array, Array]:
 
 
 def _draw_room(random: Random) -> tuple[Array, Array, Array, Array]:
-    """Wall, floor, the floor's depth, and the grooves of both."""
-    wall = _colour(random, 0.3, 0.95, muted=6.0)
-    floor = _shade_of(random, _FLOORS) if random.random() < 0.75 else _colour(random, 0.2, 0.8, 5.0)
+    """Wall, floor, the floor's depth, and the grooves of both.
+
+    Rooms are light and clothes are not: in dark and cluttered rooms a small network needs many
+    times the training to see limbs at 64×64 pixels.
+    """
+    wall = _colour(random, 0.75, 0.98, muted=8.0)
+    floor = 0.5 + 0.5 * _shade_of(random, _FLOORS)
     depth = random.uniform(0.03, 0.35) + np.array((-1, 1)) * random.normal(0, 0.02)
-    grooves = [_draw_grooves(random, 0.4, 0.15), _draw_grooves(random, 0.6, 0.2)]
+    grooves = [_draw_grooves(random, 0.4, 0.1), _draw_grooves(random, 0.6, 0.15)]
     return (
-        wall * random.uniform(0.75, 1.15, (2, 1)),
-        floor * random.uniform(0.75, 1.15, (2, 1)),
+        wall * random.uniform(0.85, 1.05, (2, 1)),
+        floor * random.uniform(0.85, 1.05, (2, 1)),
         depth,
         np.array(grooves),
     )
@@ -192,9 +196,9 @@ def _draw_blocks(random: Random) -> tuple[Array, Array, Array]:
             (0.0, 0.06, 0.08, 0.2), (1.0, 0.45, 0.60, 1.0)
         )
         blocks[k] = middle - width / 2, bottom - height, middle + width / 2, bottom
-        colour = _colour(random, 0.1, 0.95, muted=4.0)
-        colours[k] = colour * random.uniform(0.75, 1.15, (2, 1))
-        grooves[k] = _draw_grooves(random, 0.4, 0.4)
+        colour = _colour(random, 0.6, 0.95, muted=5.0)
+        colours[k] = colour * random.uniform(0.85, 1.05, (2, 1))
+        grooves[k] = _draw_grooves(random, 0.4, 0.15)
     return blocks, colours, grooves
 
 
