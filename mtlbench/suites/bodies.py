@@ -27,7 +27,7 @@ class Bodies(PeopleSuite):
         channels: of the network, for a patch of 4×4 pixels.
     """
 
-    epochs: int = 12
+    epochs: int = 14
     batch_size: int = 16
     lr: float = 3e-3
     train_size: int = 2000

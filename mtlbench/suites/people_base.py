@@ -23,11 +23,11 @@ VIEW_SIZE = 128
 PARAMETER_NOISE = (-2.0, 2.0)
 """Noise that is added to shape and pose, as in the paper."""
 
-POSE_UNIT = 0.08
-SURFACE_UNIT = 0.04
-"""Units of the elements of a rotation, and of coordinates (m), in the losses. About half of what is
-left of them after the training: pose and surface, which are learned last, then count for more than
-the segmentation, and log σ² of clean labels stays above −4."""
+POSE_UNIT = 0.25
+SURFACE_UNIT = 0.1
+"""Units of the elements of a rotation, and of coordinates (m), in the losses: about their spread, so
+that the four losses are of one size, and log σ² of clean labels is as far from ±4 as that of wrong
+ones."""
 
 
 @dataclass(frozen=True, kw_only=True)

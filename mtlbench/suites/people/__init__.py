@@ -33,7 +33,7 @@ PALETTE = (
     ),
 )
 
-_VERSION = 4
+_VERSION = 5
 """Of the pictures; to be raised with every change to them, lest old ones be found in a cache."""
 
 

@@ -117,7 +117,7 @@ _ARMS = {
     "behind the back": _Arm((-0.04, -0.36, -0.18), (0.8, 0.0, -0.7)),
 }
 # How often each is taken, hanging most of all.
-_ARM_SHARES = (22, 8, 6, 4, 5, 3, 8, 7, 8, 5, 6, 6, 6, 4, 2)
+_ARM_SHARES = (44, 9, 5, 3, 3, 2, 4, 5, 12, 3, 4, 3, 4, 2, 2)
 
 
 def draw_pose(random: Random) -> Array:
@@ -300,4 +300,4 @@ def _bend(random: Random, angles: Array) -> None:
 
 _STANCES = (_stand, _step_wide, _walk, _sit, _crouch, _lunge, _balance, _bend)
 # More often standing and walking than anything else, and now and then everything else.
-_SHARES = (0.28, 0.10, 0.24, 0.09, 0.07, 0.07, 0.07, 0.08)
+_SHARES = (0.46, 0.16, 0.26, 0.03, 0.02, 0.03, 0.02, 0.02)
