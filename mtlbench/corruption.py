@@ -24,7 +24,7 @@ from mtlbench.tasks import Task
 CLEAN = "clean"
 
 Range = tuple[float, float]
-"""Smallest and largest label of a task in the training set, or the noise that its suite asks for."""
+"""Smallest and largest label of a task in the training set, or what its suite sets instead."""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ def _variants() -> tuple[str, Rows]:
     rows: Rows = []
     for entry in registry.suites.entries():
         suite: Suite = entry.cls()
-        forms = ", ".join(f"{task.name}@FRACTION" for task in suite.tasks())
+        corruptible = [task.name for task in suite.tasks() if task.corruptions]
+        forms = ", ".join(f"{name}@FRACTION" for name in corruptible)
         rows.append((entry.name, "default: " + " ".join(suite.default_variants), f"any: {forms}"))
     return "variants (TASK@FRACTION[:KIND]; TASK+TASK on the same instances; comma: apart)", rows
 

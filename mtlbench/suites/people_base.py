@@ -25,9 +25,8 @@ PARAMETER_NOISE = (-2.0, 2.0)
 
 POSE_UNIT = 0.25
 SURFACE_UNIT = 0.1
-"""Units of the elements of a rotation, and of coordinates (m), in the losses: about their spread, so
-that the four losses are of one size, and log σ² of clean labels is as far from ±4 as that of wrong
-ones."""
+"""Units of the elements of a rotation, and of coordinates (m), in the losses: about their spread,
+so that the four losses are of one size, and log σ² of clean and of wrong labels lies between ±4."""
 
 
 @dataclass(frozen=True, kw_only=True)

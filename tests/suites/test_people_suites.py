@@ -174,7 +174,7 @@ def test_surreal_runs_the_paper_s_recipe() -> None:
 
 def _with_own_body(suite: object) -> object:
     class Stub(type(suite)):  # type: ignore[misc]
-        def body(self):  # noqa: ANN202
+        def body(self):
             return make_body()
 
     return Stub(**{f.name: getattr(suite, f.name) for f in dataclasses.fields(suite)})
