@@ -230,13 +230,14 @@ def _compare(options: argparse.Namespace) -> int:
 def _prepare(options: argparse.Namespace) -> int:
     from mtlbench.prepare import prepare
 
-    prepare(
+    report = prepare(
         options.dataset,
         options.raw,
         options.out or Path("prepared") / options.dataset,
         workers=options.workers,
         every=options.frames_every,
     )
+    print(report)
     return 0
 
 

@@ -184,6 +184,7 @@ def test_vertices_alone_teach_shape_pose_and_encoder_but_no_decoder():
 
 
 def test_multi_task_unet_learns_all_tasks_at_once():
+    torch.manual_seed(0)
     model = tiny_unet(width=8)
     images = torch.randn(8, 3, 32, 32)
     parts = torch.zeros(8, 32, 32, dtype=torch.long)
@@ -192,7 +193,7 @@ def test_multi_task_unet_learns_all_tasks_at_once():
     targets = {"shape": torch.randn(8, 10), "pose": torch.randn(8, 144)}
     targets["vertices"] = torch.randn(8, VERTICES, 3)
     history = []
-    for _ in range(60):
+    for _ in range(120):
         outputs = model(images)
         losses = [cross_entropy()(outputs["segmentation"], parts).mean()]
         losses += [squared_l2()(outputs[task], target).mean() for task, target in targets.items()]

@@ -115,12 +115,13 @@ def test_the_command_prepares_and_says_what_there_is(tmp_path: Path) -> None:
     command = ["prepare", "cityscapes", "--raw", str(raw), "--out", str(out), "--workers", "1"]
     ended = run_mtlbench(command)
     assert ended.status == 0, ended.err
-    assert "label" in ended.err
+    assert "missing" in ended.out
+    assert "train/3" in ended.out
     index = json.loads((out / "index.json").read_text())
     assert sum(shard["rows"] for shard in index["splits"]["train"]["shards"]) == 9
     again = run_mtlbench(command)
     assert again.status == 0
-    assert "nothing to do" in again.err
+    assert "is already prepared" in again.out
 
 
 def test_a_suite_whose_data_is_not_prepared_is_refused_in_one_line(tmp_path: Path) -> None:
