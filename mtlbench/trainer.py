@@ -1,6 +1,7 @@
 """One run: from a spec to all that it leaves behind. Knows nothing of Ray or of directories."""
 
 import functools
+import math
 import platform
 import time
 import traceback
@@ -30,6 +31,11 @@ from mtlbench.suites.base import Data, Split, Suite
 from mtlbench.tasks import Task
 
 EVALUATION_BATCH = 256
+"""Most instances that are evaluated at a time."""
+
+EVALUATION_VALUES = 2**22
+"""Most input values that are evaluated at a time: of large pictures fewer fit into memory."""
+
 RESIDENT_SHARE = 0.5
 """Of a GPU's free memory, how much a suite's data may take; if it is more, it stays in files."""
 
@@ -302,7 +308,9 @@ class _Run:
             for task in self.tasks
             for metric in task.metrics
         }
-        for batch in Batches(split, torch.arange(len(split)), EVALUATION_BATCH, self.device):
+        fit = EVALUATION_VALUES // max(1, math.prod(split.inputs.shape[1:]))
+        size = max(1, min(EVALUATION_BATCH, fit))
+        for batch in Batches(split, torch.arange(len(split)), size, self.device):
             outputs = self._forward(self.suite.prepare(batch.inputs))
             targets = self.suite.complete(batch.targets)
             for k, task in enumerate(self.tasks):
