@@ -8,7 +8,9 @@ import logging
 import math
 import os
 import re
+import signal
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -135,6 +137,7 @@ def cluster(resources: Resources) -> Iterator[int]:
     _check_reachable(resources.address)
     import ray
 
+    on_end = signal.getsignal(signal.SIGTERM)
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     try:
         if resources.address is None:
@@ -144,6 +147,10 @@ def cluster(resources: Resources) -> Iterator[int]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise UserError(f"no Ray cluster at {resources.address!r}: {reason}") from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(
+            signal.SIGTERM, on_end
+        )  # Ray has put a handler of its own, which dumps a stack
     try:
         fits = 0
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]

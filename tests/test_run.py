@@ -319,6 +319,20 @@ def test_a_run_interrupted_then_killed_continues_to_the_same_bits(
     assert read_run(path).info["metrics"] == read_run(whole).info["metrics"]
 
 
+def test_a_run_that_is_told_to_end_ends_as_by_ctrl_c(tmp_path: Path) -> None:
+    root, plugin = tmp_path / "runs", gated_plugin(tmp_path)
+    command = ["run", "digits", *TINY_OPTIONS, "--strategies", "gated", "--seeds", "1"]
+    command += ["--variants", "clean", "--plugin", str(plugin), "--results", str(root)]
+    process = start_mtlbench(command)
+    wait_until((tmp_path / "epochs").exists, what="the first epoch")
+    process.send_signal(signal.SIGTERM)  # as a batch system does
+    ended = finish(process, seconds=60)
+    assert ended.status == 130
+    assert ended.err.splitlines()[1:] == [
+        "mtlbench: interrupted; the same command goes on from here"
+    ]
+
+
 def test_two_commands_on_one_directory_and_one_cluster_train_every_run_once(
     cluster_address: str, tmp_path: Path
 ) -> None:
