@@ -201,7 +201,7 @@ def select(
         list(variants) if variants is not None else sorted(set(frame["variant"]), key=_clean_first)
     )
     keys = [
-        (order.index(variant), _paper_order(strategy), _natural(settings), seed)
+        (order.index(variant), paper_order(strategy), _natural(settings), seed)
         for variant, strategy, settings, seed in zip(
             frame["variant"], frame["strategy"], frame["settings"], frame["seed"], strict=True
         )
@@ -302,7 +302,8 @@ def _clean_first(variant: str) -> tuple[bool, list[tuple[float, str]]]:
     return variant != "clean", _natural(variant)
 
 
-def _paper_order(strategy: str) -> tuple[int, str]:
+def paper_order(strategy: str) -> tuple[int, str]:
+    """Sorts strategies as the paper does: its own first, ILT last, all others between."""
     if strategy in PAPER_ORDER:
         return PAPER_ORDER.index(strategy), ""
     last = strategy == "ilt" or strategy.startswith("ilt+")

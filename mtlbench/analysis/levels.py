@@ -4,17 +4,16 @@ A study of levels is one on variants such as `clean depth@0.2 depth@0.4 depth@0.
 here, is what such variants have in common: `depth`, `pose+shape`, or `depth:offset`.
 """
 
-import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
 from mtlbench.analysis import sheets
 from mtlbench.analysis.aggregate import DETECTION, SUMMARY_COLUMNS, Comparison
+from mtlbench.analysis.printing import decimals, heading, legend, rounded_cells
 from mtlbench.analysis.sheets import Section, Sheet
-from mtlbench.analysis.tables import ARROWS, LEGEND, Cell, _digits, _ranks, decimals
 from mtlbench.errors import UserError, unknown
 
 CLEAN = "clean"
@@ -113,12 +112,12 @@ def render_levels(
         raise unknown("format", format, FORMATS)
     rows = levels(comparison, corruption)
     shares = sorted(set(rows["level"]))
-    legend = LEGEND if terminal or format == "github" else "¹ best, ² second best"
+    marks = legend(plain=format == "table" and not terminal)
     sheet = Sheet(
         f"{comparison.suite}: by share of corrupted {corrupted_labels(corruption)}",
         [("", f"{share:g} %") for share in shares],
         [_section(comparison, rows, metric, task, shares) for metric, task in metrics(rows)],
-        [f"mean ± std over {sheets.count_of_runs(rows['n'])}; {legend}"],
+        [f"mean ± std over {sheets.count_of_runs(rows['n'])}; {marks}"],
     )
     return (sheets.github(sheet) if format == "github" else sheets.text(sheet, terminal)) + "\n"
 
@@ -131,24 +130,15 @@ def _section(
     unit, direction = cells["unit"].iloc[0], cells["direction"].iloc[0]
     # Five columns of numbers such as 0.02043 ± 0.00031 would not fit a terminal.
     scale, power = (1e3, "10⁻³ ") if cells["mean"].abs().max() < 0.1 else (1.0, "")
-    means, stds = scale * cells["mean"], scale * cells["std"]
-    places = decimals(means, stds)
-    cells = cells.assign(mean=means.map(_shown(places)), std=stds.map(_shown(places)))
+    cells = cells.assign(mean=scale * cells["mean"], std=scale * cells["std"])
+    places = decimals(cells["mean"], cells["std"])
     columns = []
     for share in shares:
         values = cells[cells["level"] == share].set_index("strategy").reindex(strategies)
-        values = values[["mean", "std"]].fillna("")
-        ranks = _ranks(list(values["mean"]), direction)
-        columns.append(
-            [Cell(*cell) for cell in zip(values["mean"], values["std"], ranks, strict=True)]
-        )
+        columns.append(rounded_cells(values["mean"], values["std"], direction, places))
     names = [comparison.labels[key] for key in strategies]
-    quantity = f" ({power}{unit})" if power or unit else ""
+    label = f"{task} {comparison.metric_labels[metric, task]}"
     return Section(
-        f"{task} {comparison.metric_labels[metric, task]}{quantity} {ARROWS[direction]}",
+        heading(label, power + unit, direction),
         [(name, list(row)) for name, row in zip(names, zip(*columns, strict=True), strict=True)],
     )
-
-
-def _shown(places: int) -> Callable[[float], str]:
-    return lambda value: "" if math.isnan(value) else _digits(value, places)

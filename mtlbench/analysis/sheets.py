@@ -1,27 +1,15 @@
 """Printed tables whose rows come in sections, for the terminal, GitHub, LaTeX and HTML."""
 
-import html as markup
-import io
 import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass
+from html import escape
 
 from rich import box
-from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from mtlbench.analysis.tables import (
-    BEST,
-    MISSING,
-    SECOND,
-    Cell,
-    _aligned,
-    _joined,
-    _markdown,
-    _tex,
-)
+from mtlbench.analysis.printing import Cell, aligned, markdown, printed, spans, tex
 
 WIDTH = 100
 """At which sentences are wrapped (characters)."""
@@ -53,13 +41,7 @@ class Sheet:
 
     def groups(self) -> list[tuple[str, int]]:
         """Neighbouring columns of one group, as (group, how many)."""
-        found: list[tuple[str, int]] = []
-        for group, _ in self.columns:
-            if found and found[-1][0] == group:
-                found[-1] = group, found[-1][1] + 1
-            else:
-                found.append((group, 1))
-        return found
+        return spans(group for group, _ in self.columns)
 
 
 def count_of_runs(counts: Iterable[int]) -> str:
@@ -79,12 +61,6 @@ def wrapped(text: str, indent: str = "", *, first: str = "") -> list[str]:
 
 def text(sheet: Sheet, terminal: bool) -> str:
     """For people to read; `terminal` where it shows bold text, else marks are ¹ and ²."""
-    console = Console(
-        file=io.StringIO(),
-        force_terminal=terminal,
-        color_system="standard" if terminal else None,
-        width=80,
-    )
     lines = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     lines.add_column("", no_wrap=True)
     groups = [group if i == 0 else "" for group, count in sheet.groups() for i in range(count)]
@@ -99,17 +75,13 @@ def text(sheet: Sheet, terminal: bool) -> str:
         if any(cell.std for cell in column):
             rows = iter(column)
             parts = [[next(rows) for _ in section.rows] for section in sheet.sections]
-        columns.append([text for part in parts for text in _aligned(part, terminal)])
+        columns.append([text for part in parts for text in aligned(part, terminal)])
     values = zip(*columns, strict=True)
     for section in sheet.sections:
         lines.add_row()  # its heading follows below, so that it does not widen the column
         for label, _ in section.rows:
             lines.add_row(Text(f"  {label}"), *next(values))
-    # A narrow terminal may break lines; a table that drops digits would be worse.
-    console.width = Measurement.get(console, console.options.update(width=10_000), lines).maximum
-    with console.capture() as capture:
-        console.print(lines)
-    body = [line.rstrip() for line in capture.get().splitlines()]
+    body = printed(lines, terminal)
     place = len(body) - sum(1 + len(section.rows) for section in sheet.sections)
     for section in sheet.sections:
         body[place] = section.heading
@@ -119,31 +91,19 @@ def text(sheet: Sheet, terminal: bool) -> str:
 
 
 def github(sheet: Sheet) -> str:
-    def cell_text(cell: Cell) -> str:
-        text = _joined(cell) or MISSING
-        return {BEST: f"**{text}**", SECOND: f"<u>{text}</u>"}.get(cell.rank, text)
-
     names = [f"{group} {name}".lstrip() for group, name in sheet.columns]
     lines = [["", *names], [":--", *("--:" for _ in names)]]
     for section in sheet.sections:
-        lines.append([f"*{_markdown(section.heading)}*", *("" for _ in names)])
-        lines += [[_markdown(label), *map(cell_text, cells)] for label, cells in section.rows]
+        lines.append([f"*{markdown(section.heading)}*", *("" for _ in names)])
+        lines += [
+            [markdown(label), *(cell.github() for cell in cells)] for label, cells in section.rows
+        ]
     body = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    notes = "\n".join(f"- {_markdown(note)}" for note in sheet.notes)
-    return f"**{_markdown(sheet.title)}**\n\n{body}\n\n{notes}"
-
-
-def tex(text: str) -> str:
-    """Text for LaTeX."""
-    return _tex(text).replace("τ", r"$\tau$").replace("√", r"$\surd$").replace("−", "$-$")
+    notes = "\n".join(f"- {markdown(note)}" for note in sheet.notes)
+    return f"**{markdown(sheet.title)}**\n\n{body}\n\n{notes}"
 
 
 def latex(sheet: Sheet) -> str:
-    def cell_text(cell: Cell) -> str:
-        text = tex(_joined(cell).replace("-", "−"))
-        marks = {BEST: rf"\textbf{{{text}}}", SECOND: rf"\underline{{{text}}}"}
-        return marks.get(cell.rank, text) or "--"
-
     width = len(sheet.columns) + 1
     groups, rules, start = [], [], 2
     for group, count in sheet.groups():
@@ -164,33 +124,29 @@ def latex(sheet: Sheet) -> str:
     for section in sheet.sections:
         lines.append(rf"\multicolumn{{{width}}}{{l}}{{\textit{{{tex(section.heading)}}}}} \\")
         for label, cells in section.rows:
-            lines.append(rf"{' & '.join([tex(label), *map(cell_text, cells)])} \\")
+            lines.append(rf"{' & '.join([tex(label), *(cell.latex() for cell in cells)])} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
 
 
 def html(sheet: Sheet) -> str:
-    def cell_text(cell: Cell) -> str:
-        text = markup.escape(_joined(cell)) or MISSING
-        return {BEST: f"<b>{text}</b>", SECOND: f"<u>{text}</u>"}.get(cell.rank, text)
-
     groups = "".join(
-        f'<th colspan="{count}" scope="colgroup">{markup.escape(group)}</th>'
+        f'<th colspan="{count}" scope="colgroup">{escape(group)}</th>'
         for group, count in sheet.groups()
     )
-    names = "".join(f"<th>{markup.escape(name)}</th>" for _, name in sheet.columns)
+    names = "".join(f"<th>{escape(name)}</th>" for _, name in sheet.columns)
     lines = [
         '<table class="mtlbench">',
-        f"<caption>{'<br>'.join(map(markup.escape, [sheet.title, *sheet.notes]))}</caption>",
+        f"<caption>{'<br>'.join(map(escape, [sheet.title, *sheet.notes]))}</caption>",
         "<thead>",
         f'<tr><th rowspan="2"></th>{groups}</tr>',
         f"<tr>{names}</tr>",
         "</thead>",
     ]
     for section in sheet.sections:
-        span, heading = len(sheet.columns) + 1, markup.escape(section.heading)
+        span, heading = len(sheet.columns) + 1, escape(section.heading)
         lines += ["<tbody>", f'<tr><th colspan="{span}" scope="rowgroup">{heading}</th></tr>']
         for label, cells in section.rows:
-            values = "".join(f"<td>{cell_text(cell)}</td>" for cell in cells)
-            lines.append(f'<tr><th scope="row">{markup.escape(label)}</th>{values}</tr>')
+            values = "".join(f"<td>{cell.html()}</td>" for cell in cells)
+            lines.append(f'<tr><th scope="row">{escape(label)}</th>{values}</tr>')
         lines.append("</tbody>")
     return "\n".join([*lines, "</table>"])

@@ -1,29 +1,31 @@
 """A comparison as text: for the terminal, GitHub, LaTeX, HTML, and as data (CSV, JSON)."""
 
-import html
-import io
 import json
-import math
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from itertools import groupby
+from html import escape
+from typing import Any
 
 import pandas as pd
 from rich import box
-from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from mtlbench.analysis.aggregate import Comparison
+from mtlbench.analysis.printing import (
+    Cell,
+    aligned,
+    heading,
+    legend,
+    markdown,
+    printed,
+    rounded_cells,
+    spans,
+    tex,
+)
 from mtlbench.errors import unknown
 
 FORMATS = ("table", "github", "latex", "html", "csv", "json")
-MISSING = "–"
-ARROWS = {"max": "↑", "min": "↓"}
-BEST, SECOND = 1, 2
-LEGEND = "best in bold, second best underlined"
 
 
 @dataclass(frozen=True)
@@ -37,23 +39,7 @@ class Column:
 
     @property
     def header(self) -> str:
-        unit = f" ({self.unit})" if self.unit else ""
-        return f"{self.label}{unit} {ARROWS[self.direction]}"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One value of a printed table.
-
-    Attributes:
-        mean: digits of the mean; empty where there is no value.
-        std: digits of the standard deviation; empty where there is none.
-        rank: `BEST`, `SECOND`, or 0 for all others.
-    """
-
-    mean: str = ""
-    std: str = ""
-    rank: int = 0
+        return heading(self.label, self.unit, self.direction)
 
 
 @dataclass(frozen=True)
@@ -92,8 +78,7 @@ class Table:
 
     def groups(self) -> list[tuple[str, int]]:
         """Neighbouring columns of one task, as (task, how many)."""
-        tasks = groupby(column.task for column in self.columns)
-        return [(task, len(list(columns))) for task, columns in tasks]
+        return spans(column.task for column in self.columns)
 
 
 def render(comparison: Comparison, format: str, *, terminal: bool = False) -> str:
@@ -113,10 +98,13 @@ def render(comparison: Comparison, format: str, *, terminal: bool = False) -> st
     if format == "csv":
         return comparison.summary.to_csv(index=False, lineterminator="\n")
     if format == "json":
-        return _json(comparison.summary)
-    if format == "table":
-        return "\n".join(_text(table, terminal) for table in build(comparison))
-    writers = {"github": _github, "latex": _latex, "html": _html}
+        return as_json(records(comparison.summary))
+    writers: dict[str, Callable[[Table], str]] = {
+        "table": lambda table: _text(table, terminal),
+        "github": _github,
+        "latex": _latex,
+        "html": _html,
+    }
     if format not in writers:
         raise unknown("format", format, FORMATS)
     return "\n".join(writers[format](table) for table in build(comparison))
@@ -139,7 +127,7 @@ def _table(comparison: Comparison, variant: str, summary: pd.DataFrame) -> Table
         label = comparison.metric_labels[first["metric"], task]
         columns.append(Column(_one_line(task), _one_line(label), _one_line(unit), direction))
         values = values.set_index("strategy").reindex(strategies)
-        cells.append(_cells(list(values["mean"]), list(values["std"]), direction))
+        cells.append(rounded_cells(values["mean"], values["std"], direction))
     counts = summary.groupby("strategy")["n"].max()
     rows = [
         Row(
@@ -157,71 +145,14 @@ def _one_line(text: str) -> str:
     return " ".join(text.split())
 
 
-# --- digits and marks ---------------------------------------------------------------------------
-
-
-def _cells(means: Sequence[float], stds: Sequence[float], direction: str) -> list[Cell]:
-    places = decimals(means, stds)
-    shown = ["" if math.isnan(mean) else _digits(mean, places) for mean in means]
-    spread = ["" if math.isnan(std) else _digits(std, places) for std in stds]
-    ranks = _ranks(shown, direction)
-    return [Cell(*cell) for cell in zip(shown, spread, ranks, strict=True)]
-
-
-def decimals(means: Iterable[float], stds: Iterable[float]) -> int:
-    """How many decimals a column shows: the same for all its numbers.
-
-    Two significant digits of the median standard deviation, and never more than five of the
-    median mean. Without a standard deviation, four of the median mean.
-    """
-    size = _magnitude(abs(mean) for mean in means) or 0
-    spread = _magnitude(stds)
-    if spread is None:
-        return max(0, 3 - size)
-    return max(0, min(1 - spread, 4 - size))
-
-
-def _magnitude(values: Iterable[float]) -> int | None:
-    """The power of ten of the upper median of the positive values; None where there are none."""
-    positive = sorted(value for value in values if value > 0)
-    if not positive:
-        return None
-    # Through the printed form: 0.0001 computed as 0.0000999… has the power -4.
-    return int(f"{positive[len(positive) // 2]:.1e}".split("e")[1])
-
-
-def _digits(value: float, places: int) -> str:
-    return f"{value:z.{places}f}"
-
-
-def _ranks(shown: Sequence[str], direction: str) -> list[int]:
-    """Marks by printed value, so that two cells that read the same are marked the same."""
-    present = [float(text) for text in shown if text]
-    if len(present) < 2:
-        return [0] * len(shown)
-    order = sorted(set(present), reverse=direction == "max")
-    rank = dict(zip(order, (BEST, SECOND), strict=False))
-    return [rank.get(float(text), 0) if text else 0 for text in shown]
-
-
-def _caption(table: Table, legend: str = LEGEND) -> str:
-    return f"{table.caption}; {legend}" if table.marked else table.caption
-
-
-def _joined(cell: Cell, plus_minus: str = " ± ") -> str:
-    return f"{cell.mean}{plus_minus}{cell.std}" if cell.std else cell.mean
+def _caption(table: Table, *, plain: bool = False) -> str:
+    return f"{table.caption}; {legend(plain=plain)}" if table.marked else table.caption
 
 
 # --- plain text ---------------------------------------------------------------------------------
 
 
 def _text(table: Table, terminal: bool) -> str:
-    console = Console(
-        file=io.StringIO(),
-        force_terminal=terminal,
-        color_system="standard" if terminal else None,
-        width=80,
-    )
     lines = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     lines.add_column("Strategy", no_wrap=True, vertical="bottom")
     tasks = [task if i == 0 else "" for task, count in table.groups() for i in range(count)]
@@ -230,85 +161,46 @@ def _text(table: Table, terminal: bool) -> str:
     if table.counts_differ:
         lines.add_column(Text("\nRuns"), justify="right", no_wrap=True)
     columns = [
-        _aligned(cells, terminal) for cells in zip(*(r.cells for r in table.rows), strict=True)
+        aligned(cells, terminal) for cells in zip(*(r.cells for r in table.rows), strict=True)
     ]
     for i, row in enumerate(table.rows):
         n = [str(row.n)] if table.counts_differ else []
         lines.add_row(Text(row.label), *(column[i] for column in columns), *n)
-    # A narrow terminal may break lines; a table that drops digits would be worse.
-    console.width = Measurement.get(console, console.options.update(width=10_000), lines).maximum
-    with console.capture() as capture:
-        if table.columns:
-            console.print(lines)
-    body = "\n".join(line.rstrip() for line in capture.get().splitlines())
-    caption = _caption(table, LEGEND if terminal else "¹ best, ² second best")
-    return "\n".join([table.title, *filter(None, [body]), caption, *table.remarks, ""])
-
-
-def _aligned(cells: Sequence[Cell], terminal: bool) -> list[Text]:
-    """One column's cells with their decimal points below one another."""
-    mean = max(len(cell.mean) for cell in cells)
-    std = max(len(cell.std) for cell in cells)
-    texts = []
-    for cell in cells:
-        if not cell.mean:
-            texts.append(Text(MISSING.rjust(mean)))
-            continue
-        number = cell.mean.rjust(mean) + (f" ± {cell.std.rjust(std)}" if cell.std else "")
-        pad = len(number) - len(number.lstrip())
-        text = Text(number)
-        if terminal:
-            text.stylize({BEST: "bold", SECOND: "underline"}.get(cell.rank, ""), pad)
-        elif cell.rank:
-            text.append({BEST: " ¹", SECOND: " ²"}[cell.rank])
-        texts.append(text)
-    return texts
+    body = printed(lines, terminal) if table.columns else []
+    caption = _caption(table, plain=not terminal)
+    return "\n".join([table.title, *body, caption, *table.remarks, ""])
 
 
 # --- markup -------------------------------------------------------------------------------------
 
 
 def _github(table: Table) -> str:
-    def cell_text(cell: Cell) -> str:
-        text = _joined(cell) or MISSING
-        return {BEST: f"**{text}**", SECOND: f"<u>{text}</u>"}.get(cell.rank, text)
-
-    names = [f"{_markdown(c.task)} {_markdown(c.header)}".lstrip() for c in table.columns]
+    names = [f"{markdown(c.task)} {markdown(c.header)}".lstrip() for c in table.columns]
     runs = ["Runs"] if table.counts_differ else []
     lines = [["Strategy", *names, *runs], [":--", *("--:" for _ in [*names, *runs])]]
     for row in table.rows:
         n = [str(row.n)] if runs else []
-        lines.append([_markdown(row.label), *map(cell_text, row.cells), *n])
+        lines.append([markdown(row.label), *(cell.github() for cell in row.cells), *n])
     body = [f"| {' | '.join(line)} |" for line in lines] if table.columns else []
-    notes = [f"- {_markdown(remark)}" for remark in table.remarks]
-    blocks = [[f"**{_markdown(table.title)}**"], body, [_caption(table)], notes]
+    notes = [f"- {markdown(remark)}" for remark in table.remarks]
+    blocks = [[f"**{markdown(table.title)}**"], body, [_caption(table)], notes]
     return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
 
 
-def _markdown(text: str) -> str:
-    return re.sub(r"([\\`*_{}\[\]|~#$])", r"\\\1", html.escape(text, quote=False))
-
-
 def _latex(table: Table) -> str:
-    def cell_text(cell: Cell) -> str:
-        text = _joined(cell, r" $\pm$ ")
-        text = f"$-${text[1:]}" if text.startswith("-") else text
-        marks = {BEST: rf"\textbf{{{text}}}", SECOND: rf"\underline{{{text}}}"}
-        return marks.get(cell.rank, text) or "--"
-
     runs = ["Runs"] if table.counts_differ else []
     tasks, rules, start = [], [], 2
     for task, count in table.groups():
-        tasks.append(rf"\multicolumn{{{count}}}{{c}}{{{_tex(task)}}}")
+        tasks.append(rf"\multicolumn{{{count}}}{{c}}{{{tex(task)}}}")
         rules.append(rf"\cmidrule(lr){{{start}-{start + count - 1}}}")
         start += count
     blank = [""] if runs else []
-    headers = ["Strategy", *(_tex(column.header) for column in table.columns), *runs]
+    headers = ["Strategy", *(tex(column.header) for column in table.columns), *runs]
     rows = [
-        [_tex(row.label), *map(cell_text, row.cells), *([str(row.n)] if runs else [])]
+        [tex(row.label), *(cell.latex() for cell in row.cells), *([str(row.n)] if runs else [])]
         for row in table.rows
     ]
-    caption = ". ".join([_tex(table.title), _tex(_caption(table)), *map(_tex, table.remarks)])
+    caption = ". ".join([tex(table.title), tex(_caption(table)), *map(tex, table.remarks)])
     spec = "l" + "c" * len(table.columns) + "r" * len(runs)
     body = [
         rf"\begin{{tabular}}{{{spec}}}",
@@ -333,29 +225,10 @@ def _latex(table: Table) -> str:
     )
 
 
-TEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "[": "{[}", "]": "{]}",  # a bare bracket after \\ would be read as its argument
-    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "–": "--",
-    "²": r"\textsuperscript{2}", "σ": r"$\sigma$", "°": r"$^\circ$",
-}  # fmt: skip
-
-
-def _tex(text: str) -> str:
-    return "".join(TEX.get(character, character) for character in text)
-
-
 def _html(table: Table) -> str:
-    def cell_text(cell: Cell) -> str:
-        text = _joined(cell) or MISSING
-        return {BEST: f"<b>{text}</b>", SECOND: f"<u>{text}</u>"}.get(cell.rank, text)
-
     def row_text(tag: str, texts: Iterable[str]) -> str:
         return f"<tr>{''.join(f'<{tag}>{text}</{tag}>' for text in texts)}</tr>"
 
-    escape: Callable[[str], str] = html.escape
     runs = table.counts_differ
     tasks = "".join(
         f'<th colspan="{count}" scope="colgroup">{escape(task)}</th>'
@@ -376,7 +249,7 @@ def _html(table: Table) -> str:
             "<tbody>",
         ]
         for row in table.rows:
-            cells = "".join(f"<td>{cell_text(cell)}</td>" for cell in row.cells)
+            cells = "".join(f"<td>{cell.html()}</td>" for cell in row.cells)
             n = f"<td>{row.n}</td>" if runs else ""
             lines.append(f'<tr><th scope="row">{escape(row.label)}</th>{cells}{n}</tr>')
         lines.append("</tbody>")
@@ -386,12 +259,13 @@ def _html(table: Table) -> str:
 # --- data ---------------------------------------------------------------------------------------
 
 
-def _json(summary: pd.DataFrame) -> str:
-    records = [
-        {
-            key: None if isinstance(value, float) and math.isnan(value) else value
-            for key, value in record.items()
-        }
-        for record in summary.to_dict("records")
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame, None where a value is missing."""
+    return [
+        {str(key): None if pd.isna(value) else value for key, value in record.items()}
+        for record in frame.to_dict("records")
     ]
-    return json.dumps(records, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def as_json(content: Any) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

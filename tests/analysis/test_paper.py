@@ -25,14 +25,8 @@ from hypothesis import strategies as st
 from synthetic_runs import metric, write_run
 
 from mtlbench.analysis.aggregate import SUMMARY_COLUMNS, compare
-from mtlbench.analysis.paper import (
-    Against,
-    Claim,
-    _tau,
-    against_paper,
-    published,
-    render_against,
-)
+from mtlbench.analysis.paper import Against, Claim, against_paper, published, render_against
+from mtlbench.analysis.paper.agreement import kendall_tau
 from mtlbench.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -309,7 +303,7 @@ def test_tau_is_kendalls_with_ties(pairs: list[tuple[int, int]]) -> None:
     scale = math.sqrt((count - ties_here) * (count - ties_there))
     ours, theirs = (pd.Series(side) for side in zip(*pairs, strict=True))
     expected = score / scale if scale else math.nan
-    assert _tau(ours, theirs) == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    assert kendall_tau(ours, theirs) == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
 def test_orders_say_where_they_differ(tmp_path: Path) -> None:
@@ -572,9 +566,8 @@ def test_the_published_tables_are_whole_and_come_with_the_package() -> None:
     keys = ["dataset", "variant", "method", "metric"]
     assert not table.duplicated(keys).any()
     data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    for name in data["package-data"]["mtlbench.analysis"]:
-        assert (ROOT / "mtlbench" / "analysis" / name).is_file()
-    assert "paper_tables.csv" in data["package-data"]["mtlbench.analysis"]
+    assert data["package-data"]["mtlbench.analysis.paper"] == ["tables.csv"]
+    assert (ROOT / "mtlbench" / "analysis" / "paper" / "tables.csv").is_file()
 
 
 def test_the_committed_runs_of_streets_can_be_held_against_the_paper() -> None:

@@ -12,7 +12,8 @@ import pytest
 from synthetic_runs import abs_err, detection, metric, write_run
 
 from mtlbench.analysis.aggregate import SUMMARY_COLUMNS, compare
-from mtlbench.analysis.tables import BEST, FORMATS, SECOND, build, decimals, render
+from mtlbench.analysis.printing import BEST, SECOND, decimals
+from mtlbench.analysis.tables import FORMATS, build, render
 from mtlbench.errors import UserError
 
 NASTY = r"a|b <i>&amp;</i> _x_ [bold]y[/bold] 50% #1 \n {z} ~^$ *"

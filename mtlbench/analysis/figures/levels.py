@@ -22,7 +22,7 @@ from mtlbench.analysis.figures.style import (
     log_if_wide,
 )
 from mtlbench.analysis.levels import corrupted_labels, levels, metrics
-from mtlbench.analysis.tables import ARROWS
+from mtlbench.analysis.printing import heading
 
 
 def levels_figure(comparison: Comparison, corruption: str) -> Figure:
@@ -52,10 +52,9 @@ def levels_figure(comparison: Comparison, corruption: str) -> Figure:
         for key, points in cells.groupby("strategy", sort=False):
             _curve(axes, points.dropna(subset="mean"), line_of[str(key)])
         first = cells.iloc[0]
-        unit = f" ({first['unit']})" if first["unit"] else ""
         label = comparison.metric_labels[metric, task]
         axes.set_title(task)
-        axes.set_ylabel(f"{label}{unit} {ARROWS[first['direction']]}")
+        axes.set_ylabel(heading(label, first["unit"], first["direction"]))
         _shares(axes, sorted(set(rows["level"])))
         if metric == DETECTION:
             _chance(axes, float(rows["level"].max()))

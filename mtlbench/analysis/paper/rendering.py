@@ -1,0 +1,244 @@
+"""A comparison with the paper as text: for the terminal, GitHub, LaTeX, HTML, and as data."""
+
+import html
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from mtlbench.analysis import sheets
+from mtlbench.analysis.paper.against import Against
+from mtlbench.analysis.paper.claims import NO, YES, Claim
+from mtlbench.analysis.paper.rows import ROW_COLUMNS
+from mtlbench.analysis.printing import (
+    MISSING,
+    Cell,
+    heading,
+    legend,
+    markdown,
+    marked_cells,
+    rounded_cells,
+    tex,
+)
+from mtlbench.analysis.sheets import Section, Sheet
+from mtlbench.analysis.tables import FORMATS, as_json, records
+from mtlbench.errors import unknown
+
+CLAIMS = "The paper's claims, on these runs"
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that is printed: sentences, sheets, claims, sentences."""
+
+    summary: list[str]
+    sheets: list[Sheet]
+    claims: list[Claim]
+    left_out: list[str]
+
+
+def render_against(against: Against, format: str, *, terminal: bool = False) -> str:
+    """Writes a comparison with the paper in one of the `FORMATS`.
+
+    Args:
+        against: what to write.
+        format: one of `FORMATS`. CSV is long form, with the columns `ROW_COLUMNS`; JSON has the
+            same rows, and the agreement and the claims, too.
+        terminal: for the format `table`: whether the reader is a terminal that shows bold text.
+
+    Raises:
+        UserError: there is no such format.
+    """
+    if format == "csv":
+        return against.rows[ROW_COLUMNS].to_csv(index=False, lineterminator="\n")
+    if format == "json":
+        return _json(against)
+    writers: dict[str, Callable[[Page], str]] = {
+        "table": lambda page: _text(page, terminal),
+        "github": _github,
+        "latex": _latex,
+        "html": _html,
+    }
+    if format not in writers:
+        raise unknown("format", format, FORMATS)
+    marks = legend(plain=format == "table" and not terminal)
+    page = Page(
+        _summary(against),
+        [*_variant_sheets(against, marks), *_agreement_sheet(against)],
+        against.claims,
+        against.left_out,
+    )
+    return writers[format](page)
+
+
+def _summary(against: Against) -> list[str]:
+    """What agrees, in a few sentences."""
+    sentences = [f"{against.suite} against {against.dataset} in Vasu, Saxena & Tuzel (2021)"]
+    if against.stands_in:
+        sentences.append(
+            f"{against.suite} stands in for {against.dataset}: not comparable in size, only in "
+            "order, direction and relative gap"
+        )
+    signs = against.rows["same_sign"].dropna()
+    table = against.agreement
+    found = []
+    if len(signs):
+        found.append(f"gap to equal weights has the same sign in {signs.sum()} of {len(signs)}")
+    if len(table):
+        found.append(f"the same method is best in {table['same_best'].sum()} of {len(table)}")
+        found.append(f"median τ {table['tau'].median():+.2f}")
+    return sentences + ([f"agreement: {', '.join(found)}"] if found else [])
+
+
+def _variant_sheets(against: Against, marks: str) -> Iterator[Sheet]:
+    for variant, rows in against.rows.groupby("variant", sort=False):
+        columns = [("ours", "mean ± std"), ("ours", "vs equal")]
+        columns += [("paper", "mean ± std"), ("paper", "vs equal"), ("same", "sign")]
+        notes = [
+            marks,
+            f"ours over {sheets.count_of_runs(rows['n'])}",
+            "vs equal: better (+) or worse (−) than Eq. Weight",
+        ]
+        if not against.stands_in:
+            columns.append(("", "z"))
+        tables = [str(table) for table in sorted(set(rows["paper_table"].dropna()))]
+        yield Sheet(
+            f"{against.suite}: {variant} (Table{'s'[: len(tables) - 1]} {' and '.join(tables)})",
+            columns,
+            [
+                _section(against, str(metric), str(task), cells)
+                for (metric, task), cells in rows.groupby(["metric", "task"], sort=False)
+            ],
+            [
+                "; ".join(notes),
+                *([] if against.stands_in else ["z: (ours − paper) / √(std² + std²)"]),
+                *against.remarks[str(variant)],
+            ],
+        )
+
+
+def _section(against: Against, metric: str, task: str, rows: pd.DataFrame) -> Section:
+    unit, direction = rows["unit"].iloc[0], rows["direction"].iloc[0]
+    theirs = [text.partition(" ± ") for text in rows["paper_text"]]
+    columns = [
+        rounded_cells(rows["mean"], rows["std"], direction),
+        [_percent(gap) for gap in rows["gap"]],
+        marked_cells([mean for mean, _, _ in theirs], [std for _, _, std in theirs], direction),
+        [_percent(gap) for gap in rows["paper_gap"]],
+        [_yes_no(same) for same in rows["same_sign"]],
+    ]
+    if not against.stands_in:
+        columns.append([Cell("" if math.isnan(z) else f"{z:+.1f}") for z in rows["z"]])
+    cells = [list(row) for row in zip(*columns, strict=True)]
+    names = [against.labels[strategy] for strategy in rows["strategy"]]
+    return Section(
+        heading(f"{task} {against.metric_labels[metric, task]}", unit, direction),
+        list(zip(names, cells, strict=True)),
+    )
+
+
+def _percent(value: float) -> Cell:
+    return Cell("" if math.isnan(value) else f"{value:+z.2f} %")
+
+
+def _yes_no(value: Any) -> Cell:
+    return Cell("" if pd.isna(value) else YES if value else NO)
+
+
+def _agreement_sheet(against: Against) -> list[Sheet]:
+    if against.agreement.empty:
+        return []
+    sections = []
+    for variant, table in against.agreement.groupby("variant", sort=False):
+        rows = []
+        for row in table.to_dict("records"):
+            tau = "" if math.isnan(row["tau"]) else f"{row['tau']:+.2f}"
+            cells = [Cell(str(row["methods"])), Cell(tau)]
+            for name in ("best", "ilt_rank", "ilt_lowest_std"):
+                cells.append(Cell(f"{_word(row[name])} / {_word(row[f'paper_{name}'])}"))
+            rows.append(
+                (f"{row['task']} {against.metric_labels[row['metric'], row['task']]}", cells)
+            )
+        sections.append(Section(str(variant), rows))
+    columns = [("", "methods"), ("", "τ-b")]
+    columns += [(name, "ours / paper") for name in ("best", "ILT's place", "ILT's std lowest")]
+    note = "over the methods that both have; τ-b: Kendall's, 1 where the order is the same"
+    return [Sheet("Order of the methods", columns, sections, [note])]
+
+
+def _word(value: Any) -> str:
+    if pd.isna(value):
+        return MISSING
+    return {True: YES, False: NO}[value] if isinstance(value, bool) else str(value)
+
+
+def _verdict(claim: Claim) -> str:
+    return claim.verdict + (f" (the paper's own numbers: {claim.paper})" if claim.paper else "")
+
+
+def _text(page: Page, terminal: bool) -> str:
+    summary = [line for sentence in page.summary for line in sheets.wrapped(sentence, "  ")]
+    blocks = ["\n".join(summary), *(sheets.text(sheet, terminal) for sheet in page.sheets)]
+    lines = [CLAIMS]
+    for number, claim in enumerate(page.claims, start=1):
+        lines += sheets.wrapped(f"{number}. {claim.sentence}: {_verdict(claim)}", "   ")
+        for sentence in claim.evidence:
+            lines += sheets.wrapped(sentence, "     ", first="   ")
+    blocks += ["\n".join(lines), "\n".join(page.left_out)]
+    return "\n\n".join(filter(None, blocks)) + "\n"
+
+
+def _github(page: Page) -> str:
+    blocks = ["\n".join(f"- {markdown(sentence)}" for sentence in page.summary)]
+    blocks += map(sheets.github, page.sheets)
+    items = []
+    for number, claim in enumerate(page.claims, start=1):
+        items.append(f"{number}. {markdown(claim.sentence)}: **{_verdict(claim)}**")
+        items += [f"   - {markdown(sentence)}" for sentence in claim.evidence]
+    blocks += [f"**{CLAIMS}**", "\n".join(items)]
+    blocks += [markdown(sentence) for sentence in page.left_out]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _latex(page: Page) -> str:
+    lines = [rf"{tex(sentence)}.\par" for sentence in page.summary]
+    lines += map(sheets.latex, page.sheets)
+    lines += [rf"{CLAIMS}:", r"\begin{enumerate}"]
+    for claim in page.claims:
+        evidence = "; ".join(map(sheets.tex, claim.evidence))
+        sentence, verdict = tex(claim.sentence), _verdict(claim)
+        lines.append(rf"\item {sentence}: \textbf{{{verdict}}}. {evidence}.")
+    lines.append(r"\end{enumerate}")
+    lines += [rf"{tex(sentence)}.\par" for sentence in page.left_out]
+    return "\n".join([*lines, ""])
+
+
+def _html(page: Page) -> str:
+    lines = [f"<p>{'<br>'.join(map(html.escape, page.summary))}</p>"]
+    lines += map(sheets.html, page.sheets)
+    lines += [f"<p>{html.escape(CLAIMS)}</p>", "<ol>"]
+    for claim in page.claims:
+        evidence = "<br>".join(map(html.escape, claim.evidence))
+        sentence, verdict = html.escape(claim.sentence), html.escape(_verdict(claim))
+        lines.append(f"<li>{sentence}: <b>{verdict}</b><br>{evidence}</li>")
+    lines.append("</ol>")
+    lines += [f"<p>{html.escape(sentence)}</p>" for sentence in page.left_out]
+    return "\n".join([*lines, ""])
+
+
+# --- data ---------------------------------------------------------------------------------------
+
+
+def _json(against: Against) -> str:
+    return as_json(
+        {
+            "suite": against.suite,
+            "dataset": against.dataset,
+            "stands_in": against.stands_in,
+            "rows": records(against.rows[ROW_COLUMNS]),
+            "agreement": records(against.agreement),
+            "claims": [vars(claim) for claim in against.claims],
+        }
+    )

@@ -1,0 +1,42 @@
+"""The paper's tables as data, and the names that the paper and we have for the same things."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+LABELS = {
+    "equal": "Eq. Weight", "mtu": "MTU", "dwa": "DWA", "gls": "GLS", "ilt": "ILT Params",
+}  # fmt: skip
+"""The methods that the paper ran itself, as its tables call them."""
+
+
+@cache
+def published() -> pd.DataFrame:
+    """The paper's tables: one row per (dataset, variant, method, metric).
+
+    Returns:
+        The columns of `tables.csv`, and `text`: mean and standard deviation as printed.
+    """
+    frame = pd.read_csv(Path(__file__).with_name("tables.csv"), dtype=str)
+    text = frame["mean"] + (" ± " + frame["std"]).fillna("")
+    kinds: Any = {"table": int, "mean": float, "std": float, "runs": "Int64"}
+    return frame.astype(kinds).assign(text=text)
+
+
+def variant_key(variant: str) -> tuple[frozenset[str], str]:
+    """What makes two spellings the same variant: the tasks of its one clause and all the rest."""
+    tasks, _, rest = variant.partition("@")
+    return frozenset(tasks.split("+")), rest
+
+
+def corrupted_tasks(variant: str) -> list[str]:
+    """The tasks that a published variant corrupts, on the same instances."""
+    tasks, separator, _ = variant.partition("@")
+    return tasks.split("+") if separator else []
+
+
+def method_of(strategy: str) -> str:
+    """The strategy without its settings: `ilt` of `ilt[ilt.lr=4.0]`."""
+    return strategy.partition("[")[0]
