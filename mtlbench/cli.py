@@ -265,7 +265,7 @@ def _print_comparison(options: argparse.Namespace, hashes: set[str] | None = Non
     if getattr(options, "against", None):
         from mtlbench.analysis.paper import against_paper, render_against
 
-        against = against_paper(comparison, options.results)
+        against = against_paper(comparison)
         print(render_against(against, format, terminal=terminal).rstrip("\n"))
     else:
         tables = [render(comparison, format, terminal=terminal)]

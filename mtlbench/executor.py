@@ -22,6 +22,7 @@ from typing import Any
 from mtlbench.errors import UserError
 from mtlbench.registry import PluginFile
 from mtlbench.store import FAILED, DamagedRunError, RunRecord, Store, read_run
+from mtlbench.strategies.table import ON_DEVICE, check_place
 from mtlbench.study import RunSpec
 
 POLL_SECONDS = 1.0
@@ -47,17 +48,13 @@ class Resources:
     address: str | None = None
     cpus: float = 1.0
     gpus: float = 0.0
-    instance_tables: str = "device"
+    instance_tables: str = ON_DEVICE
 
     def __post_init__(self) -> None:
-        if (
-            self.instance_tables not in ("device", "cpu")
-            and not Path(self.instance_tables).is_dir()
-        ):
-            raise UserError(
-                "instance tables must lie on 'device', 'cpu' or in a directory that is there, but "
-                f"{self.instance_tables!r} is none of them"
-            )
+        try:
+            check_place(self.instance_tables)
+        except ValueError as error:
+            raise UserError(str(error)) from error
         if not self.cpus > 0:
             raise UserError(f"cpus per run must be above 0, but is {self.cpus:g}")
         if not self.gpus >= 0:
@@ -148,9 +145,8 @@ def cluster(resources: Resources) -> Iterator[int]:
         reason = str(error).partition("\n")[0]
         raise UserError(f"no Ray cluster at {resources.address!r}: {reason}") from error
     if threading.current_thread() is threading.main_thread():
-        signal.signal(
-            signal.SIGTERM, on_end
-        )  # Ray has put a handler of its own, which dumps a stack
+        # Ray has put a handler of its own, which dumps a stack.
+        signal.signal(signal.SIGTERM, on_end)
     try:
         fits = 0
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]

@@ -154,6 +154,7 @@ class _Run:
     history: History = field(default_factory=dict)
     log_variances: list[Tensor] = field(default_factory=list)
     metrics: list[dict[str, Any]] = field(default_factory=list)
+    predictions: dict[str, np.ndarray] = field(default_factory=dict)
     seconds: dict[str, float] = field(
         default_factory=lambda: {"data": 0.0, "train": 0.0, "wait": 0.0, "evaluate": 0.0}
     )
@@ -277,7 +278,8 @@ class _Run:
     # --- evaluation -------------------------------------------------------------------------
 
     def test(self) -> None:
-        """The final metrics: on the test split, from the last epoch."""
+        """The final metrics, and a few predictions: on the test split, from the last epoch."""
+        self.predictions = self._predictions()
         values = self._evaluate(self.data.test)
         self.metrics = [
             _metric(metric, task, values[f"{task.name}/{metric.name}"])
@@ -315,6 +317,8 @@ class _Run:
             targets = self.suite.complete(batch.targets)
             for k, task in enumerate(self.tasks):
                 prediction, target = task.predict(outputs[task.name].float()), targets[task.name]
+                if task.kind == "classification":
+                    target = target.long()  # suites may store them in 8 bits
                 if batch.present is not None:
                     here = batch.present[:, k]
                     prediction, target = prediction[here], target[here]
@@ -384,8 +388,7 @@ class _Run:
         record = RunRecord(info, self.history or {"epoch": []})
         if started and self.variant.clauses:
             record.labels = self._labels()
-        if self.status == DONE and self.metrics:
-            record.predictions = self._predictions()
+        record.predictions = self.predictions
         if self.log_variances:
             record.instance_parameters = {
                 "log_variance": torch.stack(self.log_variances).numpy(),

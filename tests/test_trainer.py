@@ -394,3 +394,13 @@ def test_a_run_that_diverged_keeps_no_predictions() -> None:
     record = trained(tiny_spec("equal", lr=1e30))
     assert record.info["status"] == "diverged"
     assert not record.predictions
+
+
+def test_a_suite_whose_views_fail_ends_its_run_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def views(*_: object) -> dict[str, np.ndarray]:
+        raise RuntimeError("no picture of this")
+
+    monkeypatch.setattr(Digits, "views", views)
+    record = trained(tiny_spec("equal"))
+    assert record.info["status"] == "failed"
+    assert "no picture of this" in record.info["error"]

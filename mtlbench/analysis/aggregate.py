@@ -40,6 +40,8 @@ class Comparison:
         metric_labels: what printed tables call each (metric, task).
         remarks: for each variant, sentences about runs that are missing, failed or diverged.
         damaged: run directories that could not be read, as (path, what is wrong).
+        runs: the rows of `load_results` for the runs compared, as `select` gives them, with all
+            their metrics.
     """
 
     suite: str
@@ -49,6 +51,7 @@ class Comparison:
     metric_labels: dict[tuple[str, str], str]
     remarks: dict[str, list[str]]
     damaged: list[tuple[str, str]]
+    runs: pd.DataFrame
 
 
 def compare(
@@ -77,7 +80,8 @@ def compare(
     damaged = frame.attrs["damaged"]
     if hashes is not None:
         frame = frame[frame["hash"].isin(list(hashes))]
-    selected = select(require_suite(frame, suite, results), suite, variants, strategies, metrics)
+    runs = select(require_suite(frame, suite, results), suite, variants, strategies)
+    selected = runs if metrics is None else select(runs, suite, variants, strategies, metrics)
     names = list(selected["variant"].unique())
     return Comparison(
         suite=suite,
@@ -87,6 +91,7 @@ def compare(
         metric_labels=_metric_labels(selected),
         remarks={name: _remarks(selected[selected["variant"] == name]) for name in names},
         damaged=damaged,
+        runs=runs,
     )
 
 

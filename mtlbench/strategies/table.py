@@ -35,6 +35,7 @@ class InstanceTable(nn.Module):
         dtype: torch.dtype,
     ) -> None:
         super().__init__()
+        check_place(where)
         self.device = device
         self._written: tuple[Tensor, Tensor, torch.cuda.Event] | None = None
         if where in (ON_DEVICE, ON_CPU):
@@ -81,13 +82,21 @@ class InstanceTable(nn.Module):
         return self  # `.to(device)` of a strategy leaves the table where it was asked to be
 
 
-def _mapped_zeros(directory: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """Zeros in a sparse file without a name, which takes no room before it is written to."""
-    if not directory.is_dir():
+def check_place(where: str | Path) -> None:
+    """Makes sure that tables can lie there.
+
+    Raises:
+        ValueError: a directory that is not there.
+    """
+    if where not in (ON_DEVICE, ON_CPU) and not Path(where).is_dir():
         raise ValueError(
             f"instance_tables must be {ON_DEVICE!r}, {ON_CPU!r} or a directory, but there is no "
-            f"directory {str(directory)!r}"
+            f"directory {str(where)!r}"
         )
+
+
+def _mapped_zeros(directory: Path, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """Zeros in a sparse file without a name, which takes no room before it is written to."""
     kind = torch.empty(0, dtype=dtype).numpy().dtype
     with tempfile.TemporaryFile(dir=directory, prefix="mtlbench-") as file:
         return torch.from_numpy(np.memmap(file, kind, "w+", shape=shape))

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -20,7 +20,6 @@ Targets = dict[str, Tensor]
 LOCATION = {"location": True}
 """Metadata of a suite's field that says where its data lies: a path, made absolute, that is no part
 of what a run is, so that the same run has the same hash on every machine."""
-
 
 PAPER_STRATEGIES = ("equal", "mtu", "dwa", "gls", "ilt")
 
@@ -51,6 +50,17 @@ class Data:
     train: Split
     validation: Split
     test: Split
+
+
+def drawn_data(draw: Callable[[int, int], Split], *sizes: int) -> Data:
+    """Splits of these sizes, drawn from one seed.
+
+    Args:
+        draw: number of the first instance, and how many, to a split.
+        sizes: of training, validation and test. Their numbers are far apart, so that a larger
+            split never reaches into the next.
+    """
+    return Data(*(draw(1_000_000 * place, size) for place, size in enumerate(sizes)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from mtlbench.models.body import make_body
 from mtlbench.models.smpl import SMPL, BodyModel
 from mtlbench.models.unet import MultiTaskUNet
 from mtlbench.registry import register_suite
-from mtlbench.suites.base import Data, Split
+from mtlbench.suites.base import Data, Split, drawn_data
 from mtlbench.suites.people import draw_people
 from mtlbench.suites.people_base import PeopleSuite
 
@@ -57,12 +57,7 @@ class Bodies(PeopleSuite):
                 },
             )
 
-        # Far apart, so that a larger split never reaches into the next.
-        return Data(
-            split(0, self.train_size),
-            split(1_000_000, self.validation_size),
-            split(2_000_000, self.test_size),
-        )
+        return drawn_data(split, self.train_size, self.validation_size, self.test_size)
 
     def model(self) -> nn.Module:
         return MultiTaskUNet(SMPL(self.body()), patch=4, width=self.channels, depth=2)

@@ -12,7 +12,7 @@ from mtlbench.randomness import named_generator
 from mtlbench.registry import register_suite
 from mtlbench.rows import Chosen
 from mtlbench.shards import PreparedSplit, open_prepared
-from mtlbench.suites.base import LOCATION, Data, Split, Targets
+from mtlbench.suites.base import LOCATION, Data, Split
 from mtlbench.suites.scenes import CLASSES
 from mtlbench.suites.street_base import StreetSuite
 
@@ -77,10 +77,6 @@ class CityScapes(StreetSuite):
 
     def model(self) -> nn.Module:
         return HRNet({"segmentation": len(CLASSES), "depth": 1}, width=self.width)
-
-    def complete(self, targets: Targets) -> Targets:
-        """With classes as 64-bit numbers; they are stored as 8-bit ones."""
-        return {**targets, "segmentation": targets["segmentation"].long()}
 
     def strategy_parameters(self, variant: Variant) -> dict[str, Any]:
         """The paper's: ILT's learning rate, and DWA's temperature, which is the same in all."""

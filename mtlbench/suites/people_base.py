@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mtlbench.metrics import joint_error, pixel_accuracy, surface_error
 from mtlbench.models.rotations import from_6d
 from mtlbench.models.smpl import SMPL, BodyModel
+from mtlbench.suites.augmentation import choose, draw_half
 from mtlbench.suites.base import Suite, Targets
 from mtlbench.suites.people import CLASSES, PALETTE, render_mesh
 from mtlbench.tasks import Task, cross_entropy, squared_l2
@@ -63,21 +64,16 @@ class PeopleSuite(Suite):
             classes=CLASSES,
             palette=PALETTE,
         )
-        pose = Task(
-            "pose",
-            "regression",
-            loss=squared_l2(unit=POSE_UNIT),
-            metrics=(),
-            corruptions=("uniform", "shuffle"),
-            noise=PARAMETER_NOISE,
-        )
-        shape = Task(
-            "shape",
-            "regression",
-            loss=squared_l2(),
-            metrics=(),
-            corruptions=("uniform", "shuffle"),
-            noise=PARAMETER_NOISE,
+        pose, shape = (
+            Task(
+                name,
+                "regression",
+                loss=squared_l2(unit=unit),
+                metrics=(),
+                corruptions=("uniform", "shuffle"),
+                noise=PARAMETER_NOISE,
+            )
+            for name, unit in (("pose", POSE_UNIT), ("shape", 1.0))
         )
         vertices = Task(
             "vertices",
@@ -106,17 +102,13 @@ class PeopleSuite(Suite):
         """Contrast and brightness of each colour change at random by up to a fifth, and each
         picture is mirrored with probability one half, left and right limbs changing places."""
         change = torch.rand(2, len(inputs), 3, 1, 1, generator=generator).to(inputs) * 0.4 - 0.2
-        mirrored = (torch.rand(len(inputs), generator=generator) < 0.5).to(inputs.device)
-
-        def choose(flipped: Tensor, values: Tensor) -> Tensor:
-            return torch.where(mirrored.view(-1, *[1] * (values.ndim - 1)), flipped, values)
-
+        mirrored = draw_half(len(inputs), generator, inputs.device)
         inputs = (inputs * (1 + change[0]) + change[1]).clamp(-1, 1)
         parts, pose = targets["segmentation"], targets["pose"]
-        return choose(inputs.flip(-1), inputs), {
+        return choose(mirrored, inputs.flip(-1), inputs), {
             **targets,
-            "segmentation": choose(_OTHER_SIDE.to(parts)[parts.long()].flip(-1), parts),
-            "pose": choose(mirror_pose(pose), pose),
+            "segmentation": choose(mirrored, _OTHER_SIDE.to(parts)[parts.long()].flip(-1), parts),
+            "pose": choose(mirrored, mirror_pose(pose), pose),
         }
 
     def views(self, inputs: Tensor, values: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
@@ -124,9 +116,9 @@ class PeopleSuite(Suite):
         faces, size = self.body().faces, max(VIEW_SIZE, inputs.shape[-1])
         axes = np.array(self.view_axes, np.float32)
         if axes.prod() < 0:  # a mirror image turns its triangles inside out
-            faces = faces[:, ::-1]
+            faces = faces[:, ::-1].copy()
         vertices = values["vertices"].cpu().numpy() * axes
-        meshes = [render_mesh(each, size, faces=faces.copy()) for each in vertices]
+        meshes = [render_mesh(each, size, faces=faces) for each in vertices]
         coloured, alpha = np.split(np.stack(meshes).transpose(0, 3, 1, 2) / 255, [3], axis=1)
         return {"mesh": (255 * (coloured * alpha + 1 - alpha)).round().astype(np.uint8)}
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mtlbench.metrics import absolute_error, mean_iou, pixel_accuracy, relative_error
+from mtlbench.suites.augmentation import choose, draw_half
 from mtlbench.suites.base import Suite, Targets
 from mtlbench.suites.scenes import CLASSES, PALETTE
 from mtlbench.tasks import Task, cross_entropy, squared_l2
@@ -62,10 +63,9 @@ class StreetSuite(Suite):
         self, inputs: Tensor, targets: Targets, generator: torch.Generator
     ) -> tuple[Tensor, Targets]:
         """Each scene is mirrored with probability one half."""
-        mirrored = (torch.rand(len(inputs), generator=generator) < 0.5).to(inputs.device)
+        mirrored = draw_half(len(inputs), generator, inputs.device)
 
         def mirror(images: Tensor) -> Tensor:
-            where = mirrored.view(-1, *[1] * (images.ndim - 1))
-            return torch.where(where, images.flip(-1), images)
+            return choose(mirrored, images.flip(-1), images)
 
         return mirror(inputs), {name: mirror(target) for name, target in targets.items()}

@@ -9,7 +9,7 @@ from torch import nn
 from mtlbench.corruption import Variant
 from mtlbench.models.unet import SmallUNet
 from mtlbench.registry import register_suite
-from mtlbench.suites.base import Data, Split
+from mtlbench.suites.base import Data, Split, drawn_data
 from mtlbench.suites.scenes import CLASSES, draw_scenes
 from mtlbench.suites.street_base import StreetSuite
 
@@ -54,12 +54,7 @@ class Streets(StreetSuite):
                 },
             )
 
-        # Far apart, so that a larger split never reaches into the next.
-        return Data(
-            split(0, self.train_size),
-            split(1_000_000, self.validation_size),
-            split(2_000_000, self.test_size),
-        )
+        return drawn_data(split, self.train_size, self.validation_size, self.test_size)
 
     def model(self) -> nn.Module:
         return SmallUNet({"segmentation": len(CLASSES), "depth": 1}, width=self.channels)

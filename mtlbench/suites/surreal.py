@@ -13,7 +13,7 @@ from mtlbench.models.smpl import SMPL, BodyModel
 from mtlbench.models.unet import MultiTaskUNet
 from mtlbench.registry import register_suite
 from mtlbench.shards import PreparedSplit, open_prepared
-from mtlbench.suites.base import LOCATION, Data, Split, Targets
+from mtlbench.suites.base import LOCATION, Data, Split
 from mtlbench.suites.people_base import PeopleSuite
 
 
@@ -62,10 +62,6 @@ class Surreal(PeopleSuite):
 
     def model(self) -> nn.Module:
         return MultiTaskUNet(SMPL(self.body()), width=self.channels)
-
-    def complete(self, targets: Targets) -> Targets:
-        """With the surface, and parts as 64-bit numbers; they are stored as 8-bit ones."""
-        return super().complete({**targets, "segmentation": targets["segmentation"].long()})
 
     def strategy_parameters(self, variant: Variant) -> dict[str, Any]:
         """The paper's: ILT's learning rate, DWA's scales and temperatures."""

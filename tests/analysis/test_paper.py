@@ -96,7 +96,7 @@ def repeat(
 
 
 def against(root: Path, suite: str = "cityscapes", *args: Any, **options: Any) -> Against:
-    return against_paper(compare(root, suite, *args, **options), root)
+    return against_paper(compare(root, suite, *args, **options))
 
 
 def row(found: Against, variant: str, strategy: str, name: str, task: str | None = None) -> Any:
@@ -573,7 +573,7 @@ def test_the_published_tables_are_whole_and_come_with_the_package() -> None:
 def test_the_committed_runs_of_streets_can_be_held_against_the_paper() -> None:
     reference = ROOT / "results" / "reference"
     comparison = compare(reference, "streets")
-    found = against_paper(comparison, reference)
+    found = against_paper(comparison)
     keys = ["variant", "strategy", "metric", "task"]
     ours = found.rows[found.rows["n"] > 0].set_index(keys)["mean"]
     assert ours.to_dict() == comparison.summary.set_index(keys)["mean"].loc[ours.index].to_dict()

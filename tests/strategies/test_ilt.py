@@ -259,23 +259,21 @@ def test_the_table_learns_the_same_wherever_it_lies(where: str, tmp_path: Path) 
     network = case.network()
     place = tmp_path if where == "directory" else where
     beside = case.strategy("ilt", network)
-    elsewhere = build_strategy(
-        "ilt",
-        tasks=dict(zip(beside.setting.tasks, case.kinds, strict=True)),
-        num_instances=NUM_INSTANCES,
-        dtype=torch.float64,
-        instance_tables=place,
-    )
+
+    def with_its_table_elsewhere() -> Strategy:
+        return build_strategy(
+            "ilt",
+            tasks=dict(zip(beside.setting.tasks, case.kinds, strict=True)),
+            num_instances=NUM_INSTANCES,
+            dtype=torch.float64,
+            instance_tables=place,
+        )
+
+    elsewhere = with_its_table_elsewhere()
     for batch in case.batches:
         assert_same_bits(step(elsewhere, network, batch), step(beside, network, batch))
         assert_same_bits(table(elsewhere), table(beside))
-    restored = build_strategy(
-        "ilt",
-        tasks=dict(zip(beside.setting.tasks, case.kinds, strict=True)),
-        num_instances=NUM_INSTANCES,
-        dtype=torch.float64,
-        instance_tables=place,
-    )
+    restored = with_its_table_elsewhere()
     restored.load_state_dict(elsewhere.state_dict())
     assert_same_bits(table(restored), table(beside))
     assert not list(tmp_path.iterdir())  # nothing is left behind, however the process ends

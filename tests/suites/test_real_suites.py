@@ -12,6 +12,7 @@ from mtlbench.errors import UserError
 from mtlbench.models.body import make_body
 from mtlbench.prepare import prepare
 from mtlbench.rows import to_device
+from mtlbench.store import RunRecord
 from mtlbench.study import build_suite, plan
 
 
@@ -55,23 +56,23 @@ def surreal_tree(root: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("tree", [mtan_tree, city_tree])
-def test_cityscapes_goes_from_raw_files_to_a_trained_run(tree: object, tmp_path: Path) -> None:
-    prepare("cityscapes", tree(tmp_path / "raw"), tmp_path / "out", workers=1)  # type: ignore[operator]
+def run_of(suite: str, variant: str, **overrides: object) -> RunRecord:
+    """One epoch of ILT, to its end."""
+    texts = {name: str(value) for name, value in overrides.items()}
     (spec,) = plan(
-        "cityscapes",
-        strategies=["ilt"],
-        variants=["segmentation@0.5"],
-        seeds=1,
-        overrides={
-            "prepared": str(tmp_path / "out"),
-            "width": 18,
-            "epochs": 1,
-            "batch_size": 4,
-        },
+        suite, strategies=["ilt"], variants=[variant], seeds=1, overrides={"epochs": 1, **texts}
     )
     record = trained(spec)
     assert record.info["status"] == "done", record.info["error"]
+    return record
+
+
+@pytest.mark.parametrize("tree", [mtan_tree, city_tree])
+def test_cityscapes_goes_from_raw_files_to_a_trained_run(tree: object, tmp_path: Path) -> None:
+    prepare("cityscapes", tree(tmp_path / "raw"), tmp_path / "out", workers=1)  # type: ignore[operator]
+    record = run_of(
+        "cityscapes", "segmentation@0.5", prepared=tmp_path / "out", width=18, batch_size=4
+    )
     assert record.info["timings"]["wait_seconds"] < record.info["timings"]["train_seconds"]
     kept = record.labels
     assert (kept["clean/segmentation"] == -1).sum() == (kept["given/segmentation"] == -1).sum()
@@ -90,21 +91,14 @@ def test_cityscapes_holds_out_a_tenth_of_the_training_images(tmp_path: Path) -> 
 def test_surreal_goes_from_clips_to_a_trained_run(tmp_path: Path) -> None:
     prepare("surreal", surreal_tree(tmp_path / "raw"), tmp_path / "out", workers=1)
     make_body().save(tmp_path / "smpl.npz")
-    (spec,) = plan(
+    record = run_of(
         "surreal",
-        strategies=["ilt"],
-        variants=["segmentation@0.4"],
-        seeds=1,
-        overrides={
-            "prepared": str(tmp_path / "out"),
-            "smpl": str(tmp_path / "smpl.npz"),
-            "channels": 2,
-            "epochs": 1,
-            "batch_size": 3,
-        },
+        "segmentation@0.4",
+        prepared=tmp_path / "out",
+        smpl=tmp_path / "smpl.npz",
+        channels=2,
+        batch_size=3,
     )
-    record = trained(spec)
-    assert record.info["status"] == "done", record.info["error"]
     assert record.labels["clean/segmentation"].shape == (1, 256, 256)
     assert record.predictions["prediction/mesh"].shape == (3, 3, 256, 256)
 

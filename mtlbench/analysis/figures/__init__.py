@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from mtlbench.analysis.aggregate import compare, load_results, select
+from mtlbench.analysis.aggregate import compare
 from mtlbench.analysis.figures.curves import detection, validation_curves
 from mtlbench.analysis.figures.labels import label_figures
 from mtlbench.analysis.figures.levels import levels_figure
@@ -50,11 +50,7 @@ def draw_figures(
         UserError: there is no such directory, suite, variant or strategy.
     """
     comparison = compare(results, suite, variants, strategies, hashes=hashes)
-    frame = load_results(results)
-    if hashes is not None:
-        frame = frame[frame["hash"].isin(list(hashes))]
-    selected = select(frame, suite, variants, strategies)
-    runs = selected[selected["status"] == DONE].drop_duplicates("path")
+    runs = comparison.runs[comparison.runs["status"] == DONE].drop_duplicates("path")
     line_of = lines(list(comparison.labels))
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)

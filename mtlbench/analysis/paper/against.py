@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import pandas as pd
 
@@ -58,7 +57,7 @@ class Against:
         return self.suite != self.dataset
 
 
-def against_paper(comparison: Comparison, results: str | Path) -> Against:
+def against_paper(comparison: Comparison) -> Against:
     """Puts the published numbers beside a comparison.
 
     A variant is compared with the published one that corrupts the same tasks, whatever their
@@ -66,8 +65,7 @@ def against_paper(comparison: Comparison, results: str | Path) -> Against:
     corrupted together is one number, and stands beside that of each of them.
 
     Args:
-        comparison: of all runs in `results` that match a suite, variants, strategies.
-        results: the results directory, for the histories and timings of the same runs.
+        comparison: our numbers; histories and timings are read from its runs.
 
     Raises:
         UserError: nothing is published about the suite or any of the variants, or a strategy has
@@ -114,7 +112,7 @@ def against_paper(comparison: Comparison, results: str | Path) -> Against:
         dataset=dataset,
         rows=rows,
         agreement=measure_agreement(rankings),
-        claims=judge_claims(rankings, comparison, results, table, variants),
+        claims=judge_claims(rankings, comparison, table, variants),
         labels={name: name for name in rows["strategy"]} | LABELS | comparison.labels,
         metric_labels=comparison.metric_labels,
         remarks={name: comparison.remarks[name] for name in variants},

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mtlbench.analysis.aggregate import DETECTION, Comparison, load_results, select
+from mtlbench.analysis.aggregate import DETECTION, Comparison
 from mtlbench.analysis.paper.agreement import Ranking
 from mtlbench.analysis.paper.tables import LABELS, corrupted_tasks
 from mtlbench.analysis.printing import MISSING
@@ -53,7 +53,6 @@ Runs = Mapping[tuple[str, str], Mapping[int, StoredRun]]
 def judge_claims(
     rankings: Sequence[Ranking],
     comparison: Comparison,
-    results: str | Path,
     table: pd.DataFrame,
     variants: Mapping[str, str],
 ) -> list[Claim]:
@@ -61,13 +60,12 @@ def judge_claims(
 
     Args:
         rankings: ours and the paper's, of `variants`.
-        comparison: our numbers.
-        results: the directory of their runs, for histories and timings.
+        comparison: our numbers, and the runs that they are from.
         table: the published numbers of one dataset.
         variants: our variants to the published ones.
     """
     labels = comparison.metric_labels
-    runs = _runs(comparison, results, list(variants))
+    runs = _runs(comparison, list(variants))
     return [
         _clean_labels(rankings, labels),
         _corrupted_labels(rankings, labels, table, variants),
@@ -77,8 +75,8 @@ def judge_claims(
     ]
 
 
-def _runs(comparison: Comparison, results: str | Path, variants: Sequence[str]) -> Runs:
-    rows = select(load_results(results), comparison.suite, variants)
+def _runs(comparison: Comparison, variants: Sequence[str]) -> Runs:
+    rows = comparison.runs[comparison.runs["variant"].isin(list(variants))]
     rows = rows[rows["configuration"].isin(list(comparison.labels))]
     rows = rows[rows["status"] == DONE].drop_duplicates("path")
     return {

@@ -207,7 +207,7 @@ def _latex(page: Page) -> str:
     lines += map(sheets.latex, page.sheets)
     lines += [rf"{CLAIMS}:", r"\begin{enumerate}"]
     for claim in page.claims:
-        evidence = "; ".join(map(sheets.tex, claim.evidence))
+        evidence = "; ".join(map(tex, claim.evidence))
         sentence, verdict = tex(claim.sentence), _verdict(claim)
         lines.append(rf"\item {sentence}: \textbf{{{verdict}}}. {evidence}.")
     lines.append(r"\end{enumerate}")

@@ -1,0 +1,14 @@
+"""What the augmentations of several suites are made of."""
+
+import torch
+from torch import Tensor
+
+
+def draw_half(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
+    """Which of so many instances are changed, each with probability one half: bool [B]."""
+    return (torch.rand(count, generator=generator) < 0.5).to(device)
+
+
+def choose(changed: Tensor, after: Tensor, before: Tensor) -> Tensor:
+    """Values [B, …] of the instances that are changed [B], and of those that are not."""
+    return torch.where(changed.view(-1, *[1] * (before.ndim - 1)), after, before)
