@@ -142,6 +142,15 @@ def test_multi_task_unet_gives_a_map_and_a_body(patch, depth, size):
     }
 
 
+def test_multi_task_unet_learns_from_a_batch_of_one():
+    model = tiny_unet()
+    before = model.shape[1].running_mean.clone()
+    outputs = model(torch.randn(1, 3, 32, 32))
+    sum(output.square().sum() for output in outputs.values()).backward()
+    assert reached_parameters(model) == {name for name, _ in model.named_parameters()}
+    assert torch.equal(model.shape[1].running_mean, before)  # one instance has no variance
+
+
 def test_a_new_multi_task_unet_turns_no_joint():
     pose = tiny_unet()(torch.randn(8, 3, 32, 32))["pose"].view(8, JOINTS, 2, 3)
     identity = torch.eye(3)[:2].expand_as(pose)  # the first two columns, one after the other

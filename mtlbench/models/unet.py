@@ -177,11 +177,24 @@ class _PatchHead(nn.Module):
         return logits.reshape(batch, self.maps, rows * self.patch, columns * self.patch)
 
 
+class _BatchNorm(nn.BatchNorm1d):
+    """Batch norm that takes a batch of one, which has no variance, by its running statistics."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        if len(features) > 1:
+            return super().forward(features)
+        return nn.functional.batch_norm(
+            features, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )
+
+
 def _branch(channels: int, last: nn.Linear) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(channels * GRID**2, HIDDEN),
+        nn.Linear(channels * GRID**2, HIDDEN, bias=False),
+        _BatchNorm(HIDDEN),
         nn.ReLU(inplace=True),
-        nn.Linear(HIDDEN, HIDDEN),
+        nn.Linear(HIDDEN, HIDDEN, bias=False),
+        _BatchNorm(HIDDEN),
         nn.ReLU(inplace=True),
         last,
     )

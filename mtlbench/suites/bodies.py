@@ -25,6 +25,8 @@ class Bodies(PeopleSuite):
         train_size, validation_size, test_size: people to draw for each split.
         size: height and width of an image (px), divisible by 16.
         channels: of the network, for a patch of 4×4 pixels.
+        branch_lr: learning rate of the fully connected layers. At the convolutions' rate their
+            steps are too large and the surface is 15 mm worse.
     """
 
     epochs: int = 14
@@ -35,12 +37,15 @@ class Bodies(PeopleSuite):
     test_size: int = 400
     size: int = 64
     channels: int = 16
+    branch_lr: float = 4e-4
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require_at_least_one("train_size", "validation_size", "test_size", "channels")
         if self.size < 32 or self.size % 16:
             raise ValueError(f"size must be a multiple of 16 from 32 on, but is {self.size}")
+        if self.branch_lr <= 0:
+            raise ValueError(f"branch_lr must be above 0, but is {self.branch_lr}")
 
     def body(self) -> BodyModel:
         return make_body()
@@ -61,6 +66,17 @@ class Bodies(PeopleSuite):
 
     def model(self) -> nn.Module:
         return MultiTaskUNet(SMPL(self.body()), patch=4, width=self.channels, depth=2)
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        rest: list[nn.Parameter] = []
+        branches: list[nn.Parameter] = []
+        for name, parameter in model.named_parameters():
+            (branches if name.startswith(("shape.", "pose.")) else rest).append(parameter)
+        groups: list[dict[str, Any]] = [
+            {"params": rest},
+            {"params": branches, "lr": self.branch_lr},
+        ]
+        return torch.optim.Adam(groups, lr=self.lr, fused=True)
 
     def strategy_parameters(self, variant: Variant) -> dict[str, Any]:
         """ILT's learning rate and DWA's temperature of the paper. The losses are of one size
