@@ -27,7 +27,8 @@ class Entry:
 
     Attributes:
         name: the key on the command line and in tables.
-        cls: the class; the parameters of its constructor are what `--set` can reach.
+        cls: the class; the parameters of its constructor, and of `configure` where it has one, are
+            what `--set` can reach.
         label: how printed tables call it.
         source: short hash of the plugin file it came from, or "" for a part of the package.
     """
@@ -44,12 +45,29 @@ class Entry:
 
     def parameters(self) -> dict[str, inspect.Parameter]:
         """The parameters that can be set, with types resolved."""
-        hints = typing.get_type_hints(getattr(self.cls, "__init__"))  # noqa: B009 (mypy)
-        return {
-            name: parameter.replace(annotation=hints.get(name, str))
-            for name, parameter in inspect.signature(self.cls).parameters.items()
-            if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-        }
+        own = _settable(self.cls, getattr(self.cls, "__init__"))  # noqa: B009 (mypy)
+        return own | self.common_parameters()
+
+    def common_parameters(self) -> dict[str, inspect.Parameter]:
+        """Those that `configure` takes: options that all classes of a kind have."""
+        configure = getattr(self.cls, "configure", None)
+        if configure is None:
+            return {}
+        parameters = _settable(configure, configure)
+        del parameters["self"]
+        return parameters
+
+    def build(self, **values: Any) -> Any:
+        """An instance with these parameters.
+
+        Raises:
+            ValueError: a parameter out of its range.
+        """
+        common = {name: values.pop(name) for name in self.common_parameters() if name in values}
+        instance = self.cls(**values)
+        if common:
+            instance.configure(**common)
+        return instance
 
     def resolve(self, values: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
         """All parameters of the class: its defaults, overridden by `values`.
@@ -77,6 +95,17 @@ class Entry:
         }
 
 
+def _settable(
+    signature: Callable[..., Any], annotated: Callable[..., Any]
+) -> dict[str, inspect.Parameter]:
+    hints = typing.get_type_hints(annotated)
+    return {
+        name: parameter.replace(annotation=hints.get(name, str))
+        for name, parameter in inspect.signature(signature).parameters.items()
+        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
+
+
 class Registry:
     """Classes by name, all derived from the class `base`, given as `module:Name`."""
 
@@ -84,6 +113,7 @@ class Registry:
         self.what = what
         self._base = base
         self._entries: dict[str, Entry] = {}
+        self._namespaces: dict[str, Callable[[str], Entry]] = {}
 
     def register(self, name: str, *, label: str | None = None) -> Callable[[T], T]:
         """A class decorator that adds the class under `name`.
@@ -111,6 +141,10 @@ class Registry:
 
         return add
 
+    def register_namespace(self, namespace: str, find: Callable[[str], Entry]) -> None:
+        """Lets `NAMESPACE:NAME` stand for the entry that `find` makes of NAME."""
+        self._namespaces[namespace] = find
+
     def get(self, name: str) -> Entry:
         """The entry of that name.
 
@@ -118,8 +152,12 @@ class Registry:
             UserError: there is none; the message offers the nearest names.
         """
         load_builtin()
+        namespace, separator, member = name.partition(":")
+        if separator and namespace in self._namespaces:
+            return self._namespaces[namespace](member)
         if name not in self._entries:
-            raise unknown(self.what, name, self._entries)
+            known = [*self._entries, *(f"{namespace}:NAME" for namespace in self._namespaces)]
+            raise unknown(self.what, name, known)
         return self._entries[name]
 
     def entries(self) -> list[Entry]:

@@ -187,6 +187,7 @@ class _Run:
             tasks={task.name: task.kind for task in self.tasks},
             num_instances=len(self.train_split),
             model=self.model,
+            representation=self.suite.representation(self.model),
             device=self.device,
             generator=named_generator("strategy", spec.suite, spec.strategy, spec.seed),
             instance_tables=self.instance_tables,
@@ -243,12 +244,12 @@ class _Run:
             self.suite.prepare(batch.inputs), batch.targets, augmentation
         )
         targets = self.suite.complete(targets)
-        outputs = self._forward(inputs)
+        index = batch.index if self.instance_tables == ON_DEVICE else batch.rows
+        outputs = self.strategy.transform(self._forward(inputs), targets, index, batch.present)
         losses = {
             task.name: task.losses(outputs[task.name], targets[task.name]) for task in self.tasks
         }
         self.optimizer.zero_grad(set_to_none=True)
-        index = batch.index if self.instance_tables == ON_DEVICE else batch.rows
         self.strategy.backward(losses, index, batch.present)
         self.optimizer.step()
 

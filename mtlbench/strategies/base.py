@@ -12,18 +12,30 @@ network's graph: joining them would send zeros back through every other head (me
 full-resolution heads: 2.0× a plain step against 1.07×).
 """
 
+import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from mtlbench.strategies.gradients import (
+    Cut,
+    Jacobian,
+    Pass,
+    Representation,
+    accumulate,
+    gradients_by_task,
+    keep_shared,
+)
 from mtlbench.strategies.table import ON_DEVICE, InstanceTable
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
 KINDS = (CLASSIFICATION, REGRESSION)
+
+On = Literal["parameters", "representation"]
 
 
 @dataclass(frozen=True)
@@ -129,6 +141,23 @@ class InstanceStage(Stage):
         """The instance parameters log σ² [N, K], where the stage has them."""
         return None
 
+    def transform(
+        self,
+        outputs: Mapping[str, Tensor],
+        targets: Mapping[str, Tensor],
+        index: Tensor,
+        present: Tensor,
+    ) -> Mapping[str, Tensor]:
+        """The network's outputs as the losses are to see them; unchanged unless overridden.
+
+        Args:
+            outputs: the network's, by task [B, …].
+            targets: the labels, by task [B, …].
+            index: dataset index of each instance [B].
+            present: which labels are present, bool [B, K].
+        """
+        return outputs
+
 
 class TaskStage(Stage):
     """Weighs the tasks. Derive from `LossWeighting` or `GradientWeighting`."""
@@ -173,15 +202,50 @@ class GradientWeighting(TaskStage):
 
     A subclass writes `weights`, or `direction` where a weighted sum is not enough. Parameters
     that only one task reaches (its head) take that task's own gradient, unweighted, as in
-    TorchJD's `mtl_backward` and in LibMTL.
+    TorchJD's `mtl_backward` and in LibMTL. Two options are common to all:
+
+    Attributes:
+        on: `parameters`: the gradients are those over the shared parameters, which costs a
+            backward pass through the shared layers for each task; `representation`: those over
+            what the shared layers give to the heads, which costs one pass (the upper bound of
+            Sener & Koltun 2018, Sec. 3.3).
+        every: the weights are computed anew in every so many steps and kept in between, where a
+            step costs one backward pass through the shared layers.
     """
 
-    def weights(self, gramian: Tensor, present: Tensor) -> Tensor:
+    on: On = "parameters"
+    every: int = 1
+
+    def configure(self, *, on: On = "parameters", every: int = 1) -> None:
+        """Sets the common options.
+
+        Args:
+            on: which gradients are weighed: `parameters` or `representation`.
+            every: steps from one computation of the weights to the next, at least 1.
+
+        Raises:
+            ValueError: an option out of its range, or weights to keep where there are none.
+        """
+        if on not in typing.get_args(On):
+            raise ValueError(f"on must be 'parameters' or 'representation', but is {on!r}")
+        if every < 1:
+            raise ValueError(f"every must be at least 1, but is {every}")
+        if every > 1 and self.gives_direction:
+            raise ValueError("every must be 1: the strategy gives a direction and has no weights")
+        self.on, self.every = on, every
+
+    @property
+    def gives_direction(self) -> bool:
+        return type(self).direction is not GradientWeighting.direction
+
+    def weights(self, gramian: Tensor, losses: Tensor, present: Tensor) -> Tensor:
         """The weight of each task's gradient.
 
         Args:
             gramian: J Jᵀ [K, K] of the Jacobian J [K, P] of the task losses over the P shared
-                parameters; zero rows where the batch has no label of a task.
+                parameters, or numbers of the representation; zero rows where the batch has no
+                label of a task.
+            losses: detached task losses [K]; 0 where the batch has no label of a task.
             present: which tasks have a label in the batch, bool [K].
 
         Returns:
@@ -189,7 +253,7 @@ class GradientWeighting(TaskStage):
         """
         raise TypeError(f"{type(self).__name__} must define weights or direction")
 
-    def direction(self, jacobian: Tensor, present: Tensor) -> Tensor:
+    def direction(self, jacobian: Tensor, losses: Tensor, present: Tensor) -> Tensor:
         """The update of the shared parameters [P] from the Jacobian [K, P]."""
         raise NotImplementedError
 
@@ -220,6 +284,8 @@ class Strategy(nn.Module):
         num_instances: N, the number of training instances; the indices given to `backward` are
             below it. Needed only by stages with a table of instances.
         model: the network; needed only by gradient weightings.
+        representation: the part of the network whose output all heads see; needed only by gradient
+            weightings on the representation, or that compute weights in every n-th step only.
         device, dtype: where and how the strategy keeps its own tensors.
         generator: for the strategy's own randomness.
         instance_tables: where tables of instances lie: `device` beside the model, `cpu` in the
@@ -237,6 +303,7 @@ class Strategy(nn.Module):
         tasks: Mapping[str, str],
         num_instances: int = 0,
         model: nn.Module | None = None,
+        representation: nn.Module | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         generator: torch.Generator | None = None,
@@ -258,13 +325,36 @@ class Strategy(nn.Module):
             instance_tables,
         )
         self._network = [] if model is None else list(model.parameters())
+        self._representation: Representation | None = None
+        if isinstance(task, GradientWeighting) and (task.on, task.every) != ("parameters", 1):
+            if representation is None:
+                raise ValueError(
+                    "representation is needed for on=representation and for every above 1: the "
+                    "module whose output all heads see"
+                )
+            self._representation = Representation(representation)
         for stage in (instance, task):
             stage.start(self.setting)
             stage.to(self.setting.device)
         shape = (4, len(self.setting.tasks))
         sums = torch.zeros(shape, device=self.setting.device, dtype=self.setting.dtype)
         self.register_buffer("sums_of_epoch", sums)
+        self.register_buffer("held_weights", torch.ones_like(sums[0]))
         self._steps = 0
+
+    def transform(
+        self,
+        outputs: Mapping[str, Tensor],
+        targets: Mapping[str, Tensor],
+        index: Tensor,
+        present: Tensor | None = None,
+    ) -> Mapping[str, Tensor]:
+        """The network's outputs as the losses are to see them, before `backward`. Only few
+        instance stages change them: see `InstanceStage.transform`."""
+        if present is None:
+            shape = (len(index), len(self.setting.tasks))
+            present = torch.ones(shape, dtype=torch.bool, device=self.setting.device)
+        return self.instance.transform(outputs, targets, index, present)
 
     def backward(
         self,
@@ -308,7 +398,9 @@ class Strategy(nn.Module):
         if isinstance(self.task, LossWeighting):
             task_weights = self._loss_backward(vectors, instance_weights, task_losses, count > 0)
         else:
-            task_weights = self._gradient_backward(vectors, instance_weights, count > 0)
+            task_weights = self._gradient_backward(
+                vectors, instance_weights, task_losses, count > 0
+            )
         self.get_buffer("sums_of_epoch").add_(
             torch.stack([values.sum(0), count.to(values.dtype), task_losses * count, task_weights])
         )
@@ -364,51 +456,59 @@ class Strategy(nn.Module):
         return weights
 
     def _gradient_backward(
-        self, vectors: list[Tensor], instance_weights: Tensor, present: Tensor
+        self, vectors: list[Tensor], instance_weights: Tensor, losses: Tensor, present: Tensor
     ) -> Tensor:
-        assert isinstance(self.task, GradientWeighting)
+        task = self.task
+        assert isinstance(task, GradientWeighting)
         if not self._network:
             raise ValueError("model is needed: this strategy weighs gradients")
         trainable = [p for p in self._network if p.requires_grad]
-        gradients = [
-            torch.autograd.grad(
-                vector,
-                trainable,
-                grad_outputs=cotangent.to(vector.dtype),
-                retain_graph=k < len(vectors) - 1,
-                allow_unused=True,
-            )
-            for k, (vector, cotangent) in enumerate(
-                zip(vectors, instance_weights.unbind(1), strict=True)
-            )
+        cut = Cut() if self._representation is None else self._representation.take()
+        anew = self._steps % task.every == 0
+
+        passes: list[Pass] = [
+            ([vector], [cotangent.to(vector.dtype)])
+            for vector, cotangent in zip(vectors, instance_weights.unbind(1), strict=True)
         ]
-        shared: list[tuple[nn.Parameter, Tensor]] = []
-        for parameter, by_task in zip(trainable, zip(*gradients, strict=True), strict=True):
-            reached = [grad for grad in by_task if grad is not None]
-            if len(reached) == 1:
-                _accumulate(parameter, reached[0])
-            elif reached:
-                filled = [torch.zeros_like(parameter) if g is None else g for g in by_task]
-                shared.append((parameter, torch.stack(filled).flatten(1).to(self.setting.dtype)))
+        reached = gradients_by_task(passes, [*cut.leaves, *trainable])
+        over_leaves = [r for r in reached[: len(cut.leaves)] if any(g is not None for g in r[1])]
+        shared = keep_shared(reached[len(cut.leaves) :])
+        output_of = dict(zip(map(id, cut.leaves), cut.outputs, strict=True))
+        if anew and task.on == "parameters" and over_leaves:
+            passes = [
+                _pass_on([(output_of[id(leaf)], by_task[k]) for leaf, by_task in over_leaves])
+                for k in range(len(vectors))
+            ]
+            shared += keep_shared(gradients_by_task(passes, trainable))
+        else:
+            shared += over_leaves
+
         with torch.no_grad():
-            if type(self.task).direction is not GradientWeighting.direction:
-                nothing = instance_weights.new_zeros(len(vectors), 0)
-                jacobian = torch.cat([nothing, *(rows for _, rows in shared)], dim=1)
-                direction = self.task.direction(jacobian, present)
-                parts = direction.split([rows.shape[1] for _, rows in shared])
-                for (parameter, _), part in zip(shared, parts, strict=True):
-                    _accumulate(parameter, part.view_as(parameter))
-                return torch.full_like(instance_weights[0], float("nan"))
-            gramian = torch.zeros_like(instance_weights[0]).diag()
-            for _, rows in shared:
-                gramian += rows @ rows.T
-            weights = torch.where(present, self.task.weights(gramian, present), 0)
-            for parameter, rows in shared:
-                _accumulate(parameter, (weights @ rows).view_as(parameter))
+            jacobian = Jacobian(shared, len(vectors), self.setting.dtype, self.setting.device)
+            if task.gives_direction:
+                weights = torch.full_like(losses, float("nan"))
+                parts = jacobian.split(task.direction(jacobian.matrix(), losses, present))
+            else:
+                held = self.get_buffer("held_weights")
+                if anew:
+                    new = task.weights(jacobian.gramian(), losses, present)
+                    held.copy_(torch.where(present, new, held))
+                weights = torch.where(present, held, 0)
+                parts = jacobian.weighted(weights)
+            for (tensor, _), part in zip(shared, parts, strict=True):
+                if id(tensor) not in output_of:
+                    accumulate(tensor, part)
+        joint = [
+            (output_of[id(tensor)], part)
+            for (tensor, _), part in zip(shared, parts, strict=True)
+            if id(tensor) in output_of
+        ]
+        if joint:
+            torch.autograd.backward(*_pass_on(joint))
         return weights
 
 
-def _accumulate(parameter: nn.Parameter, gradient: Tensor) -> None:
-    gradient = gradient.to(parameter.dtype)
-    # autograd.grad may hand one tensor, or an expanded one, to several parameters.
-    parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient
+def _pass_on(pairs: Sequence[tuple[Tensor, Tensor | None]]) -> Pass:
+    """A backward pass from those outputs whose gradient is given."""
+    given = [(output, gradient) for output, gradient in pairs if gradient is not None]
+    return [output for output, _ in given], [gradient for _, gradient in given]

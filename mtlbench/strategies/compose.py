@@ -98,7 +98,7 @@ class Composition:
 
         def stage(entry: Entry) -> Any:
             prefix = f"{entry.name}."
-            return entry.cls(
+            return entry.build(
                 **{k.removeprefix(prefix): v for k, v in resolved.items() if k.startswith(prefix)}
             )
 
@@ -116,6 +116,7 @@ def build_strategy(
     tasks: Mapping[str, str],
     num_instances: int = 0,
     model: nn.Module | None = None,
+    representation: nn.Module | None = None,
     parameters: Mapping[str, Any] | None = None,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
@@ -134,6 +135,8 @@ def build_strategy(
         tasks: task name to kind, `classification` or `regression`.
         num_instances: number of training instances; needed by instance stages such as `ilt`.
         model: the network; needed by gradient weightings.
+        representation: the part of the network whose output all heads see; needed by gradient
+            weightings with the option `on=representation` or `every` above 1.
         parameters: `STAGE.PARAMETER` to value.
         device, dtype, generator, instance_tables: as for `Strategy`.
 
@@ -145,6 +148,7 @@ def build_strategy(
         tasks=tasks,
         num_instances=num_instances,
         model=model,
+        representation=representation,
         device=device,
         dtype=dtype,
         generator=generator,

@@ -24,7 +24,7 @@ class TorchJDWeighting(GradientWeighting):
     def start(self, setting: Setting) -> None:
         self.generator = setting.generator
 
-    def weights(self, gramian: Tensor, present: Tensor) -> Tensor:
+    def weights(self, gramian: Tensor, losses: Tensor, present: Tensor) -> Tensor:
         weights = torch.zeros_like(gramian[0])
         (rows,) = present.nonzero(as_tuple=True)
         if len(rows):

@@ -149,6 +149,11 @@ class Suite(ABC):
         """The optimiser of the network, the same for every strategy."""
         return torch.optim.Adam(model.parameters(), lr=self.lr, fused=True)
 
+    def representation(self, model: nn.Module) -> nn.Module | None:
+        """The part of the network whose output all heads see, for gradient weightings on the
+        representation; `model.trunk` where there is one."""
+        return getattr(model, "trunk", None)
+
     def lr_factor(self, progress: float) -> float:
         """What the learning rates are multiplied with at a share of the training in [0, 1);
         half a cosine from 1 to 0 (Loshchilov & Hutter 2017)."""

@@ -78,6 +78,10 @@ class CityScapes(StreetSuite):
     def model(self) -> nn.Module:
         return HRNet({"segmentation": len(CLASSES), "depth": 1}, width=self.width)
 
+    def representation(self, model: nn.Module) -> nn.Module | None:
+        assert isinstance(model, HRNet)
+        return model.stages
+
     def strategy_parameters(self, variant: Variant) -> dict[str, Any]:
         """The paper's: ILT's learning rate, and DWA's temperature, which is the same in all."""
         corrupted = variant.fractions()

@@ -59,9 +59,14 @@ def test_parameters_are_the_defaults_overridden_and_converted() -> None:
     assert isinstance(resolved["dwa.temperature"], float)
 
 
-@pytest.mark.parametrize("name", ["equal", "gls", "pcgrad"])
+@pytest.mark.parametrize("name", ["equal", "gls"])
 def test_a_strategy_without_parameters_resolves_to_none(name: str) -> None:
     assert Composition.parse(name).resolve({}) == {}
+
+
+def test_every_gradient_weighting_has_the_common_options() -> None:
+    resolved = Composition.parse("pcgrad").resolve({"pcgrad.every": "5"})
+    assert resolved == {"pcgrad.on": "parameters", "pcgrad.every": 5}
 
 
 @pytest.mark.parametrize(

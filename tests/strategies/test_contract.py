@@ -458,7 +458,7 @@ def test_an_objective_of_ones_own_may_have_parameters_and_their_optimizer() -> N
 
 def test_a_gradient_weighting_of_ones_own_writes_weights_from_the_gramian() -> None:
     class Normalised(GradientWeighting):
-        def weights(self, gramian: Tensor, present: Tensor) -> Tensor:
+        def weights(self, gramian: Tensor, losses: Tensor, present: Tensor) -> Tensor:
             return gramian.diagonal().rsqrt()
 
     case = problem()
@@ -476,7 +476,7 @@ def test_a_gradient_weighting_of_ones_own_writes_weights_from_the_gramian() -> N
 class SignAgreement(GradientWeighting):
     """Moves only where all tasks agree on the direction."""
 
-    def direction(self, jacobian: Tensor, present: Tensor) -> Tensor:
+    def direction(self, jacobian: Tensor, losses: Tensor, present: Tensor) -> Tensor:
         agree = jacobian.sign().sum(0).abs() == len(jacobian)
         return jacobian.sum(0) * agree
 
