@@ -3,7 +3,21 @@
 Importing this package registers them all.
 """
 
-from mtlbench.strategies import dwa, fixed, geometric, gramian, ilt, uncertainty
+from mtlbench.strategies import (
+    dwa,
+    famo,
+    fixed,
+    geometric,
+    gramian,
+    group_alignment,
+    ilt,
+    imtl_l,
+    priority,
+    random_weights,
+    scalarizations,
+    softmax_uncertainty,
+    uncertainty,
+)
 from mtlbench.strategies.base import (
     EpochSummary,
     GradientWeighting,
@@ -23,9 +37,16 @@ __all__ = [
     "Strategy",
     "TaskStage",
     "dwa",
+    "famo",
     "fixed",
     "geometric",
     "gramian",
+    "group_alignment",
     "ilt",
+    "imtl_l",
+    "priority",
+    "random_weights",
+    "scalarizations",
+    "softmax_uncertainty",
     "uncertainty",
 ]

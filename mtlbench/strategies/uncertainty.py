@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mtlbench.registry import register_strategy
 from mtlbench.strategies.base import LossWeighting, Setting
@@ -48,3 +49,43 @@ class MultiTaskUncertainty(LossWeighting):
     def objective(self, losses: Tensor, present: Tensor) -> Tensor:
         s, c = self.log_variance, self.get_buffer("scale")
         return torch.where(present, c * torch.exp(-s) * losses + 0.5 * s, 0).sum()
+
+
+@register_strategy("ruw", label="RUW")
+class RevisedUncertainty(LossWeighting):
+    """Learns one σ² for each task, with a regulariser that stays positive (Liebel & Körner 2018).
+
+        F = Σ_k L_k / (2 σ_k²) + ln(1 + σ_k²)
+
+    over the tasks that have a label in the batch, whatever their kind, with one s = log σ² a
+    task, initialised at 0 and learned by plain SGD. Unlike log σ, the regulariser does not
+    reward a σ² below 1 without bound, so F never falls below 0. The σ² of an absent task stays
+    as it is.
+
+    Departs from the authors' code: the paper learns σ itself, with the network's optimiser;
+    log σ² cannot change its sign.
+
+    Liebel, Körner: Auxiliary Tasks in Multi-task Learning, arXiv:1805.06334, 2018, Section 3.
+
+    Args:
+        lr: learning rate of s, above 0; 0.025 is a plain step as long as those of `mtu` get by
+            their momentum.
+
+    Raises:
+        ValueError: a parameter out of its range.
+    """
+
+    def __init__(self, lr: float = 0.025) -> None:
+        super().__init__()
+        if lr <= 0:
+            raise ValueError(f"lr must be above 0, but is {lr}")
+        self.lr = lr
+
+    def start(self, setting: Setting) -> None:
+        self.log_variance = nn.Parameter(setting.tensor([0.0] * len(setting.tasks)))
+        self.optimizer = torch.optim.SGD([self.log_variance], lr=self.lr)
+
+    def objective(self, losses: Tensor, present: Tensor) -> Tensor:
+        s = self.log_variance
+        regulariser = -functional.logsigmoid(-s)  # ln(1 + e^s), which overflows for large s
+        return torch.where(present, torch.exp(-s) * losses / 2 + regulariser, 0).sum()

@@ -247,7 +247,8 @@ def test_a_frozen_trunk_stays_without_gradient_and_the_heads_learn(name: str) ->
     batch = case.batches[0]
     strategy.backward(network.losses(batch), batch.index, batch.present)
     assert all(p.grad is None for p in network.trunk.parameters())
-    assert all(p.grad.abs().sum() > 0 for p in network.heads.parameters())
+    learn = [any(p.grad.any() for p in head.parameters()) for head in network.heads]
+    assert any(learn) if name == "tch" else all(learn)  # the worst task alone
 
 
 @every_strategy

@@ -1,0 +1,86 @@
+"""Weights that groups of tasks share."""
+
+from itertools import combinations
+
+import torch
+from torch import Tensor
+
+from mtlbench.registry import register_strategy
+from mtlbench.strategies.base import LossWeighting, Setting
+from mtlbench.strategies.scalarizations import invert, softmax_over
+
+
+@register_strategy("go4align", label="GO4Align")
+class GroupAlignment(LossWeighting):
+    """Clusters the tasks and gives each cluster one weight (Shen et al. 2024).
+
+        w_k = mean of a_j over the group of k
+
+        a_k = p_k Σ_j L_j / L_k,    p = softmax(−η Σ_t L(t))
+
+    p_k falls with the losses that task k has had in all batches so far, η being the step size;
+    Σ L / L_k brings losses of different sizes to one scale. The groups are those of K-means over
+    the numbers a. All sums are over the tasks that have a label in the batch; a batch without
+    a label adds nothing to a task's p. Losses must be positive; a task whose loss is 0 has
+    weight 0.
+
+    Departs from the authors' code: groups are those with the smallest sum of squares of all,
+    found by trying every cut of the sorted numbers, where that iterates from random centres.
+
+    Shen, Wang, Xiao, van Noord, Worring: GO4Align: Group Optimization for Multi-Task Alignment,
+    NeurIPS 2024, Section 3; equations as in the authors' code.
+
+    Args:
+        groups: most groups, at least 1; 2 in the paper for three tasks, 5 for eleven.
+        step_size: η, at least 0; 0.0001 in the authors' code.
+
+    Raises:
+        ValueError: a parameter out of its range.
+    """
+
+    def __init__(self, groups: int = 2, step_size: float = 1e-4) -> None:
+        super().__init__()
+        if groups < 1:
+            raise ValueError(f"groups must be at least 1, but is {groups}")
+        if step_size < 0:
+            raise ValueError(f"step_size must be at least 0, but is {step_size}")
+        self.groups, self.step_size = groups, step_size
+
+    def start(self, setting: Setting) -> None:
+        tasks = len(setting.tasks)
+        self.register_buffer("total", setting.tensor([0.0] * tasks))
+        self.register_buffer(
+            "members", _cuts(tasks, min(self.groups, tasks)).to(setting.device), persistent=False
+        )
+
+    def weights(self, losses: Tensor, present: Tensor) -> Tensor:
+        total = self.get_buffer("total")
+        total += torch.where(present, losses, 0)
+        counted = present & (losses > 0)
+        sum_of_losses = torch.where(counted, losses, 0).sum()
+        scaled = softmax_over(counted, -self.step_size * total) * sum_of_losses * invert(losses)
+        return self._group_means(scaled, counted)
+
+    def _group_means(self, values: Tensor, counted: Tensor) -> Tensor:
+        """The mean [K] of the group that each counted value belongs to, 0 for the others."""
+        ordered, order = torch.where(counted, values, float("inf")).sort()
+        here = counted[order]
+        middle = torch.where(counted, values, 0).sum() / counted.sum().clamp(min=1)
+        distance = torch.where(here, ordered - middle, 0)
+        members = self.get_buffer("members").to(values.dtype)
+        sizes = (members @ here.to(values.dtype)).clamp(min=1)  # [cuts, groups]
+        sums = members @ distance
+        # Σ (x − mean of its group)² is smallest where Σ n (mean of group)² is largest.
+        best = (sums.square() / sizes).sum(1).argmax().view(1)
+        means = (sums / sizes).index_select(0, best) @ members.index_select(0, best)[0]
+        return torch.zeros_like(values).scatter(0, order, (means[0] + middle) * here)
+
+
+def _cuts(places: int, groups: int) -> Tensor:
+    """All ways to cut a row into that many groups, as a mask [cuts, groups, places]."""
+    place = torch.arange(places)
+    ways = []
+    for inner in combinations(range(1, places), groups - 1):
+        starts, ends = torch.tensor([0, *inner]), torch.tensor([*inner, places])
+        ways.append((place >= starts[:, None]) & (place < ends[:, None]))
+    return torch.stack(ways)
