@@ -11,15 +11,18 @@ def detection_accuracy(log_variance: np.ndarray, corrupted: np.ndarray) -> float
 
     Args:
         log_variance: log σ² of one task or of several that are corrupted together, [N, C]. The
-            order is that of their sum, the log-variance of all their labels.
+            order is that of their sum, the log-variance of all their labels. Tasks without
+            instance parameters are NaN and left out.
         corrupted: whether an instance's label of such a task is corrupted, bool [N, C].
 
     Returns:
-        A percentage; NaN where nothing is corrupted. Among equal σ the lower index comes first.
+        A percentage; NaN where nothing is corrupted, or no task has instance parameters. Among
+        equal σ the lower index comes first.
     """
     wrong = np.asarray(corrupted.any(axis=1))
     count = int(wrong.sum())
-    if count == 0:
+    log_variance = log_variance[:, ~np.isnan(log_variance).all(axis=0)]
+    if count == 0 or not log_variance.size:
         return float("nan")
     order = np.argsort(-log_variance.astype(np.float64).sum(axis=1), kind="stable")
     return 100.0 * float(wrong[order[:count]].mean())

@@ -260,13 +260,13 @@ class _Run:
             return {}
         self.log_variances.append(table.to("cpu", torch.float16))
         log_variance, corrupted = self.log_variances[-1].numpy(), self.corrupted.numpy()
-        return {
+        found = {
             f"detection_accuracy/{name}": detection_accuracy(
                 log_variance[:, columns], corrupted[:, columns]
             )
             for name, columns in self._corrupted_together().items()
-            if corrupted[:, columns].any()
         }
+        return {name: value for name, value in found.items() if not math.isnan(value)}
 
     def _corrupted_together(self) -> dict[str, list[int]]:
         """The columns of each corrupted task, and of tasks that are corrupted on the same

@@ -4,6 +4,8 @@ Importing this package registers them all.
 """
 
 from mtlbench.strategies import (
+    curriculum,
+    data_parameters,
     dwa,
     famo,
     fixed,
@@ -14,6 +16,7 @@ from mtlbench.strategies import (
     imtl_l,
     priority,
     random_weights,
+    robust,
     scalarizations,
     softmax_uncertainty,
     uncertainty,
@@ -36,6 +39,8 @@ __all__ = [
     "Setting",
     "Strategy",
     "TaskStage",
+    "curriculum",
+    "data_parameters",
     "dwa",
     "famo",
     "fixed",
@@ -46,6 +51,7 @@ __all__ = [
     "imtl_l",
     "priority",
     "random_weights",
+    "robust",
     "scalarizations",
     "softmax_uncertainty",
     "uncertainty",

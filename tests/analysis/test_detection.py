@@ -52,3 +52,10 @@ def test_tasks_corrupted_together_are_sorted_by_the_variance_of_all_their_labels
     assert detection_accuracy(log_variance, corrupted) == 100
     assert detection_accuracy(log_variance[:, :1], corrupted[:, :1]) == 50
     assert detection_accuracy(log_variance[:, 1:], corrupted[:, 1:]) == 50
+
+
+def test_tasks_without_instance_parameters_are_left_out():
+    log_variance = np.array([[1.0, np.nan], [3.0, np.nan], [2.0, np.nan]])
+    corrupted = np.array([[False, False], [True, False], [False, True]])
+    assert detection_accuracy(log_variance, corrupted) == 100.0
+    assert np.isnan(detection_accuracy(log_variance[:, 1:], corrupted[:, 1:]))

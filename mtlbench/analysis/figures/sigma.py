@@ -30,12 +30,17 @@ def sigma_figures(configuration: Configuration) -> Iterator[tuple[str, Figure]]:
     """The figures of a configuration's first run, as (name, figure); none without corruption."""
     run = configuration.runs[0]
     arrays = run.instance_parameters()
-    if arrays is None or not arrays["corrupted"].any() or not len(arrays["log_variance"]):
+    if arrays is None or not len(arrays["log_variance"]):
         return
-    tasks = [task["name"] for task in run.info["tasks"]]
-    sigma = np.exp(arrays["log_variance"].astype(np.float32) / 2)
-    yield "sigma_boxplots", sigma_boxplots(sigma, arrays["corrupted"], tasks)
-    yield "sigma_trajectories", sigma_trajectories(sigma, arrays["corrupted"], tasks)
+    # Tasks without instance parameters are NaN.
+    (known,) = np.isfinite(arrays["log_variance"]).any(axis=(0, 1)).nonzero()
+    corrupted = arrays["corrupted"][:, known]
+    if not corrupted.any():
+        return
+    tasks = [run.info["tasks"][k]["name"] for k in known]
+    sigma = np.exp(arrays["log_variance"][:, :, known].astype(np.float32) / 2)
+    yield "sigma_boxplots", sigma_boxplots(sigma, corrupted, tasks)
+    yield "sigma_trajectories", sigma_trajectories(sigma, corrupted, tasks)
 
 
 def sigma_boxplots(sigma: np.ndarray, corrupted: np.ndarray, tasks: Sequence[str]) -> Figure:
