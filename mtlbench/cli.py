@@ -83,6 +83,12 @@ def _parser() -> _Parser:
         "list", _list, "Show what there is: strategies, suites, variants, corruptions."
     )
     listing.add_argument("what", nargs="?", choices=LISTS, help="show only these")
+    listing.add_argument(
+        "--format",
+        choices=("table", "github"),
+        default="table",
+        help="github: the whole catalogue of strategies, with equations, papers and parameters",
+    )
     _add_plugins(listing)
 
     run = command("run", _train, "Train what is missing of a study and compare its strategies.")
@@ -179,11 +185,16 @@ def _names(text: str | None, what: str) -> list[str] | None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from mtlbench import listing
+    from mtlbench import catalogue, listing
     from mtlbench.registry import PluginFile
 
     for path in options.plugin:
         PluginFile.read(path).load()
+    if options.format == "github":
+        if options.what != "strategies":
+            raise UserError("--format github is for strategies only: mtlbench list strategies")
+        print(catalogue.render(catalogue.step_costs()), end="")
+        return 0
     chosen = [options.what] if options.what else LISTS
     print("\n\n".join(listing.render(what) for what in chosen))
     return 0

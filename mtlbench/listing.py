@@ -1,9 +1,9 @@
 """What `mtlbench list` prints."""
 
 from mtlbench import registry
+from mtlbench.catalogue import STAGES, stage_of
 from mtlbench.corruption import CORRUPTIONS
 from mtlbench.registry import Entry
-from mtlbench.strategies.base import GradientWeighting, InstanceStage
 from mtlbench.suites.base import Suite
 
 Rows = list[tuple[str, ...]]
@@ -28,10 +28,14 @@ def render(what: str) -> str:
 
 def _strategies() -> tuple[str, Rows]:
     rows: Rows = [
-        (entry.name, _stage(entry), entry.summary, _parameters(entry))
+        (entry.name, stage_of(entry), entry.summary, _parameters(entry))
         for entry in registry.strategies.entries()
     ]
-    return "strategies (any instance stage goes with any task stage: ilt+pcgrad)", rows
+    rows.sort(key=lambda row: list(STAGES).index(row[1]))
+    return (
+        "strategies (any instance stage goes with any task stage: ilt+pcgrad; those of TorchJD: "
+        "torchjd:NAME; gradient: also NAME.on=representation, NAME.every=N)"
+    ), rows
 
 
 def _suites() -> tuple[str, Rows]:
@@ -67,13 +71,10 @@ def _corruptions() -> tuple[str, Rows]:
     ]
 
 
-def _stage(entry: Entry) -> str:
-    if issubclass(entry.cls, InstanceStage):
-        return "instance"
-    return "gradient" if issubclass(entry.cls, GradientWeighting) else "loss"
-
-
 def _parameters(entry: Entry) -> str:
+    common = entry.common_parameters()
     return " ".join(
-        f"{entry.name}.{name}={parameter.default}" for name, parameter in entry.parameters().items()
+        f"{entry.name}.{name}={parameter.default}"
+        for name, parameter in entry.parameters().items()
+        if name not in common
     )

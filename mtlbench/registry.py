@@ -156,7 +156,7 @@ class Registry:
         if separator and namespace in self._namespaces:
             return self._namespaces[namespace](member)
         if name not in self._entries:
-            known = [*self._entries, *(f"{namespace}:NAME" for namespace in self._namespaces)]
+            known = [*self._entries, *(f"{prefix}:NAME" for prefix in self._namespaces)]
             raise unknown(self.what, name, known)
         return self._entries[name]
 

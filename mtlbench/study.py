@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from mtlbench import registry
 from mtlbench.corruption import Variant
 from mtlbench.errors import UserError, describe
@@ -149,7 +151,7 @@ def _try_out(
     A stage that breaks otherwise is left to its runs, which will end as failed.
     """
     try:
-        composition.build(parameters, tasks=tasks, num_instances=1)
+        composition.build(parameters, tasks=tasks, num_instances=1, representation=nn.Identity())
     except UserError:
         raise
     except Exception:

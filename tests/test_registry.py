@@ -7,7 +7,7 @@ import pytest
 
 from mtlbench import registry
 from mtlbench.errors import UserError
-from mtlbench.registry import PluginFile, Registry, convert
+from mtlbench.registry import Entry, PluginFile, Registry, convert
 
 
 @pytest.fixture
@@ -68,6 +68,17 @@ def test_an_unknown_name_offers_the_nearest(shapes: Registry) -> None:
         shapes.get("cirle")
     with pytest.raises(UserError, match="unknown shape 'square'; known: circle"):
         shapes.get("square")
+
+
+def test_a_namespace_makes_its_entries_on_demand(shapes: Registry) -> None:
+    shapes.register("circle")(Circle)
+    shapes.register_namespace("own", lambda name: Entry(f"own:{name}", Circle, name, ""))
+    assert shapes.get("own:Disc") == Entry("own:Disc", Circle, "Disc", "")
+    assert [entry.name for entry in shapes.entries()] == ["circle"]
+    with pytest.raises(UserError, match=r"unknown shape 'own'; did you mean 'own:NAME'\?"):
+        shapes.get("own")
+    with pytest.raises(UserError, match="unknown shape 'other:Disc'"):
+        shapes.get("other:Disc")
 
 
 def test_parameters_are_defaults_overridden_by_converted_values(shapes: Registry) -> None:

@@ -52,7 +52,7 @@ def test_the_same_spec_twice_gives_the_same_history_byte_for_byte(tmp_path: Path
         np.testing.assert_array_equal(array, second.instance_parameters[name])
 
 
-@pytest.mark.parametrize("strategy", ["equal", "dwa", "mtu", "pcgrad", "ilt", "ilt+pcgrad"])
+@pytest.mark.parametrize("strategy", [*STRATEGIES, "ilt+pcgrad"])
 def test_a_run_interrupted_after_any_epoch_ends_with_the_same_bits(
     strategy: str, tmp_path: Path
 ) -> None:
@@ -233,9 +233,12 @@ def test_kept_examples_show_the_clean_label_beside_the_wrong_one() -> None:
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("setting", [{"missing_labels": 0.3}, {"precision": "bfloat16"}])
-def test_every_strategy_trains_with_finite_losses(strategy: str, setting: dict[str, Any]) -> None:
-    record = trained(tiny_spec(strategy, "left@0.4", **setting))
+@pytest.mark.parametrize("variant", Digits.default_variants)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_every_strategy_trains_with_missing_labels_in_both_precisions(
+    strategy: str, variant: str, precision: str
+) -> None:
+    record = trained(tiny_spec(strategy, variant, missing_labels=0.3, precision=precision))
     assert record.info["status"] == "done", record.info["error"]
     for name, column in record.history.items():
         assert len(column) == TINY["epochs"]

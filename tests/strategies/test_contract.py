@@ -121,8 +121,8 @@ def test_a_batch_without_a_label_of_a_task_gives_finite_gradients_and_none_to_it
         assert step(strategy, network, batch).isfinite().all()
         for k in unlabelled:
             assert all((p.grad == 0).all() for p in network.heads[k].parameters())
-    for value in strategy.state_dict().values():
-        if isinstance(value, Tensor):
+    for key, value in strategy.state_dict().items():
+        if isinstance(value, Tensor) and key != "sums_of_epoch":  # NaN: a direction has no weights
             assert value.isfinite().all() or name.endswith("dwa")  # NaN before the first epoch
 
 

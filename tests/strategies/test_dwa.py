@@ -30,7 +30,7 @@ def weights_by_hand(history: list[np.ndarray], temperature: float, tasks: int) -
     st.lists(st.floats(0, 10), min_size=4, max_size=4),
     st.sets(st.tuples(st.integers(0, EPOCHS - 1), st.integers(0, 3)), max_size=3),
 )
-def test_weights_follow_the_ratio_of_the_last_two_epoch_means(
+def test_dwa_agrees_with_its_oracle(
     case: Problem, temperature: float, scales: list[float], unlabelled: set[tuple[int, int]]
 ) -> None:
     tasks = len(case.kinds)

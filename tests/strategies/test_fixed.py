@@ -10,7 +10,7 @@ from mtlbench.errors import UserError
 
 @many_examples
 @given(problems())
-def test_equal_follows_the_gradient_of_the_sum(case: Problem) -> None:
+def test_equal_agrees_with_its_oracle(case: Problem) -> None:
     network = case.network()
     strategy = case.strategy("equal", network)
     for batch in case.batches:
@@ -20,9 +20,7 @@ def test_equal_follows_the_gradient_of_the_sum(case: Problem) -> None:
 
 @many_examples
 @given(problems(steps=1), st.lists(st.floats(0, 100), min_size=4, max_size=4))
-def test_static_follows_the_gradient_of_the_weighted_sum(
-    case: Problem, values: list[float]
-) -> None:
+def test_static_agrees_with_its_oracle(case: Problem, values: list[float]) -> None:
     network, (batch,) = case.network(), case.batches
     weights = dict(zip(case.tasks, values, strict=False))
     strategy = case.strategy("static", network, static__weights=weights)

@@ -7,7 +7,7 @@ from toy import Problem, assert_agrees, gradient_of, many_examples, problem, pro
 
 @many_examples
 @given(problems())
-def test_gls_follows_the_gradient_of_the_geometric_mean_of_the_tasks_with_a_label(
+def test_gls_agrees_with_its_oracle(
     case: Problem,
 ) -> None:
     network = case.network()

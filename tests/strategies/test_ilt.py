@@ -71,9 +71,7 @@ class ByHand:
 
 @many_examples
 @given(problems(steps=4), st.floats(0.1, 10), st.sampled_from([0.0, 0.5, 0.9]))
-def test_network_and_table_follow_the_gradient_of_the_objective(
-    case: Problem, lr: float, momentum: float
-) -> None:
+def test_ilt_agrees_with_its_oracle(case: Problem, lr: float, momentum: float) -> None:
     network = case.network()
     strategy = case.strategy("ilt", network, ilt__lr=lr, ilt__momentum=momentum)
     by_hand = ByHand(case, lr, momentum)

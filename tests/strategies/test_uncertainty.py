@@ -22,9 +22,7 @@ from mtlbench.errors import UserError
 
 @many_examples
 @given(problems(steps=4), st.floats(1e-3, 0.1), st.sampled_from([0.0, 0.5, 0.9]))
-def test_network_and_log_variances_follow_the_gradient_of_the_objective(
-    case: Problem, lr: float, momentum: float
-) -> None:
+def test_mtu_agrees_with_its_oracle(case: Problem, lr: float, momentum: float) -> None:
     network = case.network()
     strategy = case.strategy("mtu", network, mtu__lr=lr, mtu__momentum=momentum)
     s = torch.zeros(len(case.kinds), dtype=torch.float64, requires_grad=True)
