@@ -32,7 +32,7 @@ def test_every_spelling_has_one_name_and_one_label(text: str, name: str, label: 
         ("mtu+dwa", "strategy 'mtu+dwa' has two task stages; one is the most"),
         ("ilt+equal+mtu", "strategy 'ilt+equal+mtu' has two task stages; one is the most"),
         ("dwaa", "unknown strategy 'dwaa'; did you mean 'dwa'"),
-        ("ilt+pcgard", "unknown strategy 'pcgard'; did you mean 'pcgrad'?"),
+        ("ilt+pcgard", "unknown strategy 'pcgard'; did you mean 'pcgrad'"),
         ("ILT", "unknown strategy 'ILT'; known: "),
         ("ilt+", "unknown strategy ''; known: "),
         ("", "unknown strategy ''; known: "),
@@ -82,7 +82,7 @@ def test_every_gradient_weighting_has_the_common_options() -> None:
         ("ilt", {"ilt.lr": "fast"}, "ilt.lr must be a number, but is 'fast'"),
         ("ilt", {"ilt.lr": True}, "ilt.lr must be a number, but is True"),
         ("ilt", {"ilt.lr": float("nan")}, "ilt.lr must be a number, but is nan"),
-        ("mgda", {"mgda.max_iters": 2.5}, "mgda.max_iters must be a whole number, but is 2.5"),
+        ("sdmgrad", {"sdmgrad.steps": 2.5}, "sdmgrad.steps must be a whole number, but is 2.5"),
         (
             "static",
             {"static.weights": "left"},

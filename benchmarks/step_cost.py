@@ -1,0 +1,306 @@
+"""What a step with each strategy costs, beside `equal`, and beside the loops of LibMTL and TorchJD.
+
+    pip install -c constraints.txt scikit-learn && pip install --no-deps LibMTL
+    python benchmarks/step_cost.py [--repeats 30] [--device cuda] [--only ilt,mgda] [--write]
+
+One network: a U-Net trunk at full resolution and three full-resolution heads; one batch, on which
+every strategy takes its steps in turn, so that the machine's mood hits all alike. Printed are the
+median of the ratio to `equal` in the same round, and the most memory that a step held beyond the
+network and its gradients, relative to `equal`. Every gradient strategy is there twice more: on the
+representation, and weighing in every tenth step.
+
+LibMTL's own weightings run in their own backward pass, with the device that they read from the
+model set here; TorchJD's in its `mtl_backward`. A peer that is not installed is left out. Memory is
+laid out as PyTorch does by default: LibMTL cannot take a network in `channels_last`.
+
+`--write` keeps the ratios where `mtlbench list strategies --format github` finds them.
+"""
+
+import argparse
+import importlib
+import json
+import statistics
+import sys
+import types
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from ilt_step import in_turn
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+import mtlbench
+from mtlbench import registry
+from mtlbench.catalogue import GRADIENT, STEP_COSTS, stage_of
+from mtlbench.errors import UserError
+from mtlbench.strategies.compose import build_strategy
+
+BATCH, SIZE, INSTANCES = 16, 64, 10_000
+TASKS = {"parts": "classification", "depth": "regression", "edges": "regression"}
+
+PEERS_OF = {
+    # name here: LibMTL's class and its arguments, TorchJD's class
+    "equal": ("EW", {}, "Sum"),
+    "rlw": ("RLW", {}, None),
+    "gls": ("GLS", {}, None),
+    "mtu": ("UW", {}, None),
+    "dwa": ("DWA", {"T": 2.0}, None),
+    "gradnorm": ("GradNorm", {"alpha": 1.5}, None),
+    "mgda": ("MGDA", {"mgda_gn": "none"}, "MGDA"),
+    "pcgrad": ("PCGrad", {}, "PCGrad"),
+    "gradvac": ("GradVac", {"beta": 0.5}, "GradVac"),
+    "cagrad": ("CAGrad", {"calpha": 0.5, "rescale": 1}, "CAGrad"),
+    "imtl-g": ("IMTL", {}, "IMTLG"),
+    "graddrop": (None, {}, "GradDrop"),
+    "nash-mtl": (None, {}, "NashMTL"),
+    "aligned-mtl": (None, {}, "AlignedMTL"),
+    "upgrad": (None, {}, "UPGrad"),
+    "dualproj": (None, {}, "DualProj"),
+    "fairgrad": (None, {}, "FairGrad"),
+    "config": (None, {}, "ConFIG"),
+    "excess-mtl": (None, {}, "ExcessMTL"),
+}
+
+FORMS = {"on representation": {"on": "representation"}, "every 10th step": {"every": 10}}
+
+Step = Callable[[], object]
+
+
+class Trunk(nn.Module):
+    """A small U-Net at full resolution: 3 to 16 channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def block(before: int, after: int) -> nn.Sequential:
+            return nn.Sequential(
+                nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()
+            )
+
+        self.first, self.down = block(3, 16), block(16, 32)
+        self.deep, self.up = block(32, 32), nn.ConvTranspose2d(32, 16, 2, stride=2)
+        self.last = block(32, 16)
+
+    def forward(self, images: Tensor) -> Tensor:
+        first = self.first(images)
+        deep = self.deep(self.down(nn.functional.max_pool2d(first, 2)))
+        return self.last(torch.cat([first, self.up(deep)], 1))
+
+
+class Network(nn.Module):
+    """The trunk and a head of two convolutions for each task."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = Trunk()
+        self.heads = nn.ModuleDict(
+            {
+                task: nn.Sequential(
+                    nn.Conv2d(16, 16, 3, padding=1),
+                    nn.ReLU(),
+                    nn.Conv2d(16, 7 if kind == "classification" else 1, 1),
+                )
+                for task, kind in TASKS.items()
+            }
+        )
+
+    def losses(self, features: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Per-instance losses [B] of each task."""
+        return {
+            task: nn.functional.cross_entropy(head(features), targets[task], reduction="none").mean(
+                (1, 2)
+            )
+            if TASKS[task] == "classification"
+            else (head(features)[:, 0] - targets[task]).square().mean((1, 2))
+            for task, head in self.heads.items()
+        }
+
+
+class Bench:
+    """The network's start, the batch, and a step with each strategy."""
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+        chance = torch.Generator().manual_seed(0)
+        shape = (BATCH, SIZE, SIZE)
+        self.images = torch.randn(BATCH, 3, SIZE, SIZE, generator=chance).to(device)
+        self.targets = {
+            task: torch.randint(7, shape, generator=chance).to(device)
+            if kind == "classification"
+            else torch.rand(shape, generator=chance).to(device)
+            for task, kind in TASKS.items()
+        }
+        self.index = torch.randint(INSTANCES, (BATCH,), generator=chance).to(device)
+
+    def network(self) -> tuple[Network, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        network = Network().to(self.device)
+        return network, torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+
+    def synchronised(self, step: Step) -> Step:
+        def wait() -> None:
+            step()
+            if self.device != "cpu":
+                torch.cuda.synchronize()
+
+        return wait
+
+    def ours(self, name: str, **parameters: object) -> Step:
+        network, optimizer = self.network()
+        strategy = build_strategy(
+            name,
+            tasks=TASKS,
+            num_instances=INSTANCES,
+            model=network,
+            representation=network.trunk,
+            device=self.device,
+            parameters={f"{name}.{key}": value for key, value in parameters.items()},
+        )
+
+        def step() -> None:
+            losses = network.losses(network.trunk(self.images), self.targets)
+            optimizer.zero_grad(set_to_none=True)
+            strategy.backward(losses, self.index)
+            optimizer.step()
+
+        return self.synchronised(step)
+
+    def torchjd(self, aggregator: str) -> Step:
+        from torchjd import aggregation
+        from torchjd.autojac import jac_to_grad, mtl_backward
+
+        network, optimizer = self.network()
+        join = getattr(aggregation, aggregator)
+        join = join(len(TASKS)) if aggregator == "NashMTL" else join()
+        join = join.to(self.device)
+        shared = list(network.trunk.parameters())
+
+        def step() -> None:
+            features = network.trunk(self.images)
+            losses = network.losses(features, self.targets)
+            optimizer.zero_grad()
+            mtl_backward([loss.mean() for loss in losses.values()], features=features)
+            jac_to_grad(shared, join)
+            optimizer.step()
+
+        return self.synchronised(step)
+
+    def libmtl(self, weighting: str, arguments: dict[str, object]) -> Step:
+        cls = getattr(libmtl_weightings(), weighting)
+
+        class Peer(Network, cls):  # type: ignore[misc, valid-type]
+            def __init__(self) -> None:
+                super().__init__()
+
+            def get_share_params(self) -> Iterator[nn.Parameter]:
+                return self.trunk.parameters()
+
+            def zero_grad_share_params(self) -> None:
+                self.trunk.zero_grad(set_to_none=False)
+
+        torch.manual_seed(0)
+        network = Peer().to(self.device)
+        network.device, network.rep_grad = torch.device(self.device), False
+        network.task_num, network.task_name = len(TASKS), list(TASKS)
+        network.epoch, network.train_loss_buffer = 5, torch.ones(len(TASKS), 10).numpy()
+        network.init_param()
+        optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
+
+        def step() -> None:
+            losses = network.losses(network.trunk(self.images), self.targets)
+            optimizer.zero_grad(set_to_none=False)
+            network.backward(torch.stack([loss.mean() for loss in losses.values()]), **arguments)
+            optimizer.step()
+
+        return self.synchronised(step)
+
+
+def libmtl_weightings() -> types.ModuleType:
+    """LibMTL's weightings, without the rest of the package, which needs torchvision."""
+    if "LibMTL" not in sys.modules:
+        spec = find_spec("LibMTL")
+        assert spec is not None
+        package = types.ModuleType("LibMTL")
+        package.__path__ = list(spec.submodule_search_locations or [])
+        package.__spec__ = spec
+        sys.modules["LibMTL"] = package
+    return importlib.import_module("LibMTL.weighting")
+
+
+def all_steps(bench: Bench, only: set[str]) -> dict[str, Step]:
+    """Name, form and whose it is, to a step; `equal` first."""
+    steps: dict[str, Step] = {"equal": bench.ours("equal")}
+    entries = registry.strategies.entries()
+    for entry in entries:
+        name = entry.name
+        if only and name not in only:
+            continue
+        steps[name] = bench.ours(name)
+        if stage_of(entry) == GRADIENT:
+            for form, option in FORMS.items():
+                with suppress(UserError):  # a direction, or a state by parameter
+                    steps[f"{name}, {form}"] = bench.ours(name, **option)
+        libmtl, arguments, torchjd = PEERS_OF.get(name, (None, {}, None))
+        if torchjd:
+            try:
+                steps[f"{name}, TorchJD"] = bench.torchjd(torchjd)
+            except ImportError as error:
+                print(f"{name}: TorchJD's needs a package: {error}", file=sys.stderr)
+        if libmtl and find_spec("LibMTL"):
+            steps[f"{name}, LibMTL"] = bench.libmtl(libmtl, arguments)
+    return steps
+
+
+def peak_memory(step: Step, device: str) -> float:
+    """The most bytes that a step held at once beyond what was there before it."""
+    step()
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return torch.cuda.max_memory_allocated() - before
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        step()
+    held = most = 0
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--repeats", type=int, default=30)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--only", default="", help="names, apart by commas")
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    bench = Bench(options.device)
+    steps = all_steps(bench, {name for name in options.only.split(",") if name})
+    seconds = in_turn(steps, options.repeats)
+    memory = {name: peak_memory(step, options.device) for name, step in steps.items()}
+
+    print(f"| strategy | ms | step / equal | peak memory / equal | ({options.device})")
+    print("| :-- | --: | --: | --: |")
+    ratios = {}
+    for name, values in seconds.items():
+        pairs = zip(values, seconds["equal"], strict=True)
+        ratios[name] = statistics.median(a / b for a, b in pairs)
+        print(
+            f"| {name} | {1000 * statistics.median(values):.1f} | {ratios[name]:.2f} "
+            f"| {memory[name] / memory['equal']:.2f} |",
+            flush=True,
+        )
+    if options.write:
+        costs = {name: round(ratio, 2) for name, ratio in ratios.items() if "," not in name}
+        path = Path(mtlbench.__file__).parent / STEP_COSTS
+        path.write_text(json.dumps(costs, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
