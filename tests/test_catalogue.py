@@ -97,6 +97,10 @@ def test_the_committed_page_is_that_of_the_registry():
     assert (ROOT / "docs" / "strategies.md").read_text() == printed
 
 
+def test_the_readme_counts_the_strategies():
+    assert f"Beside it stand {len(CARDS) - 1} other strategies" in (ROOT / "README.md").read_text()
+
+
 def test_the_catalogue_is_of_strategies():
     result = run_mtlbench(["list", "suites", "--format", "github"])
     assert result.status == 2

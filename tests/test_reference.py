@@ -19,11 +19,11 @@ import claims  # noqa: E402 (a script, not a package)
 
 def test_every_reference_run_is_whole_and_done():
     paths = list(Store(REFERENCE).run_directories())
-    assert len(paths) == 30 + 45 + 18
+    assert len(paths) == 30 + 45 + 18 + 45
     assert all(read_run(path, thorough=True).info["status"] == "done" for path in paths)
 
 
-@pytest.mark.parametrize("suite", ["digits", "streets"])
+@pytest.mark.parametrize("suite", ["digits", "streets", "bodies"])
 def test_the_committed_tables_are_those_of_the_committed_runs(suite):
     command = ["compare", suite, "--results", str(REFERENCE), "--format", "github"]
     assert (REFERENCE / f"{suite}.md").read_text() == run_mtlbench(command).out
@@ -31,7 +31,12 @@ def test_the_committed_tables_are_those_of_the_committed_runs(suite):
 
 @pytest.mark.parametrize(
     ("suite", "variant"),
-    [("digits", "left@0.4"), ("streets", "depth@0.4"), ("streets", "segmentation@0.4")],
+    [
+        ("digits", "left@0.4"),
+        ("streets", "depth@0.4"),
+        ("streets", "segmentation@0.4"),
+        ("bodies", "pose+shape@0.4"),
+    ],
 )
 def test_the_readme_shows_the_tables_of_the_committed_runs(suite, variant):
     table = render(compare(REFERENCE, suite, [variant]), "github")
