@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from mtlbench.registry import register_strategy
 from mtlbench.strategies.base import CLASSIFICATION, InstanceStage, Setting
+from mtlbench.strategies.table import sum_repeats
 
 Level = Literal["instance", "class", "joint"]
 
@@ -159,14 +160,10 @@ class DataParameters(InstanceStage):
         log_sigma, velocity = self.first + rows[:, 0], rows[:, 1]
         gradient = torch.exp(log_sigma) * slopes
         gradient = gradient + torch.where(seen, self.weight_decay * log_sigma, 0)
-        # An instance drawn twice into a batch gets the sum of its gradients in both places, so
-        # that both write the same row.
-        number = index.to(gradient.device)
-        same = (number[:, None] == number[None, :]).to(gradient.dtype)
-        gradient, seen = same @ gradient, same @ seen.to(gradient.dtype) > 0
+        gradient, times = sum_repeats(index, gradient, seen)
         new = self._descend(log_sigma, velocity, gradient, self.lr)
         new[:, 0] -= self.first
-        self.table.write(index, torch.where(seen.unsqueeze(1), new, rows))
+        self.table.write(index, torch.where(times.unsqueeze(1) > 0, new, rows))
 
     @torch.no_grad()
     def _learn_classes(self, k: int, labels: Tensor, slopes: Tensor, parts: Tensor) -> None:

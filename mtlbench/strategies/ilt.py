@@ -5,6 +5,7 @@ from torch import Tensor
 
 from mtlbench.registry import register_strategy
 from mtlbench.strategies.base import InstanceStage, Setting
+from mtlbench.strategies.table import sum_repeats
 
 
 @register_strategy("ilt", label="ILT Params")
@@ -62,15 +63,12 @@ class InstanceLevelTaskParameters(InstanceStage):
         weights = self.get_buffer("scale") * torch.exp(-s)
 
         gradient = torch.where(present, 1 - weights * losses, 0) / present.sum(0).clamp(min=1)
-        # An instance drawn twice into a batch gets the sum of its gradients in both places, so
-        # that both write the same row.
-        number = index.to(gradient.device)
-        same = (number[:, None] == number[None, :]).to(gradient.dtype)
-        gradient, seen = same @ gradient, same @ present.to(gradient.dtype) > 0
+        gradient, times = sum_repeats(index, gradient, present)
 
         new_velocity = self.momentum * velocity + gradient
         new_s = (s - self.lr * new_velocity).clamp(-self.clamp, self.clamp)
-        rows = [torch.where(seen, new_s, s), torch.where(seen, new_velocity, velocity)]
+        moves = times > 0
+        rows = [torch.where(moves, new_s, s), torch.where(moves, new_velocity, velocity)]
         self.table.write(index, torch.stack(rows, dim=1))
         return weights
 

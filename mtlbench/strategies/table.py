@@ -100,3 +100,14 @@ def _mapped_zeros(directory: Path, shape: tuple[int, ...], dtype: torch.dtype) -
     kind = torch.empty(0, dtype=dtype).numpy().dtype
     with tempfile.TemporaryFile(dir=directory, prefix="mtlbench-") as file:
         return torch.from_numpy(np.memmap(file, kind, "w+", shape=shape))
+
+
+def sum_repeats(index: Tensor, *values: Tensor) -> list[Tensor]:
+    """For values [B, K] the sums over all places of the batch that hold the same instance.
+
+    An instance drawn twice into a batch so gets the sum of its gradients in both places, and both
+    write the same row.
+    """
+    number = index.to(values[0].device)
+    same = (number[:, None] == number[None, :]).to(values[0].dtype)
+    return [same @ value.to(same.dtype) for value in values]
