@@ -44,7 +44,7 @@ TASKS = {"parts": "classification", "depth": "regression", "edges": "regression"
 PEERS_OF = {
     # name here: LibMTL's class and its arguments, TorchJD's class
     "equal": ("EW", {}, "Sum"),
-    "rlw": ("RLW", {}, None),
+    "rlw": ("RLW", {"dist": "Normal"}, None),
     "gls": ("GLS", {}, None),
     "mtu": ("UW", {}, None),
     "dwa": ("DWA", {"T": 2.0}, None),
@@ -62,6 +62,12 @@ PEERS_OF = {
     "fairgrad": (None, {}, "FairGrad"),
     "config": (None, {}, "ConFIG"),
     "excess-mtl": (None, {}, "ExcessMTL"),
+}
+
+TORCHJD_ARGUMENTS = {
+    "NashMTL": {"n_tasks": len(TASKS)},
+    "FairGrad": {"alpha": 1.0},
+    "CAGrad": {"c": 0.4},
 }
 
 FORMS = {"on representation": {"on": "representation"}, "every 10th step": {"every": 10}}
@@ -174,7 +180,7 @@ class Bench:
 
         network, optimizer = self.network()
         join = getattr(aggregation, aggregator)
-        join = join(len(TASKS)) if aggregator == "NashMTL" else join()
+        join = join(**TORCHJD_ARGUMENTS.get(aggregator, {}))
         join = join.to(self.device)
         shared = list(network.trunk.parameters())
 
@@ -246,7 +252,9 @@ def all_steps(bench: Bench, only: set[str]) -> dict[str, Step]:
         libmtl, arguments, torchjd = PEERS_OF.get(name, (None, {}, None))
         if torchjd:
             try:
-                steps[f"{name}, TorchJD"] = bench.torchjd(torchjd)
+                step = bench.torchjd(torchjd)
+                step()
+                steps[f"{name}, TorchJD"] = step
             except ImportError as error:
                 print(f"{name}: TorchJD's needs a package: {error}", file=sys.stderr)
         if libmtl and find_spec("LibMTL"):
