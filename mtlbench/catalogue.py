@@ -91,11 +91,9 @@ def card(entry: Entry) -> Card:
             paper, year = _one_line(block), int(match[1])
         else:
             body.append(block)
-    common = entry.common_parameters()
     parameters = tuple(
         Parameter(f"{entry.name}.{name}", str(parameter.default), meanings.get(name, ""))
-        for name, parameter in entry.parameters().items()
-        if name not in common
+        for name, parameter in entry.own_parameters().items()
     )
     return Card(
         entry.name,

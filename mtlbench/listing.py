@@ -72,9 +72,7 @@ def _corruptions() -> tuple[str, Rows]:
 
 
 def _parameters(entry: Entry) -> str:
-    common = entry.common_parameters()
     return " ".join(
         f"{entry.name}.{name}={parameter.default}"
-        for name, parameter in entry.parameters().items()
-        if name not in common
+        for name, parameter in entry.own_parameters().items()
     )

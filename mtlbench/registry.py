@@ -45,8 +45,11 @@ class Entry:
 
     def parameters(self) -> dict[str, inspect.Parameter]:
         """The parameters that can be set, with types resolved."""
-        own = _settable(self.cls, getattr(self.cls, "__init__"))  # noqa: B009 (mypy)
-        return own | self.common_parameters()
+        return self.own_parameters() | self.common_parameters()
+
+    def own_parameters(self) -> dict[str, inspect.Parameter]:
+        """Those of the constructor."""
+        return _settable(self.cls, getattr(self.cls, "__init__"))  # noqa: B009 (mypy)
 
     def common_parameters(self) -> dict[str, inspect.Parameter]:
         """Those that `configure` takes: options that all classes of a kind have."""
