@@ -126,6 +126,22 @@ def test_equal_and_static_weights_of_one_give_the_same_bits() -> None:
     assert static.info["metrics"] == equal.info["metrics"]
 
 
+@pytest.mark.parametrize("on", ["parameters", "representation"])
+def test_task_gradients_of_weight_one_train_as_the_sum_of_the_losses_does(on: str) -> None:
+    """The whole way, with the suite's own optimiser and memory layouts; only rounding differs."""
+
+    @mtlbench.register_strategy("ones", label="Ones")
+    class Ones(GradientWeighting):
+        """Every gradient as it is."""
+
+        def weights(self, gramian: Tensor, losses: Tensor, present: Tensor) -> Tensor:
+            return torch.ones_like(losses)
+
+    joint, apart = trained(tiny_spec()), trained(tiny_spec("ones", ones__on=on))
+    for column, values in joint.history.items():
+        np.testing.assert_allclose(apart.history[column], values, rtol=1e-3, err_msg=column)
+
+
 def test_seeds_differ_in_weights_and_in_order() -> None:
     seen: list[Tensor] = []
     mtlbench.register_strategy("watching")(watching(seen))

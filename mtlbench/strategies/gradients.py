@@ -155,7 +155,10 @@ class Jacobian:
 
 
 def accumulate(parameter: Tensor, gradient: Tensor) -> None:
-    """Adds to `.grad`."""
-    gradient = gradient.to(parameter.dtype)
-    # autograd.grad may hand one tensor, or an expanded one, to several parameters.
-    parameter.grad = gradient.clone() if parameter.grad is None else parameter.grad + gradient
+    """Adds to `.grad`, which gets the parameter's memory layout: fused optimisers pair up memory,
+    not indices."""
+    if parameter.grad is None:
+        # A copy: autograd.grad may hand one tensor, or an expanded one, to several parameters.
+        parameter.grad = torch.empty_like(parameter).copy_(gradient)
+    else:
+        parameter.grad.add_(gradient)

@@ -238,6 +238,37 @@ def test_gradients_can_be_changed_in_place_one_by_one(name: str) -> None:
         assert_same_bits(parameter.grad, 2 * grad)
 
 
+class TwoImageHeads(nn.Module):
+    """A convolution that two tasks share, its weights in `channels_last` as on fast paths."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Conv2d(2, 3, 3)
+        self.heads = nn.ModuleList([nn.Conv2d(3, 1, 3), nn.Conv2d(3, 1, 3)])
+        self.to(memory_format=torch.channels_last)
+
+    def losses(self, images: Tensor) -> list[Tensor]:
+        features = self.trunk(images.contiguous(memory_format=torch.channels_last))
+        return [head(features).square().mean((1, 2, 3)) for head in self.heads]
+
+
+@every_strategy
+@pytest.mark.parametrize("batches", [1, 2], ids=["first", "added up"])
+def test_gradients_lie_in_memory_as_their_parameters_do(name: str, batches: int) -> None:
+    """Fused optimisers pair up memory: another layout would train, but on shuffled gradients."""
+    network = TwoImageHeads()
+    strategy = build_strategy(
+        name,
+        tasks={"a": "regression", "b": "regression"},
+        num_instances=4,
+        model=network,
+    )
+    for _ in range(batches):
+        strategy.backward(network.losses(torch.randn(4, 2, 8, 8)), torch.arange(4))
+    for parameter in network.parameters():
+        assert parameter.grad.stride() == parameter.stride()
+
+
 @every_strategy
 def test_a_frozen_trunk_stays_without_gradient_and_the_heads_learn(name: str) -> None:
     case = problem()
