@@ -3,11 +3,12 @@
     pip install -c constraints.txt scikit-learn && pip install --no-deps LibMTL
     python benchmarks/step_cost.py [--repeats 30] [--device cuda] [--only ilt,mgda] [--write]
 
-One network: a U-Net trunk at full resolution and three full-resolution heads; one batch, on which
-every strategy takes its steps in turn, so that the machine's mood hits all alike. Printed are the
-median of the ratio to `equal` in the same round, and the most memory that a step held beyond the
-network and its gradients, relative to `equal`. Every gradient strategy is there twice more: on the
-representation, and weighing in every tenth step.
+One network: a U-Net trunk at full resolution and three full-resolution heads; one batch. Every
+strategy takes its steps in turn with `equal`, and each step is held against the mean of the two
+`equal` steps around it, so that a machine whose speed drifts hits both alike. Printed are the
+median of that ratio, and the most memory that a step held beyond the network and its gradients,
+relative to `equal`. Every gradient strategy is there twice more: on the representation, and
+weighing in every tenth step. A ratio is known to about the one that `equal` has to itself.
 
 LibMTL's own weightings run in their own backward pass, with the device that they read from the
 model set here; TorchJD's in its `mtl_backward`. A peer that is not installed is left out. Memory is
@@ -21,6 +22,7 @@ import importlib
 import json
 import statistics
 import sys
+import time
 import types
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -28,7 +30,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from ilt_step import in_turn
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
@@ -39,6 +40,7 @@ from mtlbench.errors import UserError
 from mtlbench.strategies.compose import build_strategy
 
 BATCH, SIZE, INSTANCES = 16, 64, 10_000
+WARM_UP = 3
 TASKS = {"parts": "classification", "depth": "regression", "edges": "regression"}
 
 PEERS_OF = {
@@ -236,30 +238,47 @@ def libmtl_weightings() -> types.ModuleType:
     return importlib.import_module("LibMTL.weighting")
 
 
-def all_steps(bench: Bench, only: set[str]) -> dict[str, Step]:
-    """Name, form and whose it is, to a step; `equal` first."""
-    steps: dict[str, Step] = {"equal": bench.ours("equal")}
-    entries = registry.strategies.entries()
-    for entry in entries:
+def all_steps(bench: Bench, only: set[str]) -> Iterator[tuple[str, Step]]:
+    """Steps with their strategy's name, form and whose they are."""
+    for entry in registry.strategies.entries():
         name = entry.name
         if only and name not in only:
             continue
-        steps[name] = bench.ours(name)
+        yield name, bench.ours(name)
         if stage_of(entry) == GRADIENT:
             for form, option in FORMS.items():
                 with suppress(UserError):  # a direction, or a state by parameter
-                    steps[f"{name}, {form}"] = bench.ours(name, **option)
+                    yield f"{name}, {form}", bench.ours(name, **option)
         libmtl, arguments, torchjd = PEERS_OF.get(name, (None, {}, None))
         if torchjd:
             try:
                 step = bench.torchjd(torchjd)
                 step()
-                steps[f"{name}, TorchJD"] = step
+                yield f"{name}, TorchJD", step
             except ImportError as error:
                 print(f"{name}: TorchJD's needs a package: {error}", file=sys.stderr)
         if libmtl and find_spec("LibMTL"):
-            steps[f"{name}, LibMTL"] = bench.libmtl(libmtl, arguments)
-    return steps
+            yield f"{name}, LibMTL", bench.libmtl(libmtl, arguments)
+
+
+def between(equal: Step, step: Step, repeats: int) -> tuple[list[float], list[float]]:
+    """Seconds of a step, and its ratio to the mean of the `equal` steps before and after it."""
+    seconds, ratios = [], []
+    for _ in range(WARM_UP):
+        timed(equal), timed(step)
+    before = timed(equal)
+    for _ in range(repeats):
+        seconds.append(timed(step))
+        after = timed(equal)
+        ratios.append(2 * seconds[-1] / (before + after))
+        before = after
+    return seconds, ratios
+
+
+def timed(step: Step) -> float:
+    started = time.perf_counter()
+    step()
+    return time.perf_counter() - started
 
 
 def peak_memory(step: Step, device: str) -> float:
@@ -289,25 +308,23 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     bench = Bench(options.device)
-    steps = all_steps(bench, {name for name in options.only.split(",") if name})
-    seconds = in_turn(steps, options.repeats)
-    memory = {name: peak_memory(step, options.device) for name, step in steps.items()}
-
+    equal = bench.ours("equal")
+    least = peak_memory(equal, options.device)
     print(f"| strategy | ms | step / equal | peak memory / equal | ({options.device})")
     print("| :-- | --: | --: | --: |")
-    ratios = {}
-    for name, values in seconds.items():
-        pairs = zip(values, seconds["equal"], strict=True)
-        ratios[name] = statistics.median(a / b for a, b in pairs)
+    costs = {}
+    for name, step in all_steps(bench, {name for name in options.only.split(",") if name}):
+        seconds, ratios = between(equal, step, options.repeats)
+        costs[name] = statistics.median(ratios)
         print(
-            f"| {name} | {1000 * statistics.median(values):.1f} | {ratios[name]:.2f} "
-            f"| {memory[name] / memory['equal']:.2f} |",
+            f"| {name} | {1000 * statistics.median(seconds):.1f} | {costs[name]:.2f} "
+            f"| {peak_memory(step, options.device) / least:.2f} |",
             flush=True,
         )
     if options.write:
-        costs = {name: round(ratio, 2) for name, ratio in ratios.items() if "," not in name}
+        own = {name: round(ratio, 2) for name, ratio in costs.items() if "," not in name}
         path = Path(mtlbench.__file__).parent / STEP_COSTS
-        path.write_text(json.dumps(costs, indent=2) + "\n")
+        path.write_text(json.dumps(own, indent=2) + "\n")
 
 
 if __name__ == "__main__":
