@@ -11,10 +11,11 @@ from rich.console import Console
 
 from mtlbench import executor, progress
 from mtlbench.analysis.aggregate import Comparison, compare
-from mtlbench.executor import Resources, Survey
+from mtlbench.executor import Event, Resources, Survey
 from mtlbench.registry import PluginFile
 from mtlbench.store import Store, read_run
 from mtlbench.study import RunSpec, plan
+from mtlbench.trackers.tracking import load, tracking
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ def run(
     cpus_per_run: float = 1.0,
     gpus_per_run: float = 0.0,
     instance_tables: str = "device",
+    traces: bool = False,
+    trackers: Sequence[str] = (),
 ) -> Comparison:
     """Trains what is missing of a study and compares its strategies.
 
@@ -59,6 +62,9 @@ def run(
         address: of a Ray cluster; this machine where None.
         cpus_per_run, gpus_per_run: what each run takes, fractions too.
         instance_tables: where instance parameters lie: `device`, `cpu` or a directory.
+        traces: keep the loss and the margin of every training instance by epoch; finished runs
+            that did not are trained again.
+        trackers: names of trackers that follow the runs: `tensorboard`, `wandb`, `mlflow`.
 
     Raises:
         UserError: anything in it that does not exist or is out of range.
@@ -71,7 +77,8 @@ def run(
         overrides=overrides,
         plugins=plugins,
         results=results,
-        resources=Resources(address, cpus_per_run, gpus_per_run, instance_tables),
+        resources=Resources(address, cpus_per_run, gpus_per_run, instance_tables, traces),
+        trackers=trackers,
     )
     return compare(results, suite, hashes={spec.hash for spec in outcome.specs})
 
@@ -86,6 +93,7 @@ def run_study(
     plugins: Sequence[str | Path],
     results: str | Path,
     resources: Resources,
+    trackers: Sequence[str],
 ) -> Outcome:
     """Trains what is missing of a study, telling on standard error how it goes.
 
@@ -98,13 +106,14 @@ def run_study(
     for file in files:
         file.load()
     specs = plan(suite, strategies=strategies, variants=variants, seeds=seeds, overrides=overrides)
+    kinds = load(trackers)
     store = Store(results)
     store.check_writable()
-    there = executor.survey(specs, store)
+    there = executor.survey(specs, store, resources)
     if not there.missing:
         _say(f"nothing to do: all {len(specs)} runs of this study are in {store.root}")
         return Outcome(specs, _statuses(specs, store))
-    with executor.cluster(resources) as fits:
+    with tracking(kinds, store) as (track, places), executor.cluster(resources) as fits:
         store.root.mkdir(parents=True, exist_ok=True)
         _set_aside(there, store)
         parallel = min(fits, len(there.missing))
@@ -112,7 +121,14 @@ def run_study(
             f"{suite}: {len(specs)} runs, {len(there.finished)} finished before, "
             f"{len(there.missing)} to train, {parallel} at a time, into {store.root}"
         )
-        with progress.show_progress(len(there.missing), Console(stderr=True)) as report:
+        for name, place in places.items():
+            _say(f"{name}: {place}")
+        with progress.show_progress(len(there.missing), Console(stderr=True)) as show:
+
+            def report(event: Event) -> None:
+                show(event)
+                track(event)
+
             executor.execute(
                 there.missing, store, parallel, plugins=files, resources=resources, report=report
             )

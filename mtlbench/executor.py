@@ -15,13 +15,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mtlbench.errors import UserError
 from mtlbench.registry import PluginFile
-from mtlbench.store import FAILED, DamagedRunError, RunRecord, Store, read_run
+from mtlbench.store import FAILED, DamagedRunError, History, RunRecord, Store, read_run
+from mtlbench.strategies.compose import Composition
+from mtlbench.strategies.evolution import Evolution
 from mtlbench.strategies.table import ON_DEVICE, check_place
 from mtlbench.study import RunSpec
 
@@ -43,12 +45,17 @@ class Resources:
         gpus: GPUs a run, fractions too; 0 trains on the CPU.
         instance_tables: where instance parameters lie while a run is trained: `device` beside the
             network, `cpu`, or a directory for memory-mapped files.
+        traces: which runs keep `traces.npz`: all of them, none, or those of these strategies.
     """
 
     address: str | None = None
     cpus: float = 1.0
     gpus: float = 0.0
     instance_tables: str = ON_DEVICE
+    traces: bool | frozenset[str] = False
+
+    def keeps_traces(self, spec: RunSpec) -> bool:
+        return self.traces if isinstance(self.traces, bool) else spec.strategy in self.traces
 
     def __post_init__(self) -> None:
         try:
@@ -66,22 +73,27 @@ class Resources:
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened to a run.
+    """Something that happened to a run, or to a fold.
 
     Attributes:
-        spec: the run.
+        spec: a `RunSpec`, or a `FoldSpec`.
         kind: `started`, `epoch`, `done`, `diverged` or `failed`.
         epoch, epochs: how many are over, and of how many.
         seconds: since the run started here.
         error: last line of what went wrong, where `kind` is `failed`.
+        history: of all epochs so far, where `kind` is `epoch`.
+        record: all that a run leaves behind that has ended here; None where another process ended
+            it.
     """
 
-    spec: RunSpec
+    spec: Any
     kind: str
     epoch: int = 0
     epochs: int = 0
     seconds: float = 0.0
     error: str = ""
+    history: History = field(default_factory=dict)
+    record: RunRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -91,8 +103,8 @@ class Survey:
     Attributes:
         finished: runs that are done or diverged.
         missing: runs to train.
-        unusable: directory and reason of runs of this study that are damaged or failed; they are
-            among the missing.
+        unusable: directory and reason of runs of this study that are damaged or failed, or lack
+            the traces asked for; they are among the missing.
     """
 
     finished: list[RunSpec]
@@ -100,8 +112,8 @@ class Survey:
     unusable: list[tuple[Path, str]]
 
 
-def survey(specs: Sequence[RunSpec], store: Store) -> Survey:
-    """Looks which runs of a study stand whole in the store."""
+def survey(specs: Sequence[RunSpec], store: Store, resources: Resources) -> Survey:
+    """Looks which runs of a study stand whole in the store, with all that is to be kept."""
     finished, missing, unusable = [], [], []
     for spec in specs:
         path = run_directory(spec, store)
@@ -116,6 +128,9 @@ def survey(specs: Sequence[RunSpec], store: Store) -> Survey:
             continue
         if run.info["status"] == FAILED:
             unusable.append((path, "had failed"))
+            missing.append(spec)
+        elif resources.keeps_traces(spec) and not run.has_traces:
+            unusable.append((path, "kept no traces"))
             missing.append(spec)
         else:
             finished.append(spec)
@@ -186,11 +201,13 @@ def execute(
         resources: what a run takes.
         report: told of everything that happens, in this process.
     """
-    crew = _Crew(specs, store, plugins, resources, report)
+    searches = [spec for spec in specs if _is_search(spec)]
+    crew = _Crew([s for s in specs if s not in searches], store, plugins, resources, report)
     try:
         crew.work(parallel)
     finally:
         crew.dismiss()
+    _search(searches, store, plugins, resources, report)
 
 
 @dataclass
@@ -276,7 +293,7 @@ class _Crew:
                 continue
             worker = self.idle.pop()
             checkpoint = self.store.checkpoint_file(spec.hash).absolute()
-            stream = worker.train.remote(spec, checkpoint)
+            stream = worker.train.remote(spec, checkpoint, self.resources.keeps_traces(spec))
             self.running[stream] = _Running(spec, worker, lock, time.monotonic())
             self.report(Event(spec, "started"))
 
@@ -289,12 +306,13 @@ class _Crew:
         try:
             message = ray.get(next(stream))
         except ray.exceptions.RayError as error:  # the worker process died
-            message = _lost(run.spec, error)
+            message = _failed(run.spec, f"the worker process died: {error}")
             ray.kill(run.worker)
             run.worker = None
         seconds = time.monotonic() - run.started
         if not isinstance(message, RunRecord):
-            self.report(Event(run.spec, "epoch", message.epoch, message.epochs, seconds))
+            epochs = message.epoch, message.epochs
+            self.report(Event(run.spec, "epoch", *epochs, seconds, history=message.history))
             return
         self.store.write(message)
         self.store.clear_unfinished(run.spec.hash)
@@ -304,13 +322,14 @@ class _Crew:
             self.start_worker()
         else:
             self.idle.append(run.worker)
-        error_line = (message.info["error"] or "").strip().rpartition("\n")[2]
-        self.report(Event(run.spec, message.info["status"], seconds=seconds, error=error_line))
+        self.report(_end(message, run.spec, seconds))
 
     def dismiss(self) -> None:
-        """Stops what is under way; its checkpoints stay."""
+        """Ends all workers, and stops what is under way; its checkpoints stay."""
         import ray
 
+        for worker in (*self.idle, *self.starting.values()):
+            ray.kill(worker)
         for run in self.running.values():
             if run.worker is not None:
                 ray.kill(run.worker)
@@ -334,7 +353,7 @@ class _Worker:
     def is_up(self) -> None:
         """Answers as soon as the process is there."""
 
-    def train(self, spec: RunSpec, checkpoint: Path) -> Iterator[Any]:
+    def train(self, spec: RunSpec, checkpoint: Path, keep_traces: bool) -> Iterator[Any]:
         from mtlbench.trainer import train
 
         yield from train(
@@ -342,7 +361,72 @@ class _Worker:
             device=self.device,
             checkpoint=checkpoint,
             instance_tables=self.instance_tables,
+            keep_traces=keep_traces,
         )
+
+
+def _is_search(spec: RunSpec) -> bool:
+    """Whether a run is the training of a whole population."""
+    return issubclass(Composition.parse(spec.strategy).task.cls, Evolution)
+
+
+def _search(
+    specs: Sequence[RunSpec],
+    store: Store,
+    plugins: Sequence[PluginFile],
+    resources: Resources,
+    report: Callable[[Event], None],
+) -> None:
+    """Evolves populations one after the other, the members of each side by side."""
+    queue = deque(specs)
+    while queue:
+        elsewhere: deque[RunSpec] = deque()
+        for spec in queue:
+            directory = run_directory(spec, store)
+            if directory.exists():
+                report(Event(spec, read_run(directory).info["status"]))
+                continue
+            with store.lock(spec.hash) as held:
+                if held:
+                    _evolve(spec, store, plugins, resources, report)
+                else:
+                    elsewhere.append(spec)
+        if len(elsewhere) == len(queue):
+            time.sleep(POLL_SECONDS)
+        queue = elsewhere
+
+
+def _evolve(
+    spec: RunSpec,
+    store: Store,
+    plugins: Sequence[PluginFile],
+    resources: Resources,
+    report: Callable[[Event], None],
+) -> None:
+    from mtlbench.population import Job, MemberError, evolve
+
+    started = time.monotonic()
+
+    def progress(epoch: int, epochs: int) -> None:
+        report(Event(spec, "epoch", epoch, epochs, time.monotonic() - started))
+
+    report(Event(spec, "started"))
+    job = Job(
+        spec,
+        store.checkpoint_file(spec.hash).absolute().parent / "members",
+        tuple(plugins),
+        max(1, int(resources.cpus)),
+        "cuda" if resources.gpus else "cpu",
+        resources.instance_tables,
+        resources.keeps_traces(spec),
+    )
+    try:
+        record = evolve(job, {"cpu": resources.cpus, "gpu": resources.gpus}, progress)
+    except MemberError as error:
+        record = _failed(spec, str(error))
+    store.write(record)
+    store.clear_unfinished(spec.hash)
+    report(_end(record, spec, time.monotonic() - started))
 
 
 def _check_reachable(address: str | None) -> None:
@@ -363,8 +447,13 @@ def run_directory(spec: RunSpec, store: Store) -> Path:
     return store.run_directory(spec.suite, spec.variant, spec.strategy, spec.seed, spec.hash)
 
 
-def _lost(spec: RunSpec, error: Exception) -> RunRecord:
-    """The record of a run whose worker died, by running out of memory for example."""
+def _end(record: RunRecord, spec: RunSpec, seconds: float) -> Event:
+    error_line = (record.info["error"] or "").strip().rpartition("\n")[2]
+    return Event(spec, record.info["status"], seconds=seconds, error=error_line, record=record)
+
+
+def _failed(spec: RunSpec, error: str) -> RunRecord:
+    """The record of a run that gave none, by running out of memory for example."""
     info = {
         "status": FAILED,
         "hash": spec.hash,
@@ -376,6 +465,6 @@ def _lost(spec: RunSpec, error: Exception) -> RunRecord:
         "timings": {},
         "versions": {},
         "device": "",
-        "error": f"the worker process died: {error}",
+        "error": error,
     }
     return RunRecord(info, {"epoch": []})

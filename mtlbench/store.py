@@ -6,6 +6,7 @@
         labels.npz                corrupted variants: the mask and a few labels, clean and as given
         predictions.npz           a few test instances: input, truth and prediction
         instance_parameters.npz   strategies that have them: log σ² by epoch, and the mask
+        traces.npz                where asked for: loss and margin of each instance by epoch
     <results>/.unfinished/<hash>/ the checkpoint and the lock of a run that is being trained
     <results>/.set-aside/         run directories found damaged or failed, kept for a person to see
 
@@ -39,6 +40,7 @@ HISTORY_FILE = "history.parquet"
 LABELS_FILE = "labels.npz"
 PREDICTIONS_FILE = "predictions.npz"
 INSTANCE_FILE = "instance_parameters.npz"
+TRACES_FILE = "traces.npz"
 DONE, DIVERGED, FAILED = "done", "diverged", "failed"
 
 History = dict[str, list[float]]
@@ -56,6 +58,7 @@ class RunRecord:
         labels: arrays of `labels.npz`; empty for the clean variant.
         instance_parameters: arrays of `instance_parameters.npz`; empty where there are none.
         predictions: arrays of `predictions.npz`; empty where the run did not get that far.
+        traces: arrays of `traces.npz`; empty unless asked for.
     """
 
     info: dict[str, Any]
@@ -63,6 +66,7 @@ class RunRecord:
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     instance_parameters: dict[str, np.ndarray] = field(default_factory=dict)
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
+    traces: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,14 @@ class StoredRun:
     def instance_parameters(self) -> dict[str, np.ndarray] | None:
         """`log_variance` float16 [E, N, K] and `corrupted` bool [N, K], or None."""
         return self._arrays(INSTANCE_FILE)
+
+    @property
+    def has_traces(self) -> bool:
+        return TRACES_FILE in self.info["files"]
+
+    def traces(self) -> dict[str, np.ndarray] | None:
+        """`loss` and `margin` float16 and `prediction` int16, each [E, N, K], or None."""
+        return self._arrays(TRACES_FILE)
 
     def _arrays(self, name: str) -> dict[str, np.ndarray] | None:
         if name not in self.info["files"]:
@@ -180,11 +192,13 @@ class Store:
         aside.mkdir(parents=True)
         contents = {HISTORY_FILE: _parquet_bytes(record.history)}
         if record.labels:
-            contents[LABELS_FILE] = _npz_bytes(record.labels)
+            contents[LABELS_FILE] = npz_bytes(record.labels)
         if record.predictions:
-            contents[PREDICTIONS_FILE] = _npz_bytes(record.predictions)
+            contents[PREDICTIONS_FILE] = npz_bytes(record.predictions)
         if record.instance_parameters:
-            contents[INSTANCE_FILE] = _npz_bytes(record.instance_parameters)
+            contents[INSTANCE_FILE] = npz_bytes(record.instance_parameters)
+        if record.traces:
+            contents[TRACES_FILE] = npz_bytes(record.traces)
         files = {
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             for name, data in contents.items()
@@ -192,7 +206,7 @@ class Store:
         info = {"schema_version": SCHEMA_VERSION, **record.info, "files": files}
         contents[RUN_FILE] = json.dumps(_finite(info), indent=1, allow_nan=False).encode()
         for name, data in contents.items():
-            _write_durably(aside / name, data)
+            write_durably(aside / name, data)
         final.parent.mkdir(parents=True, exist_ok=True)
         try:
             aside.rename(final)
@@ -285,13 +299,13 @@ def _parquet_bytes(history: Mapping[str, list[float]]) -> bytes:
     return buffer.getvalue()
 
 
-def _npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
+def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 
-def _write_durably(path: Path, data: bytes) -> None:
+def write_durably(path: Path, data: bytes) -> None:
     with path.open("wb") as file:
         file.write(data)
         file.flush()

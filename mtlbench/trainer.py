@@ -29,6 +29,7 @@ from mtlbench.strategies.table import ON_DEVICE
 from mtlbench.study import RunSpec
 from mtlbench.suites.base import Data, Split, Suite
 from mtlbench.tasks import Task
+from mtlbench.traces import Traces
 
 EVALUATION_BATCH = 256
 """Most instances that are evaluated at a time."""
@@ -49,6 +50,8 @@ class Progress:
 
     epoch: int
     epochs: int
+    history: History
+    """Of all epochs so far, those before an interruption too."""
 
 
 def train(
@@ -58,6 +61,7 @@ def train(
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 15.0,
     instance_tables: str | Path = ON_DEVICE,
+    keep_traces: bool = False,
 ) -> Iterator[Progress | RunRecord]:
     """Trains one run, giving a `Progress` after each epoch and the `RunRecord` at the end.
 
@@ -67,8 +71,9 @@ def train(
         checkpoint: file to continue from if it is there, and to save to.
         checkpoint_seconds: least time between two checkpoints.
         instance_tables: where instance parameters lie: `device`, `cpu` or a directory.
+        keep_traces: keep what `Traces` notes of every training instance.
     """
-    run = _Run(spec, torch.device(device), instance_tables)
+    run = Run(spec, torch.device(device), instance_tables, keep_traces)
     try:
         run.start()
         if checkpoint is not None and checkpoint.exists():
@@ -80,7 +85,8 @@ def train(
             if checkpoint is not None and time.monotonic() - saved >= checkpoint_seconds:
                 save_tree(checkpoint, run.state())
                 saved = time.monotonic()
-            yield Progress(run.epoch, run.suite.epochs)
+            so_far = {name: list(column) for name, column in run.history.items()}
+            yield Progress(run.epoch, run.suite.epochs, so_far)
         if run.status == DONE:
             run.test()
     except Exception:
@@ -118,7 +124,7 @@ def _resident_data(suite: Suite, device: torch.device) -> Data:
     )
 
 
-def _training_labels(
+def training_labels(
     suite: Suite, name: str, variant: Variant, data: Data, device: torch.device
 ) -> tuple[Split, Tensor]:
     """The training split with this variant's labels, and the corrupted mask [N, K]."""
@@ -142,12 +148,13 @@ def _training_labels(
 
 
 @dataclass
-class _Run:
+class Run:
     """The state of a run under way."""
 
     spec: RunSpec
     device: torch.device
     instance_tables: str | Path = ON_DEVICE
+    keep_traces: bool = False
     epoch: int = 0
     status: str = DONE
     error: str | None = None
@@ -167,7 +174,7 @@ class _Run:
         self.composition = Composition.parse(spec.strategy)
         started = time.perf_counter()
         self.data = _resident_data(self.suite, self.device)
-        self.train_split, self.corrupted = _training_labels(
+        self.train_split, self.corrupted = training_labels(
             self.suite, spec.suite, self.variant, self.data, self.device
         )
         self.seconds["data"] = time.perf_counter() - started
@@ -192,6 +199,9 @@ class _Run:
             generator=named_generator("strategy", spec.suite, spec.strategy, spec.seed),
             instance_tables=self.instance_tables,
         )
+        self.traces = (
+            Traces(self.tasks, len(self.train_split), self.device) if self.keep_traces else None
+        )
         # A compiled graph ties every parameter to every task, so that a gradient weighting could
         # no longer tell heads from shared layers.
         if self.suite.compiled and not isinstance(self.strategy.task, GradientWeighting):
@@ -203,7 +213,7 @@ class _Run:
         """One pass over the training data, then the validation metrics."""
         started = time.perf_counter()
         names = (self.spec.suite, self.spec.seed, self.epoch)
-        order = torch.randperm(len(self.train_split), generator=named_generator("order", *names))
+        order = self.order(named_generator("order", *names))
         augmentation = named_generator("augmentation", *names)
         torch.manual_seed(derive_seed("network", *names))  # dropout and the like
         self.model.train()
@@ -216,8 +226,10 @@ class _Run:
         self.seconds["train"] += time.perf_counter() - started
         self.seconds["wait"] += batches.waited
 
-        validation = self._evaluate(self.data.validation)
+        validation = self.evaluate(self.data.validation)
         summary = self.strategy.end_epoch(validation)
+        if self.traces is not None:
+            self.traces.end_epoch()
         self.epoch += 1
         row: dict[str, float] = {"epoch": self.epoch}
         for task, loss, weight in zip(
@@ -234,6 +246,10 @@ class _Run:
         if not (losses_finite and weights_finite):
             self.status = DIVERGED
 
+    def order(self, generator: torch.Generator) -> Tensor:
+        """The row numbers of one epoch, in the order of their visits."""
+        return torch.randperm(len(self.train_split), generator=generator)
+
     def _set_learning_rate(self, progress: float) -> None:
         for group in self.optimizer.param_groups:
             start = group.setdefault("initial_lr", group["lr"])
@@ -245,10 +261,13 @@ class _Run:
         )
         targets = self.suite.complete(targets)
         index = batch.index if self.instance_tables == ON_DEVICE else batch.rows
-        outputs = self.strategy.transform(self._forward(inputs), targets, index, batch.present)
+        given = self.forward(inputs)
+        outputs = self.strategy.transform(given, targets, index, batch.present)
         losses = {
             task.name: task.losses(outputs[task.name], targets[task.name]) for task in self.tasks
         }
+        if self.traces is not None:
+            self.traces.add(batch.index, given, targets, losses, batch.present)
         self.optimizer.zero_grad(set_to_none=True)
         self.strategy.backward(losses, index, batch.present)
         self.optimizer.step()
@@ -281,7 +300,7 @@ class _Run:
     def test(self) -> None:
         """The final metrics, and a few predictions: on the test split, from the last epoch."""
         self.predictions = self._predictions()
-        values = self._evaluate(self.data.test)
+        values = self.evaluate(self.data.test)
         self.metrics = [
             _metric(metric, task, values[f"{task.name}/{metric.name}"])
             for task in self.tasks
@@ -302,7 +321,7 @@ class _Run:
                 )
 
     @torch.no_grad()
-    def _evaluate(self, split: Split) -> dict[str, float]:
+    def evaluate(self, split: Split) -> dict[str, float]:
         """All metrics on a split, as `TASK/METRIC`."""
         started = time.perf_counter()
         self.model.eval()
@@ -314,7 +333,7 @@ class _Run:
         fit = EVALUATION_VALUES // max(1, math.prod(split.inputs.shape[1:]))
         size = max(1, min(EVALUATION_BATCH, fit))
         for batch in Batches(split, torch.arange(len(split)), size, self.device):
-            outputs = self._forward(self.suite.prepare(batch.inputs))
+            outputs = self.forward(self.suite.prepare(batch.inputs))
             targets = self.suite.complete(batch.targets)
             for k, task in enumerate(self.tasks):
                 prediction, target = task.predict(outputs[task.name].float()), targets[task.name]
@@ -335,7 +354,7 @@ class _Run:
         self.seconds["evaluate"] += time.perf_counter() - started
         return values
 
-    def _forward(self, inputs: Tensor) -> dict[str, Tensor]:
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
         if inputs.ndim == 4:
             inputs = inputs.contiguous(memory_format=torch.channels_last)
         half = self.suite.precision == "bfloat16"
@@ -347,7 +366,7 @@ class _Run:
 
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""
-        return {
+        state = {
             "epoch": self.epoch,
             "status": self.status,
             "history": self.history,
@@ -357,8 +376,13 @@ class _Run:
             "optimizer": self.optimizer.state_dict(),
             "strategy": dict(self.strategy.state_dict()),
         }
+        return state | ({} if self.traces is None else {"traces": self.traces.state()})
 
     def load_state(self, state: dict[str, Any]) -> None:
+        if self.traces is not None:
+            if "traces" not in state:
+                raise ValueError("the checkpoint is of a run that keeps no traces")
+            self.traces.load_state(state["traces"])
         self.epoch, self.status = state["epoch"], state["status"]
         self.history, self.seconds = state["history"], state["seconds"]
         self.log_variances = state["log_variances"]
@@ -368,7 +392,7 @@ class _Run:
 
     def record(self) -> RunRecord:
         """What the store writes."""
-        started = hasattr(self, "strategy")
+        started = hasattr(self, "traces")
         info = {
             "status": self.status,
             "hash": self.spec.hash,
@@ -390,6 +414,8 @@ class _Run:
         if started and self.variant.clauses:
             record.labels = self._labels()
         record.predictions = self.predictions
+        if started and self.traces is not None:
+            record.traces = self.traces.arrays()
         if self.log_variances:
             record.instance_parameters = {
                 "log_variance": torch.stack(self.log_variances).numpy(),
@@ -417,7 +443,7 @@ class _Run:
         """What the network makes of a few test instances, beside the truth."""
         batch = self._take(self.data.test, torch.arange(min(EXAMPLES, len(self.data.test))))
         self.model.eval()
-        outputs = self._forward(self.suite.prepare(batch.inputs))
+        outputs = self.forward(self.suite.prepare(batch.inputs))
         seen = {
             "truth": self.suite.complete(batch.targets),
             "prediction": {

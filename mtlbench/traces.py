@@ -1,0 +1,125 @@
+"""What a run keeps of every training instance and epoch, to find wrong labels with."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtlbench.tasks import Task
+
+NO_CLASS = -1
+"""Prediction of a task that does not name one class for an instance."""
+
+LARGEST = torch.finfo(torch.float16).max
+
+
+class Traces:
+    """Loss, margin and predicted class of every training instance, as its batch saw them.
+
+    The loss is that before all weights. The margin is the logit of the given label minus the
+    largest other logit, averaged over the labelled pixels of a label map (Pleiss et al. 2020,
+    Eq. 1). Written on the device without waiting for it; what an epoch never visits stays NaN.
+
+    Args:
+        tasks: the K tasks.
+        num_instances: N.
+        device: where the batches are.
+    """
+
+    def __init__(self, tasks: Sequence[Task], num_instances: int, device: torch.device) -> None:
+        self.tasks = tasks
+        shape = (num_instances, len(tasks))
+        self.losses: list[Tensor] = []
+        self.margins: list[Tensor] = []
+        self.predictions: list[Tensor] = []
+        self._loss = torch.full(shape, torch.nan, device=device)
+        self._margin = torch.full(shape, torch.nan, device=device)
+        self._prediction = torch.full(shape, NO_CLASS, device=device, dtype=torch.int16)
+
+    @torch.no_grad()
+    def add(
+        self,
+        index: Tensor,
+        outputs: Mapping[str, Tensor],
+        targets: Mapping[str, Tensor],
+        losses: Mapping[str, Tensor],
+        present: Tensor | None,
+    ) -> None:
+        """Notes one batch.
+
+        Args:
+            index: dataset index of each instance [B], on the device.
+            outputs: the network's, by task [B, …].
+            targets: the labels, by task [B, …].
+            losses: per-instance losses, by task [B].
+            present: which labels are present, bool [B, K], or None for all of them.
+        """
+        for k, task in enumerate(self.tasks):
+            output, target = outputs[task.name], targets[task.name]
+            here = _any_labelled(task, target)
+            if present is not None:
+                here = here & present[:, k]
+            self._loss[index, k] = torch.where(here, losses[task.name].float(), torch.nan)
+            if task.kind == "classification":
+                self._margin[index, k] = torch.where(here, margins(task, output, target), torch.nan)
+                if output.ndim == 2:
+                    self._prediction[index, k] = output.argmax(1).to(torch.int16)
+
+    def end_epoch(self) -> None:
+        """Keeps what was noted, and starts anew."""
+        self.losses.append(_half(self._loss))
+        self.margins.append(_half(self._margin))
+        self.predictions.append(self._prediction.cpu().clone())
+        for values in (self._loss, self._margin):
+            values.fill_(torch.nan)
+        self._prediction.fill_(NO_CLASS)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """`loss`, `margin` float16 and `prediction` int16, each [E, N, K]."""
+        kept = {"loss": self.losses, "margin": self.margins, "prediction": self.predictions}
+        return {name: torch.stack(values).numpy() for name, values in kept.items() if values}
+
+    def state(self) -> dict[str, Any]:
+        """What was kept of the epochs that are over."""
+        return {
+            "losses": self.losses,
+            "margins": self.margins,
+            "predictions": self.predictions,
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        self.losses, self.margins = state["losses"], state["margins"]
+        self.predictions = state["predictions"]
+
+
+def margins(task: Task, output: Tensor, target: Tensor) -> Tensor:
+    """Margins [B] of the given labels of a classification task.
+
+    Args:
+        task: with the label that stands for "not labelled".
+        output: logits [B, C, …].
+        target: labels [B, …].
+    """
+    labelled = task.labelled(target)
+    logits = output.float()
+    given = torch.where(labelled, target, 0).long().unsqueeze(1)
+    others = logits.scatter(1, given, -torch.inf).amax(1)
+    margin = logits.gather(1, given).squeeze(1) - others
+    if margin.ndim == 1:
+        return margin
+    margin, labelled = margin.flatten(1), labelled.flatten(1)
+    return torch.where(labelled, margin, 0).sum(1) / labelled.sum(1)
+
+
+def _any_labelled(task: Task, target: Tensor) -> Tensor:
+    """Which instances have any labelled value, bool [B]."""
+    labelled = task.labelled(target)
+    return labelled if labelled.ndim == 1 else labelled.flatten(1).any(1)
+
+
+def _half(values: Tensor) -> Tensor:
+    """As float16 on the CPU; a loss beyond its range stays the largest finite one."""
+    clamped = torch.where(values.isfinite(), values.clamp(-LARGEST, LARGEST), values)
+    return clamped.to("cpu", torch.float16)

@@ -1,0 +1,372 @@
+"""A population is trained to the same bits whatever comes between, and its whole cost is told."""
+
+import math
+import os
+import signal
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import (
+    TINY_OPTIONS,
+    finish,
+    run_mtlbench,
+    start_mtlbench,
+    tiny_spec,
+    trained,
+    wait_until,
+)
+
+from mtlbench.lineage import FLOOR, Lineage, Members, Segment, score
+from mtlbench.population import Search
+from mtlbench.registry import PluginFile
+from mtlbench.store import HISTORY_FILE, INSTANCE_FILE, RunRecord, Store, StoredRun, read_run
+from mtlbench.study import RunSpec
+from mtlbench.suites.digits import Digits
+from mtlbench.trainer import Run
+
+EQUAL = {"left": 1.0, "right": 1.0, "offset": 1.0}
+OTHER = {"left": 0.5, "right": 1.0, "offset": 1.5}
+
+VALIDATION = {"left/accuracy": 90.0, "right/accuracy": 80.0, "offset/abs_err": 0.2}
+
+
+def members(spec: RunSpec, directory: Path) -> Members:
+    return Members(spec, directory, torch.device("cpu"), "device", False)
+
+
+def history_bytes(record: RunRecord, root: Path) -> bytes:
+    return (Store(root).write(record) / HISTORY_FILE).read_bytes()
+
+
+# --- the score ----------------------------------------------------------------------------------
+
+
+def digits_score(**changes: float) -> float:
+    values = {**VALIDATION, **{key.replace("__", "/"): v for key, v in changes.items()}}
+    return score(Digits().tasks(), values)
+
+
+def test_the_score_is_the_mean_over_tasks_of_logarithms() -> None:
+    assert {f"{t.name}/{m.name}" for t in Digits().tasks() for m in t.metrics} == set(VALIDATION)
+    expected = (math.log(90) + math.log(80) - math.log(0.2)) / 3
+    assert digits_score() == pytest.approx(expected, rel=1e-12)
+
+
+def test_an_improvement_counts_relative_to_what_is_there() -> None:
+    gains = [
+        digits_score(left__accuracy=99.0),
+        digits_score(right__accuracy=88.0),
+        digits_score(offset__abs_err=0.2 / 1.1),
+    ]
+    assert gains == pytest.approx([digits_score() + math.log(1.1) / 3] * 3, rel=1e-12)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("name", ["left__accuracy", "offset__abs_err"])
+def test_a_metric_that_is_not_finite_ranks_last(name: str, value: float) -> None:
+    assert digits_score(**{name: value}) == -math.inf
+
+
+def test_a_metric_of_zero_has_a_finite_score() -> None:
+    expected = (math.log(FLOOR) + math.log(80) - math.log(0.2)) / 3
+    assert digits_score(left__accuracy=0.0) == pytest.approx(expected, rel=1e-12)
+
+
+# --- members ------------------------------------------------------------------------------------
+
+
+def test_a_member_of_equal_weights_is_the_run_of_equal_weights(tmp_path: Path) -> None:
+    search = members(tiny_spec("evolution", epochs=3), tmp_path / "members")
+    epochs = [search.train([EQUAL] * generation).epochs for generation in (1, 2)]
+    assert epochs == [2, 1]  # a selection every 2 epochs, of 3
+    record, plain = search.record([EQUAL] * 2), trained(tiny_spec("equal", epochs=3))
+    assert record.history == plain.history
+    assert record.info["metrics"] == plain.info["metrics"]
+    tested = {name for name, value in record.info["timings"].items() if value}
+    assert tested == {"evaluate_seconds"}
+
+
+def test_a_member_is_the_same_in_turn_with_others_and_on_another_machine(tmp_path: Path) -> None:
+    spec = tiny_spec("ilt+evolution", "left@0.4", epochs=3, evolution__every=1)
+    lineage: Lineage = [EQUAL, OTHER, EQUAL]
+    search = members(spec, tmp_path / "one")
+    in_turn = [search.train(each[:n]) for n in (1, 2, 3) for each in ([OTHER] * 3, lineage)]
+    here = search.record(lineage)
+    elsewhere = members(spec, tmp_path / "other")  # which has none of the files
+    assert elsewhere.train(lineage).score == in_turn[-1].score
+    there = elsewhere.record(lineage)
+    assert here.history == there.history
+    assert here.info["metrics"] == there.info["metrics"]
+    assert (
+        here.instance_parameters["log_variance"] == there.instance_parameters["log_variance"]
+    ).all()
+    assert here.history["weight/left"] == pytest.approx([1.0, 0.5, 1.0])
+    assert here.history != search.record([OTHER] * 3).history
+
+
+def test_a_generation_is_trained_once_and_old_states_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tiny_spec("evolution", epochs=3, evolution__every=1)
+    first = members(spec, tmp_path)
+    segments = [first.train([EQUAL] * generation) for generation in (1, 2, 3)]
+    states = sorted(path.name[0] for path in tmp_path.glob("*.safetensors"))
+    assert states == ["2", "3"]
+
+    def fail(run: Run) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(Run, "train_epoch", fail)
+    again = members(spec, tmp_path)
+    assert [again.train([EQUAL] * generation) for generation in (1, 2, 3)] == segments
+
+
+def test_a_member_that_diverged_stays_so_and_ranks_last(tmp_path: Path) -> None:
+    spec = tiny_spec("evolution", epochs=4, evolution__every=1)
+    search = members(spec, tmp_path)
+    huge: Lineage = [{**EQUAL, "left": 1e39}, EQUAL]  # infinite in float32
+    segments = [search.train(huge[:1]), search.train(huge)]
+    assert [segment.status for segment in segments] == ["diverged", "diverged"]
+    assert [segment.score for segment in segments] == [-math.inf, -math.inf]
+    assert [segment.epochs for segment in segments] == [1, 0]
+    assert search.record(huge).info["status"] == "diverged"
+
+
+# --- whole searches -----------------------------------------------------------------------------
+
+SEARCH = [*TINY_OPTIONS, "--set", "evolution.population=4", "--set", "evolution.every=1"]
+
+
+def only_run(root: Path) -> StoredRun:
+    (path,) = Store(root).run_directories()
+    return read_run(path, thorough=True)
+
+
+def same_but_for_time(first: StoredRun, second: StoredRun) -> bool:
+    for name in (HISTORY_FILE, INSTANCE_FILE):
+        if (first.path / name).read_bytes() != (second.path / name).read_bytes():
+            return False
+    return all(first.info[key] == second.info[key] for key in ("spec", "metrics", "population"))
+
+
+def best_lineage(run: StoredRun) -> list[dict[str, float]]:
+    """The task weights of the best member, from the last generation back."""
+    generations = run.info["population"]["generations"]
+    last = [member["score"] for member in generations[-1]]
+    number, lineage = last.index(max(last)), []
+    for generation in reversed(generations):
+        lineage.insert(0, generation[number]["weights"])
+        number = generation[number]["parent"]
+    return lineage
+
+
+def test_a_search_has_the_same_bits_whatever_is_trained_at_a_time(
+    cluster_address: str, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    command = ["run", "digits", *SEARCH, "--epochs", "3", "--strategies", "ilt+evolution,equal"]
+    command += ["--variants", "left@0.4", "--seeds", "1", "--address", cluster_address]
+    runs = []
+    for cpus in ("1", "0.5"):  # 2 and 4 at a time, of one thread each
+        root = tmp_path / cpus
+        ended = run_mtlbench(
+            [*command, "--cpus-per-run", cpus, "--results", str(root)], HOME=str(home)
+        )
+        assert ended.status == 0, ended.err
+        assert [line.split()[:3] for line in ended.err.splitlines()[1:]] == [
+            ["[1/2]", "digits/left@0.4/equal/seed-0", "done"],
+            ["[2/2]", "digits/left@0.4/ilt+evolution/seed-0", "done"],
+        ]
+        assert "Evolution" in ended.out
+        assert not (root / ".unfinished").exists()
+        (path,) = root.glob("digits/*/ilt+evolution/*")
+        runs.append(read_run(path, thorough=True))
+    assert same_but_for_time(*runs)
+    assert not list(home.iterdir())
+
+    # One after the other, here.
+    run = runs[0]
+    spec = tiny_spec(
+        "ilt+evolution",
+        "left@0.4",
+        epochs=3,
+        evolution__population=4,
+        evolution__every=1,
+    )
+    assert spec.hash == run.info["hash"]
+    search = members(spec, tmp_path / "members")
+    lineage = best_lineage(run)
+    record = search.record(lineage)
+    path = Store(tmp_path / "here").write(record)
+    assert (path / HISTORY_FILE).read_bytes() == (run.path / HISTORY_FILE).read_bytes()
+    assert read_run(path).info["metrics"] == run.info["metrics"]
+    scores = [member["score"] for member in run.info["population"]["generations"][-1]]
+    assert search.train(lineage).score == max(scores)
+
+
+def test_a_search_tells_what_all_its_members_cost() -> None:
+    seconds = {"data": 0.5, "train": 2.0, "wait": 0.25, "evaluate": 1.0}
+    scores = [[3.0, 1.0, 2.0], [3.5, -math.inf, 4.0]]
+    heard: list[tuple[int, int]] = []
+    spec = tiny_spec("evolution", epochs=3, evolution__population=3)
+    search = Search(spec, lambda *epochs: heard.append(epochs))
+    over = []
+    for generation, epochs in ((1, 2), (2, 1)):
+        for number in (2, 0, 1):
+            value = scores[generation - 1][number]
+            status = "diverged" if value == -math.inf else "done"
+            member = {"number": number, "parent": [None, 2][generation - 1]}
+            member["lineage"] = [EQUAL, {**EQUAL, "left": float(number)}][:generation]
+            segment = asdict(Segment(status, value, epochs, seconds))
+            result = {"member": member, "generation": generation, "error": "", "segment": segment}
+            over.append(search("", result))
+    assert over == [False] * 3 + [True] * 3
+    assert search.over
+    assert heard == [(n, 9) for n in (2, 4, 6, 7, 8, 9)]
+    assert search.best().lineage == [EQUAL, {**EQUAL, "left": 2.0}]
+
+    record = RunRecord({"timings": {f"{name}_seconds": 0.0 for name in seconds}}, {})
+    record.info["timings"]["evaluate_seconds"] = 10.0  # the test of the best
+    search.complete(record)
+    assert record.info["timings"] == {
+        "data_seconds": 3.0,
+        "train_seconds": 12.0,
+        "wait_seconds": 1.5,
+        "evaluate_seconds": 16.0,
+    }
+    population = record.info["population"]
+    assert (population["networks"], population["epochs"]) == (3, 9)
+    assert population["generations"][1][0] == {
+        "weights": {**EQUAL, "left": 0.0},
+        "score": 3.5,
+        "parent": 2,
+    }
+
+
+GATED = '''
+import os
+import time
+from pathlib import Path
+
+import torch
+
+import mtlbench
+from mtlbench.strategies import InstanceStage
+
+PLACE = Path("PLACE")
+
+
+@mtlbench.register_strategy("gated")
+class Gated(InstanceStage):
+    """Ends no epoch after the first four before the gate is open."""
+
+    def end_epoch(self, losses, validation):
+        with (PLACE / "epochs").open("a") as log:
+            log.write("epoch\\n")
+        while (PLACE / "epochs").read_text().count("epoch") > 4:
+            if (PLACE / "open").exists():
+                break
+            time.sleep(0.02)
+
+
+@mtlbench.register_strategy("poisoned")
+class Poisoned(InstanceStage):
+    """Weights that are no numbers."""
+
+    def weights(self, losses, index, present):
+        return torch.full_like(losses, float("nan"))
+
+
+@mtlbench.register_strategy("raising")
+class Raising(InstanceStage):
+    """Raises in the second generation."""
+
+    def start(self, setting):
+        self.register_buffer("epochs", torch.zeros(()))
+
+    def end_epoch(self, losses, validation):
+        self.epochs += 1
+        if self.epochs == 2:
+            raise ArithmeticError("no weights today")
+
+
+@mtlbench.register_strategy("dying")
+class Dying(InstanceStage):
+    """Ends the process, as running out of memory does."""
+
+    def end_epoch(self, losses, validation):
+        os._exit(1)
+'''
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    path = tmp_path / "stages.py"
+    path.write_text(GATED.replace('PLACE")', f'{tmp_path}")'))
+    return path
+
+
+def test_a_search_that_was_interrupted_goes_on_to_the_same_bits(
+    cluster_address: str, plugin: Path, tmp_path: Path
+) -> None:
+    def epochs() -> int:
+        log = tmp_path / "epochs"
+        return log.read_text().count("epoch") if log.exists() else 0
+
+    root = tmp_path / "runs"
+    command = ["run", "digits", *SEARCH, "--strategies", "gated+evolution", "--variants", "clean"]
+    command += ["--seeds", "1", "--plugin", str(plugin), "--address", cluster_address]
+    first = start_mtlbench([*command, "--results", str(root)])
+    wait_until(lambda: epochs() == 6, what="two members of the second generation")
+    os.killpg(first.pid, signal.SIGINT)
+    interrupted = finish(first, seconds=60)
+    assert interrupted.status == 130
+    assert interrupted.out == ""
+    assert interrupted.err.splitlines()[1:] == [
+        "mtlbench: interrupted; the same command goes on from here"
+    ]
+    assert len(list((root / ".unfinished").glob("*/members/*.json"))) == 4
+
+    (tmp_path / "open").touch()
+    last = run_mtlbench([*command, "--results", str(root)])
+    assert last.status == 0, last.err
+    assert epochs() == 6 + 4  # the first generation was trained once
+    assert not (root / ".unfinished").exists()
+
+    run = only_run(root)
+    assert run.info["population"]["epochs"] == 8
+    PluginFile.read(plugin).load()
+    spec = tiny_spec("gated+evolution", evolution__population=4, evolution__every=1)
+    assert spec.hash == run.info["hash"]
+    record = members(spec, tmp_path / "members").record(best_lineage(run))
+    assert history_bytes(record, tmp_path / "whole") == (run.path / HISTORY_FILE).read_bytes()
+    assert record.info["metrics"] == run.info["metrics"]
+
+
+def test_a_search_ends_as_its_members_do_and_the_rest_of_the_study_goes_on(
+    cluster_address: str, plugin: Path, tmp_path: Path
+) -> None:
+    strategies = "poisoned+evolution,raising+evolution,dying+evolution,equal"
+    command = ["run", "digits", *SEARCH, "--strategies", strategies, "--variants", "clean"]
+    command += ["--seeds", "1", "--plugin", str(plugin), "--address", cluster_address]
+    ended = run_mtlbench([*command, "--results", str(tmp_path / "runs")])
+    assert ended.status == 1
+    runs, damaged = Store(tmp_path / "runs").load()
+    assert not damaged
+    infos = {run.info["spec"]["strategy"]: run.info for run in runs}
+    assert {name: info["status"] for name, info in infos.items()} == {
+        "poisoned+evolution": "diverged",
+        "raising+evolution": "failed",
+        "dying+evolution": "failed",
+        "equal": "done",
+    }
+    poisoned = infos["poisoned+evolution"]["population"]
+    assert poisoned["epochs"] == 4
+    assert all(member["score"] is None for member in poisoned["generations"][0])
+    error = infos["raising+evolution"]["error"]
+    assert error.startswith("Traceback")
+    assert error.strip().endswith("ArithmeticError: no weights today")
+    assert "a worker process died" in infos["dying+evolution"]["error"]
