@@ -1,4 +1,4 @@
-"""How well the learned variances find the corrupted labels."""
+"""How well scores of instances find the corrupted labels."""
 
 import numpy as np
 
@@ -26,3 +26,44 @@ def detection_accuracy(log_variance: np.ndarray, corrupted: np.ndarray) -> float
         return float("nan")
     order = np.argsort(-log_variance.astype(np.float64).sum(axis=1), kind="stable")
     return 100.0 * float(wrong[order[:count]].mean())
+
+
+def roc_auc(scores: np.ndarray, wrong: np.ndarray) -> float:
+    """Area under the ROC curve (%): how often a wrong label has a larger score than a right one.
+
+    Args:
+        scores: one an instance [N], large where suspicious; NaN ones are left out.
+        wrong: whether the label is wrong, bool [N].
+
+    Returns:
+        A percentage, 50 by chance; NaN where all labels are wrong, or none.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    scores, wrong = _known(scores, wrong)
+    if wrong.all() or not wrong.any():
+        return float("nan")
+    return 100.0 * float(roc_auc_score(wrong, scores))
+
+
+def average_precision(scores: np.ndarray, wrong: np.ndarray) -> float:
+    """Precision (%) averaged over the places of the wrong labels, sorted by falling score.
+
+    Args:
+        scores: one an instance [N], large where suspicious; NaN ones are left out.
+        wrong: whether the label is wrong, bool [N].
+
+    Returns:
+        A percentage, the share of wrong labels by chance; NaN where no label is wrong.
+    """
+    from sklearn.metrics import average_precision_score
+
+    scores, wrong = _known(scores, wrong)
+    if not wrong.any():
+        return float("nan")
+    return 100.0 * float(average_precision_score(wrong, scores))
+
+
+def _known(scores: np.ndarray, wrong: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    known = ~np.isnan(scores)
+    return scores[known].astype(np.float64), wrong[known]

@@ -1,0 +1,202 @@
+"""A contact sheet: the most suspicious instances with their given labels, on one picture."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mtlbench.analysis.figures.pictures import (
+    class_handles,
+    legend_height,
+    quantity,
+    show,
+    show_classes,
+    show_values,
+)
+from mtlbench.analysis.figures.style import (
+    CLEAN,
+    CORRUPTED,
+    DOUBLE,
+    STYLE,
+    legend_columns,
+)
+
+MOST_TILES = 60
+GAP, TEXT, LINE = 0.06, 6.0, 0.11
+"""Between tiles (in), size of their text (pt), and height of a line of it (in)."""
+
+CURVE_ASPECT = 0.6
+
+
+@dataclass(frozen=True)
+class Suspects:
+    """Instances with their given labels, the most suspicious first.
+
+    Attributes:
+        task: its `name`, `kind`, `unit`, `classes` and `palette`.
+        index: number of each instance in the training data [M].
+        inputs: as stored [M, …]; images [M, C, H, W] are shown.
+        labels: as given: maps [M, H, W], numbers or classes [M], or other [M, …].
+        suggestions: class that the network sees instead [M], -1 where it gives none; or None.
+        corrupted: whether the label is corrupted, bool [M], where that is known.
+        views: further pictures of the labels by name, uint8 [M, 3, H, W].
+    """
+
+    task: Mapping[str, Any]
+    index: np.ndarray
+    inputs: np.ndarray
+    labels: np.ndarray
+    suggestions: np.ndarray | None
+    corrupted: np.ndarray | None
+    views: Mapping[str, np.ndarray]
+
+
+def draw_sheet(suspects: Suspects, title: str, path: Path) -> None:
+    """Draws a tile for each instance, row by row, and writes the picture as PNG.
+
+    A tile shows the input, below it the label where it is a map (or what the suite's views make of
+    it, or a line over its components), and above it the instance's number and a label that is a
+    class or a number. Text is red where the label is known to be corrupted, blue where it is known
+    not to be.
+    """
+    with mpl.rc_context({**STYLE, "figure.constrained_layout.use": False}):
+        sheet_figure(suspects, title).savefig(path, metadata={"Software": None})
+
+
+def sheet_figure(suspects: Suspects, title: str) -> Figure:
+    """The contact sheet as a figure, with one tile or two axes an instance."""
+    count = len(suspects.index)
+    rows = _rows(suspects)
+    wide = any(aspect < 0.75 for _, aspect in rows)
+    across = max(1, min(count, 6 if wide else 8 if len(rows) > 1 else 10))
+    across = max(across, min(6, count))
+    cell = (DOUBLE - GAP) / max(across, 6)
+    heights = [cell_height * (cell - GAP) for _, cell_height in rows]
+    lines = 1 + (suspects.labels.ndim == 1)
+    tile = lines * LINE + sum(heights) + (len(rows) - 1) * 0.02 + GAP
+    handles = _legend(suspects)
+    foot = (legend_height(handles, DOUBLE) + 0.1) if handles else 0.0
+    values = suspects.labels.ndim == 3 and not _are_classes(suspects)
+    foot += 0.5 if values else 0.0
+    head = 0.3
+    height = head + math.ceil(count / across) * tile + foot
+    figure = Figure(figsize=(DOUBLE, height))
+    figure.text(GAP / DOUBLE, 1 - 0.08 / height, title, va="top", fontsize=8)
+    scale = _scale(suspects.labels) if values else (0.0, 1.0)
+    image = None
+    for i in range(count):
+        left = GAP + (i % across) * cell
+        top = height - head - (i // across) * tile
+        figure.text(
+            left / DOUBLE, top / height, _text(suspects, i), va="top", fontsize=TEXT,
+            color=_color(suspects, i), linespacing=1.1,
+        )  # fmt: skip
+        y = top - lines * LINE
+        for (kind, _), extent in zip(rows, heights, strict=True):
+            y -= extent
+            axes = figure.add_axes(
+                (left / DOUBLE, y / height, (cell - GAP) / DOUBLE, extent / height)
+            )
+            drawn = _draw(axes, suspects, kind, i, scale)
+            image = drawn if drawn is not None else image
+            y -= 0.02
+    if image is not None:
+        bar = figure.add_axes((0.3, 0.4 / height, 0.4, 0.07 / height))
+        figure.colorbar(image, cax=bar, orientation="horizontal", label=quantity(suspects.task))
+    if handles:
+        figure.legend(
+            handles=handles, loc="lower center", handlelength=1, handleheight=1,
+            ncols=legend_columns(handles, DOUBLE), columnspacing=1.2,
+        )  # fmt: skip
+    return figure
+
+
+def _rows(suspects: Suspects) -> list[tuple[str, float]]:
+    """What a tile shows from top to bottom, as (kind, height over width)."""
+    rows = []
+    if suspects.inputs.ndim == 4:
+        rows.append(("input", suspects.inputs.shape[-2] / suspects.inputs.shape[-1]))
+    else:
+        rows.append(("input curve", CURVE_ASPECT))
+    if suspects.labels.ndim == 3:
+        rows.append(("label", suspects.labels.shape[-2] / suspects.labels.shape[-1]))
+    elif suspects.labels.ndim > 1 and suspects.views:
+        rows += [
+            (f"view {name}", picture.shape[-2] / picture.shape[-1])
+            for name, picture in suspects.views.items()
+        ]
+    elif suspects.labels.ndim > 1:
+        rows.append(("label curve", CURVE_ASPECT))
+    return rows
+
+
+def _draw(
+    axes: Axes, suspects: Suspects, kind: str, i: int, scale: tuple[float, float]
+) -> Any | None:
+    """Draws one part of a tile; gives the image where a colour bar is to explain it."""
+    if kind == "input":
+        show(axes, suspects.inputs[i])
+    elif kind.startswith("view "):
+        show(axes, suspects.views[kind.removeprefix("view ")][i])
+    elif kind == "label" and _are_classes(suspects):
+        show_classes(axes, suspects.task, suspects.labels[i])
+    elif kind == "label":
+        return show_values(axes, suspects.labels[i], *scale)
+    else:
+        values = suspects.inputs if kind == "input curve" else suspects.labels
+        axes.plot(values[i].ravel(), linewidth=0.6, color="black")
+        axes.set_ylim(*_scale(values, margin=0.05))
+        axes.set_xticks([])
+        axes.set_yticks([])
+    return None
+
+
+def _text(suspects: Suspects, i: int) -> str:
+    """ "#4821" and, below it, "3 (8?)" or "2.1 px"."""
+    number = f"#{suspects.index[i]}"
+    if suspects.labels.ndim != 1:
+        return number
+    label = suspects.labels[i]
+    if not _are_classes(suspects):
+        return f"{number}\n{label:.3g} {suspects.task['unit']}".rstrip()
+    seen = -1 if suspects.suggestions is None else int(suspects.suggestions[i])
+    hint = f" ({class_name(suspects.task, seen)}?)" if seen >= 0 and seen != label else ""
+    return f"{number}\n{class_name(suspects.task, int(label))}{hint}"
+
+
+def class_name(task: Mapping[str, Any], number: int) -> str:
+    """A class as people call it."""
+    classes = task["classes"]
+    return str(classes[number]) if 0 <= number < len(classes) else str(number)
+
+
+def _color(suspects: Suspects, i: int) -> str:
+    if suspects.corrupted is None:
+        return "black"
+    return CORRUPTED if suspects.corrupted[i] else CLEAN
+
+
+def _are_classes(suspects: Suspects) -> bool:
+    return suspects.task["kind"] == "classification"
+
+
+def _legend(suspects: Suspects) -> list[Any]:
+    if suspects.labels.ndim == 3 and _are_classes(suspects):
+        return class_handles(suspects.task, suspects.labels)
+    return []
+
+
+def _scale(values: np.ndarray, margin: float = 0.0) -> tuple[float, float]:
+    """The range of the finite values, without the outermost hundredth, which would hide all."""
+    finite = values[np.isfinite(values)].astype(float)
+    if not finite.size:
+        return 0.0, 1.0
+    low, high = np.quantile(finite, [0.01, 0.99])
+    room = margin * (high - low)
+    return (low - room, high + room) if high > low else (low - 0.5, high + 0.5)
