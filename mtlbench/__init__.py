@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mtlbench.analysis.aggregate import Comparison, compare, load_results
     from mtlbench.analysis.figures import draw_figures
+    from mtlbench.analysis.leaderboard import Leaderboard, leaderboard
+    from mtlbench.analysis.leaderboard_tables import render_leaderboard
     from mtlbench.analysis.tables import render
     from mtlbench.api import run
     from mtlbench.errors import UserError
     from mtlbench.metrics import Metric
     from mtlbench.registry import register_strategy, register_suite
+    from mtlbench.report import render_report, write_report
     from mtlbench.strategies.base import (
         GradientWeighting,
         InstanceStage,
@@ -23,6 +26,10 @@ if TYPE_CHECKING:
     )
     from mtlbench.strategies.compose import build_strategy
     from mtlbench.suites.base import Data, Split, Suite
+    from mtlbench.suspects.command import find_suspects
+    from mtlbench.suspects.comparison import compare_detectors
+    from mtlbench.suspects.mixture import estimate_share
+    from mtlbench.suspects.scores import detector_scores
     from mtlbench.tasks import Task
 
 _HOME = {
@@ -30,6 +37,7 @@ _HOME = {
     "Data": "suites.base",
     "GradientWeighting": "strategies.base",
     "InstanceStage": "strategies.base",
+    "Leaderboard": "analysis.leaderboard",
     "LossWeighting": "strategies.base",
     "Metric": "metrics",
     "Setting": "strategies.base",
@@ -40,12 +48,20 @@ _HOME = {
     "UserError": "errors",
     "build_strategy": "strategies.compose",
     "compare": "analysis.aggregate",
+    "compare_detectors": "suspects.comparison",
+    "detector_scores": "suspects.scores",
     "draw_figures": "analysis.figures",
+    "estimate_share": "suspects.mixture",
+    "find_suspects": "suspects.command",
+    "leaderboard": "analysis.leaderboard",
     "load_results": "analysis.aggregate",
     "register_strategy": "registry",
     "register_suite": "registry",
     "render": "analysis.tables",
+    "render_leaderboard": "analysis.leaderboard_tables",
+    "render_report": "report",
     "run": "api",
+    "write_report": "report",
 }
 
 __all__ = [
@@ -53,6 +69,7 @@ __all__ = [
     "Data",
     "GradientWeighting",
     "InstanceStage",
+    "Leaderboard",
     "LossWeighting",
     "Metric",
     "Setting",
@@ -63,12 +80,20 @@ __all__ = [
     "UserError",
     "build_strategy",
     "compare",
+    "compare_detectors",
+    "detector_scores",
     "draw_figures",
+    "estimate_share",
+    "find_suspects",
+    "leaderboard",
     "load_results",
     "register_strategy",
     "register_suite",
     "render",
+    "render_leaderboard",
+    "render_report",
     "run",
+    "write_report",
 ]
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mtlbench.errors import UserError
+from mtlbench.trackers import NAMES as TRACKERS
 
 FORMATS = ("table", "github", "latex", "html", "csv", "json")
 LISTS = ("strategies", "suites", "variants", "corruptions")
@@ -95,24 +96,27 @@ def _parser() -> _Parser:
     run.add_argument("suite", metavar="SUITE")
     _add_study(run)
     run.add_argument("--seeds", type=int, metavar="N", help="how many, counted from 0")
-    run.add_argument("--epochs", type=int, metavar="E", help="short for --set epochs=E")
-    run.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a parameter of the suite (batch_size=32) or of a strategy (ilt.lr=4.0)",
-    )
+    _add_settings(run)
     _add_plugins(run)
     _add_results(run)
-    run.add_argument("--address", metavar="RAY", help="a Ray cluster's address, or 'auto'")
-    run.add_argument("--cpus-per-run", type=float, default=1.0, metavar="C")
-    run.add_argument("--gpus-per-run", type=float, default=0.0, metavar="G")
+    _add_resources(run)
     run.add_argument(
         "--instance-tables",
         default="device",
         metavar="WHERE",
         help="where instance parameters lie: device (default), cpu, or a directory to map files in",
+    )
+    run.add_argument(
+        "--traces",
+        action="store_true",
+        help="keep loss and margin of each training instance by epoch",
+    )
+    run.add_argument(
+        "--tracker",
+        action="append",
+        default=[],
+        choices=TRACKERS,
+        help="also log every run there, live; can be given more than once",
     )
 
     compare = command(
@@ -127,6 +131,64 @@ def _parser() -> _Parser:
         "--against", choices=("paper",), help="put the published numbers beside ours"
     )
     _add_results(compare)
+
+    ranking = command(
+        "leaderboard", _leaderboard, "Rank strategies over all suites, variants and metrics."
+    )
+    ranking.add_argument("--suites", metavar="a,b", help="only these suites")
+    _add_study(ranking)
+    ranking.add_argument(
+        "--baseline",
+        default="equal",
+        metavar="NAME",
+        help="what the others are held against (default: equal)",
+    )
+    ranking.add_argument("--format", choices=FORMATS, default="table")
+    ranking.add_argument("--figures", type=Path, metavar="DIR", help="draw the figures there, too")
+    _add_results(ranking)
+
+    suspects = command(
+        "suspects", _suspects, "Find the training labels that are most likely wrong."
+    )
+    suspects.add_argument("suite", metavar="SUITE")
+    suspects.add_argument(
+        "--variant", default="clean", metavar="V", help="of the training labels (default: clean)"
+    )
+    suspects.add_argument("--task", metavar="T", help="whose labels (default: those of all tasks)")
+    suspects.add_argument(
+        "--top", type=int, default=100, metavar="N", help="how many suspects (default: 100)"
+    )
+    suspects.add_argument(
+        "--out", type=Path, metavar="DIR", help="for tables and sheets (default: suspects/SUITE/V)"
+    )
+    _add_detection(suspects)
+
+    detectors = command(
+        "detectors", _detectors, "Compare detectors of wrong labels where it is known which are."
+    )
+    detectors.add_argument("suite", metavar="SUITE")
+    detectors.add_argument(
+        "--variants",
+        nargs="+",
+        action="extend",
+        metavar="V",
+        help="corrupted ones such as depth@0.4, and clean (default: the suite's corrupted ones)",
+    )
+    detectors.add_argument(
+        "--format", choices=("table", "github", "latex", "html", "csv"), default="table"
+    )
+    detectors.add_argument(
+        "--figures", type=Path, metavar="DIR", help="draw the figures there, too"
+    )
+    _add_detection(detectors)
+
+    report = command("report", _report, "Write everything into one HTML page that can be sent.")
+    report.add_argument(
+        "--out", default="report.html", metavar="FILE", help="the page (default: report.html)"
+    )
+    report.add_argument("--title", metavar="TEXT", help="the page's heading")
+    report.add_argument("--suites", metavar="a,b", help="only these suites")
+    _add_results(report)
 
     prepare = command(
         "prepare", _prepare, "Turn a real dataset's raw files into the harness's own fast format."
@@ -152,6 +214,36 @@ def _add_study(parser: _Parser) -> None:
         metavar="V",
         help="names such as clean depth@0.4",
     )
+
+
+def _add_detection(parser: _Parser) -> None:
+    parser.add_argument(
+        "--detectors",
+        metavar="a,b",
+        help="sigma,loss,margin (default), and cleanlab, which trains 5 more networks a seed",
+    )
+    parser.add_argument("--seeds", type=int, metavar="N", help="how many, counted from 0")
+    _add_settings(parser)
+    _add_plugins(parser)
+    _add_results(parser)
+    _add_resources(parser)
+
+
+def _add_settings(parser: _Parser) -> None:
+    parser.add_argument("--epochs", type=int, metavar="E", help="short for --set epochs=E")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a parameter of the suite (batch_size=32) or of a strategy (ilt.lr=4.0)",
+    )
+
+
+def _add_resources(parser: _Parser) -> None:
+    parser.add_argument("--address", metavar="RAY", help="a Ray cluster's address, or 'auto'")
+    parser.add_argument("--cpus-per-run", type=float, default=1.0, metavar="C")
+    parser.add_argument("--gpus-per-run", type=float, default=0.0, metavar="G")
 
 
 def _add_plugins(parser: _Parser) -> None:
@@ -200,7 +292,8 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _train(options: argparse.Namespace) -> int:
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    """What --set and --epochs change."""
     overrides: dict[str, Any] = {}
     for item in options.set:
         key, separator, value = item.partition("=")
@@ -209,6 +302,11 @@ def _train(options: argparse.Namespace) -> int:
         overrides[key.strip()] = value.strip()
     if options.epochs is not None:
         overrides["epochs"] = options.epochs
+    return overrides
+
+
+def _train(options: argparse.Namespace) -> int:
+    overrides = _overrides(options)
 
     from mtlbench.api import run_study
     from mtlbench.executor import Resources
@@ -222,8 +320,13 @@ def _train(options: argparse.Namespace) -> int:
         plugins=options.plugin,
         results=options.results,
         resources=Resources(
-            options.address, options.cpus_per_run, options.gpus_per_run, options.instance_tables
+            options.address,
+            options.cpus_per_run,
+            options.gpus_per_run,
+            options.instance_tables,
+            options.traces,
         ),
+        trackers=options.tracker,
     )
     _print_comparison(options, hashes={spec.hash for spec in outcome.specs})
     if outcome.all_done:
@@ -235,6 +338,101 @@ def _train(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     _print_comparison(options)
+    return 0
+
+
+def _leaderboard(options: argparse.Namespace) -> int:
+    _check_figures(options.figures)
+
+    from mtlbench.analysis.aggregate import load_results
+    from mtlbench.analysis.leaderboard import leaderboard
+    from mtlbench.analysis.leaderboard_tables import render_leaderboard
+
+    results = load_results(options.results)
+    _name_damaged(results.attrs["damaged"])
+    board = leaderboard(
+        results,
+        suites=_names(options.suites, "suite"),
+        variants=options.variants,
+        strategies=_names(options.strategies, "strategy"),
+        baseline=options.baseline,
+    )
+    text = render_leaderboard(board, options.format, terminal=sys.stdout.isatty())
+    print(text.rstrip("\n"))
+    if options.figures is not None:
+        from mtlbench.analysis.figures.ranks import draw_rank_figures
+
+        drawn = draw_rank_figures(board, options.figures)
+        print(f"{len(drawn)} figure files in {options.figures}", file=sys.stderr)
+    return 0
+
+
+def _check_figures(figures: Path | None) -> None:
+    if figures is not None and os.path.lexists(figures) and not figures.is_dir():
+        raise UserError(f"figures path {str(figures)!r} is a file, not a directory")
+
+
+def _name_damaged(damaged: Sequence[tuple[str, str]]) -> None:
+    for path, what in damaged:
+        print(f"mtlbench: {path} is left out: {what}", file=sys.stderr)
+
+
+def _suspects(options: argparse.Namespace) -> int:
+    overrides = _overrides(options)
+
+    from mtlbench.executor import Resources
+    from mtlbench.suspects.command import find_suspects, render_found
+
+    found = find_suspects(
+        options.suite,
+        options.variant,
+        options.task,
+        detectors=_names(options.detectors, "detector"),
+        seeds=options.seeds,
+        top=options.top,
+        out=options.out,
+        overrides=overrides,
+        plugins=options.plugin,
+        results=options.results,
+        resources=Resources(options.address, options.cpus_per_run, options.gpus_per_run),
+    )
+    print(render_found(found, terminal=sys.stdout.isatty()), end="")
+    return 0
+
+
+def _detectors(options: argparse.Namespace) -> int:
+    overrides = _overrides(options)
+    _check_figures(options.figures)
+
+    from mtlbench.executor import Resources
+    from mtlbench.suspects.command import study_detectors
+    from mtlbench.suspects.comparison import render_detectors
+
+    detected = study_detectors(
+        options.suite,
+        options.variants,
+        detectors=_names(options.detectors, "detector"),
+        seeds=options.seeds,
+        overrides=overrides,
+        plugins=options.plugin,
+        results=options.results,
+        resources=Resources(options.address, options.cpus_per_run, options.gpus_per_run),
+    )
+    print(render_detectors(detected, options.format, terminal=sys.stdout.isatty()), end="")
+    if options.figures is not None:
+        from mtlbench.suspects.figures import draw_detectors
+
+        drawn = draw_detectors(detected, options.figures)
+        print(f"{len(drawn)} figure files in {options.figures}", file=sys.stderr)
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from mtlbench.report import write_report
+
+    suites = _names(options.suites, "suite")
+    out = write_report(options.results, options.out, title=options.title, suites=suites)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     return 0
 
 
@@ -254,8 +452,7 @@ def _prepare(options: argparse.Namespace) -> int:
 
 def _print_comparison(options: argparse.Namespace, hashes: set[str] | None = None) -> None:
     figures: Path | None = getattr(options, "figures", None)
-    if figures is not None and os.path.lexists(figures) and not figures.is_dir():
-        raise UserError(f"figures path {str(figures)!r} is a file, not a directory")
+    _check_figures(figures)
 
     from mtlbench.analysis import levels
     from mtlbench.analysis.aggregate import compare
@@ -269,8 +466,7 @@ def _print_comparison(options: argparse.Namespace, hashes: set[str] | None = Non
         metrics=_names(getattr(options, "metrics", None), "metric"),
         hashes=hashes,
     )
-    for path, what in comparison.damaged:
-        print(f"mtlbench: {path} is left out: {what}", file=sys.stderr)
+    _name_damaged(comparison.damaged)
     format = getattr(options, "format", "table")
     terminal = sys.stdout.isatty()
     if getattr(options, "against", None):

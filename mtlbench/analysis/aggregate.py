@@ -14,7 +14,7 @@ from mtlbench.errors import UserError, unknown
 from mtlbench.store import DIVERGED, DONE, FAILED, Store, StoredRun
 
 RESULT_COLUMNS = [
-    "suite", "variant", "strategy", "label", "seed", "settings", "status",
+    "suite", "variant", "strategy", "label", "stage", "seed", "settings", "status",
     "metric", "metric_label", "task", "unit", "direction", "value", "hash", "path",
 ]  # fmt: skip
 SUMMARY_COLUMNS = [
@@ -110,7 +110,7 @@ def load_results(results: str | Path) -> pd.DataFrame:
     """
     stored, unreadable = Store(results).require().load()
     damaged = [(str(path), what) for path, what in unreadable]
-    runs: dict[str, tuple[StoredRun, dict[str, Any]]] = {}
+    runs: dict[str, tuple[StoredRun, tuple[Any, ...]]] = {}
     for run in stored:
         digest = str(run.info["hash"])
         try:
@@ -122,13 +122,13 @@ def load_results(results: str | Path) -> pd.DataFrame:
             damaged.append((str(run.path), f"holds the same run as {runs[digest][0].path}"))
         else:
             runs[digest] = run, identity
-    settings = _settings([run.info["spec"] for run, _ in runs.values()])
-    rows = [
-        {**identity, "settings": setting, **metric}
-        for (run, identity), setting in zip(runs.values(), settings, strict=True)
-        for metric in _metrics(run)
-    ]
-    frame = pd.DataFrame(rows, columns=RESULT_COLUMNS).astype({"value": float})
+    identities = pd.DataFrame([identity for _, identity in runs.values()], columns=_IDENTITY)
+    identities["settings"] = _settings([run.info["spec"] for run, _ in runs.values()])
+    metrics = [_metrics(run) for run, _ in runs.values()]
+    measured = pd.DataFrame([metric for of_run in metrics for metric in of_run], columns=_METRIC)
+    repeated = identities.loc[identities.index.repeat(list(map(len, metrics)))]
+    frame = pd.concat([repeated.reset_index(drop=True), measured], axis=1)[RESULT_COLUMNS]
+    frame = frame.astype({"value": float})
     frame.attrs["damaged"] = sorted(damaged)
     return frame
 
@@ -144,6 +144,11 @@ def require_suite(results: pd.DataFrame, suite: str, where: str | Path) -> pd.Da
         return results
     others = f"; it holds runs of {', '.join(map(repr, present))}" if present else ""
     raise UserError(f"no runs of suite {suite!r} in {str(where)!r}{others}")
+
+
+def configured(results: pd.DataFrame) -> pd.DataFrame:
+    """The same rows with one more column `configuration`: the strategy's key with its settings."""
+    return results.assign(configuration=results["strategy"] + results["settings"].map(_bracketed))
 
 
 def summarise(
@@ -190,8 +195,7 @@ def select(
     """
     _require("suite", [suite], results["suite"])
     # The index keeps the order of loading, whatever was done to the rows since.
-    frame = results[results["suite"] == suite].sort_index()
-    frame = frame.assign(configuration=frame["strategy"] + frame["settings"].map(_bracketed))
+    frame = configured(results[results["suite"] == suite].sort_index())
     if variants is not None:
         _require("variant", variants, frame["variant"])
         frame = frame[frame["variant"].isin(list(variants))]
@@ -217,27 +221,24 @@ def select(
 # --- reading one run ----------------------------------------------------------------------------
 
 
-def _identity(run: StoredRun) -> dict[str, Any]:
-    spec = run.info["spec"]
-    return {
-        "suite": spec["suite"],
-        "variant": spec["variant"],
-        "strategy": spec["strategy"],
-        "label": run.info["label"],
-        "seed": spec["seed"],
-        "status": run.info["status"],
-        "hash": run.info["hash"],
-        "path": str(run.path),
-    }
+_IDENTITY = ["suite", "variant", "strategy", "label", "stage", "seed", "status", "hash", "path"]
+_METRIC = ["metric", "metric_label", "task", "unit", "direction", "value"]
+_METRIC_KEYS = ("metric", "label", "task", "unit", "direction", "value")
 
 
-def _metrics(run: StoredRun) -> list[dict[str, Any]]:
-    columns = {"metric": "metric", "label": "metric_label"}
-    columns |= {name: name for name in ("task", "unit", "direction", "value")}
-    return [
-        {column: metric.get(key) for key, column in columns.items()}
-        for metric in run.info["metrics"] or [{}]
-    ]
+def _identity(run: StoredRun) -> tuple[Any, ...]:
+    """The columns `_IDENTITY`."""
+    info, spec = run.info, run.info["spec"]
+    return (
+        spec["suite"], spec["variant"], spec["strategy"], info["label"], info.get("stage", ""),
+        spec["seed"], info["status"], info["hash"], str(run.path),
+    )  # fmt: skip
+
+
+def _metrics(run: StoredRun) -> list[tuple[Any, ...]]:
+    """The columns `_METRIC` of each metric, all missing where there is none."""
+    metrics = run.info["metrics"] or [{}]
+    return [tuple(metric.get(key) for key in _METRIC_KEYS) for metric in metrics]
 
 
 # --- telling configurations apart ---------------------------------------------------------------
@@ -247,32 +248,36 @@ def _settings(specs: Sequence[Mapping[str, Any]]) -> list[str]:
     """For each spec, the parameters in which it differs from others that it must not join."""
     suites = [spec["suite"] for spec in specs]
     cells = [(spec["suite"], spec["variant"], spec["strategy"]) for spec in specs]
-    parameters = [_texts(spec["suite_parameters"]) for spec in specs]
-    sources = [
-        {f"source {name}": text for name, text in _texts(spec["sources"]).items()} for spec in specs
-    ]
-    own = [
-        _texts(spec["strategy_parameters"]) | source
-        for spec, source in zip(specs, sources, strict=True)
-    ]
+    known: dict[str, dict[str, str]] = {}  # thousands of runs share a few configurations
+    parameters = [_texts(spec["suite_parameters"], known) for spec in specs]
+    sources = [_texts(spec["sources"], known, "source ") for spec in specs]
+    strategies = [_texts(spec["strategy_parameters"], known) for spec in specs]
     differing = [
-        _differing(parameters, suites),
-        _differing(own, cells),
+        (parameters, _differing(parameters, suites)),
+        # Parameters of a strategy and the source of one.
+        (strategies, _differing(strategies, cells)),
+        (sources, _differing(sources, cells)),
         # Only some strategies come from a plugin: a source that is absent says nothing there.
-        _differing(sources, suites, absence_counts=False),
+        (sources, _differing(sources, suites, absence_counts=False)),
     ]
-    merged = [suite | strategy for suite, strategy in zip(parameters, own, strict=True)]
-    return [
-        ", ".join(f"{key}={texts[key]}" for key in sorted(set().union(*keys) & texts.keys()))
-        for texts, *keys in zip(merged, *differing, strict=True)
-    ]
+    texts = []
+    for i in range(len(specs)):
+        told = {key: of[i][key] for of, keys in differing for key in keys[i] & of[i].keys()}
+        texts.append(", ".join(f"{key}={told[key]}" for key in sorted(told)))
+    return texts
 
 
-def _texts(parameters: Mapping[str, Any]) -> dict[str, str]:
-    return {
-        key: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
-        for key, value in parameters.items()
-    }
+def _texts(
+    parameters: Mapping[str, Any], known: dict[str, dict[str, str]], prefix: str = ""
+) -> dict[str, str]:
+    """Parameters as text; the same object for the same ones."""
+    content = prefix + json.dumps(parameters, sort_keys=True)
+    if content not in known:
+        known[content] = {
+            prefix + key: value if isinstance(value, str) else json.dumps(value, sort_keys=True)
+            for key, value in parameters.items()
+        }
+    return known[content]
 
 
 def _differing(
@@ -282,14 +287,14 @@ def _differing(
     absence_counts: bool = True,
 ) -> list[set[str]]:
     """For each configuration, the keys whose values are not the same throughout its group."""
-    members: dict[Any, list[Mapping[str, str]]] = defaultdict(list)
+    members: dict[Any, dict[int, Mapping[str, str]]] = defaultdict(dict)
     for group, configuration in zip(groups, configurations, strict=True):
-        members[group].append(configuration)
+        members[group][id(configuration)] = configuration
     differing = {}
     for group, inside in members.items():
         values: dict[str, set[str | None]] = defaultdict(set)
-        for key in set().union(*inside):
-            values[key] = {c.get(key) for c in inside if absence_counts or key in c}
+        for key in set().union(*inside.values()):
+            values[key] = {c.get(key) for c in inside.values() if absence_counts or key in c}
         differing[group] = {key for key, found in values.items() if len(found) > 1}
     return [differing[group] for group in groups]
 
@@ -371,19 +376,19 @@ def _remarks(table: pd.DataFrame) -> list[str]:
             count = int((runs["status"] == status).sum())
             if count:
                 remarks.append(
-                    f"{label}: {count} of {len(runs)} {_plural('run', len(runs))} {status}"
+                    f"{label}: {count} of {len(runs)} {plural('run', len(runs))} {status}"
                 )
         done = rows[(rows["status"] == DONE) & rows["metric"].notna()]
         not_finite = done[done["value"].isna()]
         for (task, metric), missing in not_finite.groupby(["task", "metric_label"], sort=False):
             remarks.append(
                 f"{label}: {metric} of {task} is not finite in {len(missing)} of {len(runs)} "
-                f"{_plural('run', len(runs))}"
+                f"{plural('run', len(runs))}"
             )
         absent = sorted(expected - set(runs["seed"]))
         if absent:
             seeds = ", ".join(map(str, absent))
-            remarks.append(f"{label}: {_plural('seed', len(absent))} {seeds} missing")
+            remarks.append(f"{label}: {plural('seed', len(absent))} {seeds} missing")
     return remarks
 
 
@@ -391,7 +396,7 @@ def _bracketed(settings: str) -> str:
     return f"[{settings}]" if settings else ""
 
 
-def _plural(word: str, count: int) -> str:
+def plural(word: str, count: int) -> str:
     return word if count == 1 else f"{word}s"
 
 

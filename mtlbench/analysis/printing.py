@@ -24,7 +24,7 @@ TEX = {
     "[": "{[}", "]": "{]}",  # a bare bracket after \\ would be read as its argument
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "–": "--",
     "τ": r"$\tau$", "√": r"$\surd$", "−": "$-$", "²": r"\textsuperscript{2}",
-    "σ": r"$\sigma$", "°": r"$^\circ$",
+    "σ": r"$\sigma$", "χ": r"$\chi$", "Δ": r"$\Delta$", "°": r"$^\circ$",
 }  # fmt: skip
 
 

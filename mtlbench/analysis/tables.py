@@ -12,11 +12,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from mtlbench.analysis.aggregate import Comparison
+from mtlbench.analysis.marks import Marks, marks
 from mtlbench.analysis.printing import (
     Cell,
     aligned,
     heading,
-    legend,
     markdown,
     printed,
     rounded_cells,
@@ -56,6 +56,7 @@ class Table:
     title: str
     columns: list[Column]
     rows: list[Row]
+    marks: Marks
     remarks: list[str]
 
     @property
@@ -84,8 +85,9 @@ class Table:
 def render(comparison: Comparison, format: str, *, terminal: bool = False) -> str:
     """Writes a comparison in one of the `FORMATS`.
 
-    Printed tables come one per variant. In each column the best mean is bold and the second best
-    underlined; means that print the same share a mark. Plain text marks them ¹ and ².
+    Printed tables come one per variant. In each column, strategies that cannot be told from the
+    best are bold; see `marks`. With too few seeds to tell any apart, the best mean is bold and the
+    second best underlined; means that print the same share a mark. Plain text marks them ¹ and ².
 
     Args:
         comparison: what to write.
@@ -121,13 +123,15 @@ def build(comparison: Comparison) -> list[Table]:
 def _table(comparison: Comparison, variant: str, summary: pd.DataFrame) -> Table:
     columns, cells = [], []
     strategies = list(summary["strategy"].unique())
+    marked = marks(comparison.runs[comparison.runs["variant"] == variant])
     for _, values in summary.groupby(["metric", "task"], sort=False):
         first = values.iloc[0]
         task, unit, direction = first["task"], first["unit"], first["direction"]
         label = comparison.metric_labels[first["metric"], task]
         columns.append(Column(_one_line(task), _one_line(label), _one_line(unit), direction))
         values = values.set_index("strategy").reindex(strategies)
-        cells.append(rounded_cells(values["mean"], values["std"], direction))
+        by_mean = rounded_cells(values["mean"], values["std"], direction)
+        cells.append(marked.mark((first["metric"], task), strategies, by_mean))
     counts = summary.groupby("strategy")["n"].max()
     rows = [
         Row(
@@ -138,7 +142,7 @@ def _table(comparison: Comparison, variant: str, summary: pd.DataFrame) -> Table
         for i, strategy in enumerate(strategies)
     ]
     remarks = [_one_line(remark) for remark in comparison.remarks[variant]]
-    return Table(_one_line(f"{comparison.suite}: {variant}"), columns, rows, remarks)
+    return Table(_one_line(f"{comparison.suite}: {variant}"), columns, rows, marked, remarks)
 
 
 def _one_line(text: str) -> str:
@@ -146,7 +150,7 @@ def _one_line(text: str) -> str:
 
 
 def _caption(table: Table, *, plain: bool = False) -> str:
-    return f"{table.caption}; {legend(plain=plain)}" if table.marked else table.caption
+    return f"{table.caption}; {table.marks.legend(plain=plain)}" if table.marked else table.caption
 
 
 # --- plain text ---------------------------------------------------------------------------------

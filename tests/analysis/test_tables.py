@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from synthetic_runs import abs_err, detection, metric, write_run
 
@@ -100,6 +101,41 @@ def test_a_strategy_alone_is_neither_best_nor_second(tmp_path: Path) -> None:
     write_run(tmp_path, metric(60.0), detection(99.0), strategy="ilt", variant="depth@0.4")
     assert ranks_of(tmp_path) == [[SECOND, 0], [BEST, 0]]
     assert "–" in text_of(tmp_path)
+
+
+def noisy(root: Path, levels: dict[str, float], seeds: int) -> None:
+    generator = np.random.default_rng(0)
+    for strategy, level in levels.items():
+        noise = generator.normal(0, 1, seeds)
+        write(root, strategy, [(level + each, (100 - level - each) / 1000) for each in noise])
+
+
+def test_all_that_cannot_be_told_from_the_best_are_marked(tmp_path: Path) -> None:
+    noisy(tmp_path, {"equal": 40, "mtu": 50, "ilt": 50.1}, seeds=7)
+    assert ranks_of(tmp_path) == [[0, 0], [BEST, BEST], [BEST, BEST]]
+    rule = "not told from the best (signed-rank tests of all pairs over seeds, Holm in each column"
+    assert f"mean ± std over 7 runs; ¹ {rule}, 5 %)" in text_of(tmp_path)
+    assert f"; in bold: {rule}" in text_of(tmp_path, "github")
+
+
+def test_with_too_few_seeds_for_any_test_the_caption_says_so(tmp_path: Path) -> None:
+    noisy(tmp_path, {"equal": 40, "mtu": 50, "ilt": 50.1}, seeds=6)
+    assert "too few seeds for any test to tell 3 strategies apart at 5 %: 7 are needed" in text_of(
+        tmp_path
+    )
+    assert [rank for rank, _ in ranks_of(tmp_path)].count(BEST) == 1
+
+
+def test_a_strategy_with_fewer_runs_is_not_compared(tmp_path: Path) -> None:
+    noisy(tmp_path, {"equal": 40, "mtu": 50}, seeds=7)
+    noisy(tmp_path, {"ilt": 60}, seeds=3)
+    assert ranks_of(tmp_path) == [[0, 0], [BEST, BEST], [0, 0]]
+    assert "strategies with fewer runs are not compared" in text_of(tmp_path)
+
+
+def test_a_strategy_alone_has_nothing_to_be_told_from(tmp_path: Path) -> None:
+    noisy(tmp_path, {"equal": 40}, seeds=2)
+    assert "too few" not in text_of(tmp_path)
 
 
 def test_a_terminal_gets_bold_and_underlined_text(study_of_three: Path) -> None:

@@ -1,0 +1,118 @@
+"""A leaderboard as text: for the terminal, GitHub, LaTeX, HTML, and as data (CSV, JSON)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from mtlbench.analysis import sheets
+from mtlbench.analysis.leaderboard import Leaderboard
+from mtlbench.analysis.printing import Cell, markdown
+from mtlbench.analysis.sheets import Section, Sheet
+from mtlbench.analysis.tables import FORMATS, as_json, records
+from mtlbench.errors import unknown
+
+COLUMNS = ["Mean rank", "Δm (%)", "Better", "Won, tied, lost", "p", "Effect"]
+TITLES = {"all": "all runs", "clean": "clean labels", "corrupted": "corrupted labels"}
+
+
+def render_leaderboard(board: Leaderboard, format: str = "table", *, terminal: bool = False) -> str:
+    """Writes a leaderboard in one of the `tables.FORMATS`.
+
+    Args:
+        board: what to write.
+        format: one of the formats; `csv` and `json` hold `board.table`.
+        terminal: for the format `table`: whether the reader is a terminal that shows bold text.
+
+    Raises:
+        UserError: there is no such format.
+    """
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    if format == "csv":
+        return board.table.to_csv(index=False, lineterminator="\n")
+    if format == "json":
+        return as_json(records(board.table))
+    tables = [_sheet(board, scope) for scope in board.scopes]
+    legend = ". ".join(_legend(board)) + "."
+    if format == "table":
+        blocks = [sheets.text(sheet, terminal) for sheet in tables]
+        return "\n\n".join([*blocks, "\n".join(sheets.wrapped(legend))]) + "\n"
+    if format == "github":
+        return "\n\n".join([*map(sheets.github, tables), markdown(legend)]) + "\n"
+    # These tables are taken one by one: each explains itself.
+    write = sheets.latex if format == "latex" else sheets.html
+    for sheet in tables:
+        sheet.notes.extend(_legend(board))
+    return "\n".join(map(write, tables)) + "\n"
+
+
+def scope_title(scope: str) -> str:
+    """ "all runs", "suite digits", "instance stage"."""
+    what, _, name = scope.partition(":")
+    if not name:
+        return TITLES[scope]
+    return f"suite {name}" if what == "suite" else f"{name} stage"
+
+
+def _sheet(board: Leaderboard, scope: str) -> Sheet:
+    rows = board.table[board.table["scope"] == scope].to_dict("records")
+    complete = sum(row["complete"] for row in rows)
+    lines = [
+        (_label(row, board.baseline), [Cell(text) for text in _texts(row, board.baseline)])
+        for row in rows
+    ]
+    title = f"Leaderboard: {scope_title(scope)}"
+    section = Section(f"{complete} of {len(rows)} complete", lines)
+    return Sheet(title, [("", name) for name in COLUMNS], [section], [*board.notes[scope]])
+
+
+def _label(row: Mapping[Any, Any], baseline: str) -> str:
+    label = " ".join(row["label"].split())
+    return f"{label} (baseline)" if row["strategy"] == baseline else label
+
+
+def _texts(row: Mapping[Any, Any], baseline: str) -> list[str]:
+    """The cells of one strategy, empty where it has no such number."""
+    if not row["complete"]:
+        return ["incomplete", *[""] * (len(COLUMNS) - 1)]
+    rank = _with_interval(row, "mean_rank", "rank", "z.2f")
+    if row["strategy"] == baseline:
+        return [rank, *[""] * (len(COLUMNS) - 1)]
+    counted = "" if pd.isna(row["wins"]) else f"{row['wins']}, {row['ties']}, {row['losses']}"
+    return [
+        rank,
+        _with_interval(row, "delta_m", "delta_m", "+z.2f"),
+        _number(row["improvement"], "z.2f"),
+        counted,
+        "<0.001" if row["p_value"] < 0.001 else _number(row["p_value"], ".3f"),
+        _number(row["effect_size"], "+z.2f"),
+    ]
+
+
+def _with_interval(row: Mapping[Any, Any], value: str, ends: str, form: str) -> str:
+    text = _number(row[value], form)
+    if pd.isna(row[f"{ends}_low"]) or not text:
+        return text
+    return f"{text} [{row[f'{ends}_low']:{form}}, {row[f'{ends}_high']:{form}}]"
+
+
+def _number(value: float, form: str) -> str:
+    return "" if pd.isna(value) else f"{value:{form}}"
+
+
+def _legend(board: Leaderboard) -> list[str]:
+    """What the columns are."""
+    baseline = board.labels.get(board.baseline, board.baseline)
+    return [
+        "Mean rank: over cells (a metric of a task in a variant of a suite), of the mean over "
+        "seeds",
+        f"Δm: mean over cells of the improvement relative to {baseline}",
+        "In both, every variant of a suite weighs the same, in it every task, in that every "
+        "metric; in brackets: 95 % bootstrap intervals over seeds",
+        f"Better: how probably a run is better than one of {baseline}; won, tied, lost: cells, "
+        "against it",
+        "p: signed-rank test against it over units (a suite with a seed), Holm over the "
+        "strategies of a table; effect: the test's rank-biserial correlation",
+        "Tests and intervals speak of new seeds on these suites, not of other suites",
+    ]

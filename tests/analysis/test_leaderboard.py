@@ -1,0 +1,466 @@
+"""Strategies ranked over suites, variants and metrics, by hand and against SciPy."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from synthetic_runs import abs_err, detection, metric, write_run
+
+from mtlbench.analysis.aggregate import RESULT_COLUMNS, load_results
+from mtlbench.analysis.leaderboard import LEADERBOARD_COLUMNS, Leaderboard, leaderboard
+from mtlbench.analysis.leaderboard_tables import render_leaderboard
+from mtlbench.analysis.tables import FORMATS
+from mtlbench.errors import UserError
+
+NAN, INFINITE = float("nan"), float("inf")
+METRICS = {
+    "miou": ("segmentation", "max"),
+    "accuracy": ("segmentation", "max"),
+    "abs_err": ("depth", "min"),
+}
+STAGES = {"ilt": "instance", "pcgrad": "gradient"}
+
+
+def run(
+    strategy: str,
+    values: Mapping[str, float] | float,
+    seed: int = 0,
+    variant: str = "clean",
+    suite: str = "streets",
+    **others: Any,
+) -> list[dict[str, Any]]:
+    """The rows of one run."""
+    if isinstance(values, float | int):
+        values = {"miou": values}
+    run = {
+        "suite": suite, "variant": variant, "strategy": strategy, "label": strategy.upper(),
+        "stage": STAGES.get(strategy, "loss"), "seed": seed, "settings": "", "status": "done",
+        "unit": "", "hash": f"{suite}{variant}{strategy}{seed}", "path": "",
+    }  # fmt: skip
+    return [
+        {
+            **run, "metric": name, "metric_label": name, "task": METRICS[name][0],
+            "direction": METRICS[name][1], "value": value, **others,
+        }
+        for name, value in values.items()
+    ]  # fmt: skip
+
+
+def frame(*runs: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame([row for rows in runs for row in rows], columns=RESULT_COLUMNS)
+
+
+def many(strategies: Mapping[str, float], seeds: int, suites: int = 2) -> pd.DataFrame:
+    """Noisy results around a level for each strategy."""
+    generator = np.random.default_rng(0)
+    return frame(
+        *(
+            run(
+                strategy,
+                {
+                    "miou": level + generator.normal(),
+                    "accuracy": 2 * level + generator.normal(),
+                    "abs_err": 1 / level + 0.001 * generator.normal(),
+                },
+                seed,
+                variant,
+                f"suite-{suite}",
+            )
+            for strategy, level in strategies.items()
+            for suite in range(suites)
+            for variant in ("clean", "depth@0.4")
+            for seed in range(seeds)
+        )
+    )
+
+
+def row_of(board: Leaderboard, strategy: str, scope: str = "all") -> pd.Series:
+    rows = board.table[(board.table["scope"] == scope) & (board.table["strategy"] == strategy)]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+# --- by hand --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def by_hand() -> pd.DataFrame:
+    same = {"miou": 50, "accuracy": 80, "abs_err": 0.2}
+    return frame(
+        run("equal", {"miou": 40, "accuracy": 80, "abs_err": 0.2}, 0),
+        run("equal", {"miou": 60, "accuracy": 80, "abs_err": 0.2}, 1),
+        run("ilt", {"miou": 50, "accuracy": 76, "abs_err": 0.1}, 0),
+        run("ilt", {"miou": 70, "accuracy": 76, "abs_err": 0.1}, 1),
+        *(run(name, same, seed, "depth@0.4") for name in ("equal", "ilt") for seed in (0, 1)),
+    )
+
+
+def test_ranks_weigh_variants_tasks_and_metrics_alike(by_hand: pd.DataFrame) -> None:
+    board = leaderboard(by_hand)
+    # clean: segmentation (1 + 2) / 2, depth 1; corrupted: all tied at 1.5.
+    assert row_of(board, "ilt")["mean_rank"] == pytest.approx((1.25 + 1.5) / 2)
+    assert row_of(board, "equal")["mean_rank"] == pytest.approx((1.75 + 1.5) / 2)
+
+
+def test_delta_m_is_the_mean_relative_improvement_by_direction(by_hand: pd.DataFrame) -> None:
+    board = leaderboard(by_hand)
+    # clean: segmentation (20 - 5) / 2 %, depth 50 %; corrupted: 0.
+    clean = (7.5 + 50) / 2
+    assert row_of(board, "ilt")["delta_m"] == pytest.approx(clean / 2)
+    assert row_of(board, "ilt", "clean")["delta_m"] == pytest.approx(clean)
+    assert row_of(board, "ilt", "corrupted")["delta_m"] == 0
+    assert row_of(board, "equal")["delta_m"] == 0
+
+
+def test_improvement_counts_pairs_of_runs_and_wins_count_cells(by_hand: pd.DataFrame) -> None:
+    row = row_of(leaderboard(by_hand), "ilt")
+    # clean: 3 of 4 pairs of mIoU, none of accuracy, all of depth; corrupted: ties.
+    clean = (0.75 / 2 + 1) / 2
+    assert row["improvement"] == pytest.approx((clean + 0.5) / 2)
+    assert (row["wins"], row["ties"], row["losses"]) == (2, 3, 1)
+
+
+def test_the_baseline_is_not_held_against_itself(by_hand: pd.DataFrame) -> None:
+    row = row_of(leaderboard(by_hand), "equal")
+    empty = ["improvement", "wins", "ties", "losses", "p_value", "effect_size"]
+    assert row[empty].isna().all()
+
+
+def test_another_strategy_can_be_the_baseline(by_hand: pd.DataFrame) -> None:
+    board = leaderboard(by_hand, baseline="ilt")
+    # 50 from 60, 80 from 76, 0.2 from 0.1.
+    segmentation = (-100 / 6 + 100 * 4 / 76) / 2
+    assert row_of(board, "equal", "clean")["delta_m"] == pytest.approx((segmentation - 100) / 2)
+
+
+# --- tests and intervals --------------------------------------------------------------------------
+
+
+def test_p_values_are_those_of_scipy_over_suites_and_seeds_corrected_by_holm() -> None:
+    results = many({"equal": 50, "ilt": 51, "mtu": 50.3}, seeds=4)
+    board = leaderboard(results)
+    p = {}
+    for strategy in ("ilt", "mtu"):
+        differences = []
+        for (suite, _), unit in results.groupby(["suite", "seed"]):
+            whole = results[results["suite"] == suite]
+            score = 0.0
+            for (variant, name), cell in unit.groupby(["variant", "metric"]):
+                of = cell.set_index("strategy")["value"]
+                same = whole[(whole["variant"] == variant) & (whole["metric"] == name)]
+                size = same[same["strategy"].isin(["equal", strategy])]["value"].mean()
+                sign = -1 if name == "abs_err" else 1
+                weight = {"miou": 0.25, "accuracy": 0.25, "abs_err": 0.5}[name] / 2
+                score += weight * sign * (of[strategy] - of["equal"]) / size
+            differences.append(score)
+        assert len(differences) == 8
+        p[strategy] = stats.wilcoxon(differences).pvalue
+    low, high = sorted(p, key=p.__getitem__)
+    adjusted = {low: 2 * p[low], high: max(p[high], 2 * p[low])}
+    for strategy, expected in adjusted.items():
+        assert row_of(board, strategy)["p_value"] == pytest.approx(min(1, expected))
+
+
+def test_three_seeds_of_a_suite_are_said_to_be_too_few_instead_of_a_p_value() -> None:
+    board = leaderboard(many({"equal": 50, "ilt": 60, "mtu": 40}, seeds=3, suites=1))
+    assert board.table["p_value"].isna().all()
+    assert (
+        "3 units: too few for any of 2 tests against EQUAL to reject at 5 %; 7 are needed"
+        in board.notes["all"]
+    )
+
+
+def test_friedman_ranks_strategies_inside_every_unit() -> None:
+    results = many({"equal": 50, "ilt": 52, "mtu": 48}, seeds=4)
+    test = leaderboard(results).friedman["all"]
+    scores = []
+    for _, unit in results.groupby(["suite", "seed"]):
+        score = dict.fromkeys(test.strategies, 0.0)
+        for (_, name), cell in unit.groupby(["variant", "metric"]):
+            values = cell.set_index("strategy")["value"].loc[test.strategies]
+            places = stats.rankdata(values if name == "abs_err" else -values)
+            for strategy, place in zip(test.strategies, places, strict=True):
+                score[strategy] += {"abs_err": 2}.get(name, 1) * place
+        scores.append(list(score.values()))
+    assert test.units == 8
+    assert test.statistic == pytest.approx(stats.friedmanchisquare(*np.transpose(scores)).statistic)
+
+
+def test_intervals_hold_the_estimate_and_are_those_of_the_seed_given() -> None:
+    results = many({"equal": 50, "ilt": 50.5, "mtu": 50.2}, seeds=5)
+    one, same, other = (leaderboard(results, seed=seed).table for seed in (0, 0, 1))
+    pd.testing.assert_frame_equal(one, same)
+    assert not one["rank_low"].equals(other["rank_low"])
+    for name, ends in (("mean_rank", "rank"), ("delta_m", "delta_m")):
+        assert (one[f"{ends}_low"] <= one[name]).all()
+        assert (one[name] <= one[f"{ends}_high"]).all()
+    assert (one["delta_m_low"] < one["delta_m_high"]).sum() > 0
+
+
+@pytest.mark.parametrize("count", [2, 5, 9])
+def test_identical_strategies_tie_in_every_resample(count: int) -> None:
+    results = many({"equal": 50}, seeds=7)
+    twins = [results.assign(strategy=f"twin-{i}", label=f"Twin {i}") for i in range(1, count)]
+    table = leaderboard(pd.concat([results, *twins], ignore_index=True)).table
+    assert (table[["mean_rank", "rank_low", "rank_high"]] == (count + 1) / 2).all().all()
+
+
+def test_a_single_seed_has_no_interval_and_says_so() -> None:
+    board = leaderboard(many({"equal": 50, "ilt": 51}, seeds=1, suites=1))
+    assert board.table[["rank_low", "delta_m_high"]].isna().all().all()
+    assert "no intervals: a single seed of suite-0 clean, depth@0.4" in board.notes["all"]
+
+
+def test_permuting_the_rows_changes_nothing() -> None:
+    results = many({"equal": 50, "ilt": 51, "mtu": 49}, seeds=3)
+    expected = leaderboard(results)
+    for state in range(3):
+        shuffled = results.sample(frac=1, random_state=state, ignore_index=True)
+        board = leaderboard(shuffled)
+        pd.testing.assert_frame_equal(board.table, expected.table)
+        assert board.notes == expected.notes
+
+
+# --- scopes ---------------------------------------------------------------------------------------
+
+
+def test_scopes_divide_the_runs_by_kind_suite_and_stage() -> None:
+    board = leaderboard(many({"equal": 50, "ilt": 51, "mtu": 49, "pcgrad": 48}, seeds=2))
+    assert board.scopes == [
+        "all", "clean", "corrupted", "suite:suite-0", "suite:suite-1",
+        "stage:instance", "stage:loss", "stage:gradient",
+    ]  # fmt: skip
+    assert list(board.table.columns) == LEADERBOARD_COLUMNS
+    inside = board.table[board.table["scope"] == "stage:gradient"]
+    assert set(inside["strategy"]) == {"equal", "pcgrad"}
+
+
+def test_a_scope_that_would_be_all_again_is_left_out() -> None:
+    results = many({"equal": 50, "mtu": 51}, seeds=2, suites=1)
+    assert leaderboard(results[results["variant"] == "clean"]).scopes == ["all"]
+
+
+def test_a_run_that_does_not_say_its_stage_is_looked_up_in_the_registry() -> None:
+    results = frame(*(run(name, 1.0, stage="") for name in ("equal", "ilt+cagrad", "cagrad", "x")))
+    table = leaderboard(results).table
+    stages = table[table["scope"] == "all"].set_index("strategy")["stage"]
+    assert stages.to_dict() == {
+        "equal": "loss", "ilt+cagrad": "instance", "cagrad": "gradient", "x": "",
+    }  # fmt: skip
+
+
+def test_a_failed_run_decides_neither_label_nor_stage() -> None:
+    results = frame(
+        run("ilt", NAN, 0, status="failed", metric=None, label="A", stage=""),
+        run("ilt", 1.0, 1, label="ILT Params"),
+    )
+    row = row_of(leaderboard(results), "ilt")
+    assert (row["label"], row["stage"]) == ("ILT Params", "instance")
+
+
+# --- missing runs ---------------------------------------------------------------------------------
+
+
+def test_a_strategy_that_misses_runs_has_no_numbers_and_says_what_it_misses() -> None:
+    results = many({"equal": 50, "ilt": 51, "mtu": 49}, seeds=2)
+    gone = (results["strategy"] == "ilt") & (results["suite"] == "suite-1")
+    gone |= (
+        (results["strategy"] == "mtu") & (results["seed"] == 1) & (results["variant"] == "clean")
+    )
+    board = leaderboard(results[~gone])
+    ilt, mtu = row_of(board, "ilt"), row_of(board, "mtu")
+    assert not ilt["complete"]
+    assert ilt["missing"] == "no runs: suite-1 clean, depth@0.4"
+    assert mtu["missing"] == "seed 1 missing: suite-0 clean, suite-1 clean"
+    assert ilt.loc["mean_rank":].isna().all()
+    assert (ilt["cells"], row_of(board, "equal")["cells"]) == (6, 12)
+    assert row_of(board, "ilt", "suite:suite-0")["complete"]
+    assert row_of(board, "equal")["mean_rank"] == 1, "ranked among the complete ones"
+
+
+def test_diverged_runs_and_values_that_are_not_finite_make_a_strategy_incomplete() -> None:
+    results = frame(
+        *(run("equal", 50.0 + seed, seed) for seed in range(2)),
+        run("mtu", 51.0, 0),
+        run("mtu", 52.0, 1, status="diverged"),
+        run("dwa", 51.0, 0),
+        run("dwa", INFINITE, 1),
+        run("gls", NAN, 0),
+        run("gls", 50.0, 1),
+    )
+    board = leaderboard(results)
+    assert row_of(board, "mtu")["missing"] == "seed 1 diverged: streets clean"
+    infinite = "miou of segmentation not finite in seed 1: streets clean"
+    assert row_of(board, "dwa")["missing"] == infinite
+    assert row_of(board, "gls")["missing"] == infinite.replace("1", "0")
+    assert f"incomplete: DWA ({infinite})" in board.notes["all"]
+
+
+def test_variants_that_only_some_strategies_have_are_named() -> None:
+    results = many({"equal": 50, "ilt": 51, "mtu": 49}, seeds=2, suites=1)
+    results = results[(results["strategy"] != "mtu") | (results["variant"] == "clean")]
+    notes = leaderboard(results).notes["all"]
+    assert "3 strategies are complete without suite-0 depth@0.4" in notes
+
+
+def test_detection_is_no_cell() -> None:
+    results = frame(run("equal", 50.0), run("ilt", 51.0))
+    found = results.tail(1).assign(metric="detection_accuracy", task="depth", value=99.0)
+    board = leaderboard(pd.concat([results, found], ignore_index=True))
+    assert row_of(board, "equal")["complete"]
+    assert row_of(board, "ilt")["cells"] == 1
+
+
+def test_a_baseline_of_zero_leaves_its_cell_out_of_delta_m_by_name() -> None:
+    results = frame(
+        *(run("equal", {"miou": 50, "abs_err": 0.0}, seed) for seed in range(2)),
+        *(run("ilt", {"miou": 55, "abs_err": 0.1}, seed) for seed in range(2)),
+    )
+    board = leaderboard(results)
+    row = row_of(board, "ilt")
+    assert row["delta_m"] == pytest.approx(10)
+    assert row["mean_rank"] == 1.5, "its rank counts"
+    note = "Δm leaves out abs_err of depth in streets clean, where EQUAL is 0"
+    assert note in board.notes["all"]
+
+
+# --- little to rank -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    "results",
+    [
+        frame(run("equal", 50.0)),
+        frame(run("mtu", 50.0)),
+        frame(run("equal", 50.0), run("mtu", 51.0)),
+        frame(*(run("mtu", 50.0 + seed, seed) for seed in range(3))),
+        frame(run("equal", NAN), run("ilt", INFINITE)),
+        frame(run("equal", NAN, status="diverged", metric=None), run("ilt", 1.0, variant="x@0.4")),
+        frame(*(run(name, NAN, status="diverged", metric=None) for name in ("equal", "ilt"))),
+        frame(run("equal", 0.0, 0), run("equal", 0.0, 1), run("mtu", 1.0, 0), run("mtu", 2.0, 1)),
+    ],
+)
+def test_little_to_rank_makes_a_partial_table(results: pd.DataFrame, format: str) -> None:
+    text = render_leaderboard(leaderboard(results), format)
+    assert "nan" not in text.lower()
+    assert "inf" not in text.lower()
+
+
+def test_without_its_baseline_a_board_says_so_and_ranks() -> None:
+    board = leaderboard(many({"mtu": 50, "ilt": 60}, seeds=2, suites=1))
+    assert board.notes["all"][1].startswith("the baseline 'equal' has no runs")
+    assert row_of(board, "ilt")["mean_rank"] == 1
+    assert board.table["delta_m"].isna().all()
+
+
+def test_a_baseline_with_settings_has_to_be_named_with_them() -> None:
+    results = frame(
+        run("equal", 50.0, settings="epochs=2"),
+        run("equal", 60.0, settings="epochs=9", hash="other"),
+    )
+    notes = leaderboard(results).notes["all"]
+    assert any("stands for equal[epochs=2], equal[epochs=9]" in note for note in notes)
+    board = leaderboard(results, baseline="equal[epochs=2]")
+    assert row_of(board, "equal[epochs=9]")["delta_m"] == pytest.approx(20)
+
+
+def test_an_empty_directory_is_told_in_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="there are no runs to rank"):
+        leaderboard(tmp_path)
+
+
+def test_runs_of_another_schema_version_are_left_out_and_named(tmp_path: Path) -> None:
+    write_run(tmp_path, metric(50.0), abs_err(0.1), strategy="equal")
+    write_run(tmp_path, metric(51.0), abs_err(0.2), detection(99.0), strategy="ilt")
+    other = write_run(tmp_path, metric(52.0), strategy="mtu")
+    info = json.loads((other / "run.json").read_text()) | {"schema_version": 99}
+    (other / "run.json").write_text(json.dumps(info))
+    results = load_results(tmp_path)
+    assert "schema version 99" in results.attrs["damaged"][0][1]
+    assert set(leaderboard(results).table["strategy"]) == {"equal", "ilt"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"suites": ["suite0"]}, "unknown suite 'suite0'; did you mean 'suite-0'"),
+        ({"variants": ["claen"]}, "unknown variant 'claen'; did you mean 'clean'?"),
+        ({"strategies": ["equall"]}, "unknown strategy 'equall'; did you mean 'equal'?"),
+        ({"baseline": "mtuu"}, "unknown baseline 'mtuu'; did you mean 'mtu'?"),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest_known_one(asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        leaderboard(many({"equal": 50, "mtu": 51}, seeds=1), **asked)
+    assert message in str(error.value)
+
+
+def test_asking_for_strategies_keeps_the_baseline() -> None:
+    results = many({"equal": 50, "ilt": 51, "mtu": 49}, seeds=2)
+    assert set(leaderboard(results, strategies=["mtu"]).table["strategy"]) == {"equal", "mtu"}
+
+
+# --- formats --------------------------------------------------------------------------------------
+
+
+def test_the_table_shows_estimates_with_intervals_and_what_is_incomplete() -> None:
+    results = many({"equal": 50, "ilt": 60, "mtu": 40}, seeds=6, suites=1)
+    results = results[(results["strategy"] != "mtu") | (results["seed"] != 3)]
+    text = render_leaderboard(leaderboard(results))
+    lines = text.splitlines()
+    assert lines[0] == "Leaderboard: all runs"
+    ilt = next(line for line in lines if line.startswith("  ILT"))
+    assert "1.00 [1.00, 1.00]" in ilt
+    assert "0.031" in ilt, "the one test that is left, of six pairs"
+    assert any(line.startswith("  EQUAL (baseline)") for line in lines)
+    assert any(line.split()[:2] == ["MTU", "incomplete"] for line in lines)
+    assert "incomplete: MTU (seed 3 missing: suite-0 clean, depth@0.4)" in text
+
+
+def test_csv_and_json_hold_exactly_the_promised_columns() -> None:
+    board = leaderboard(many({"equal": 50, "ilt": 51}, seeds=2))
+    rows = list(csv.DictReader(io.StringIO(render_leaderboard(board, "csv"))))
+    records = json.loads(render_leaderboard(board, "json"))
+    assert list(rows[0]) == list(records[0]) == LEADERBOARD_COLUMNS
+    assert len(rows) == len(records) == len(board.table)
+    first = board.table.iloc[0]
+    assert float(rows[0]["delta_m"]) == records[0]["delta_m"] == first["delta_m"]
+    assert rows[0]["wins"] == str(records[0]["wins"]) == str(first["wins"])
+    baseline = next(record for record in records if record["strategy"] == "equal")
+    assert baseline["p_value"] is None
+
+
+def test_names_cannot_break_a_table() -> None:
+    results = frame(run("equal", 1.0), run("mtu", 2.0, label="a|b <i>_x_ 50% &\n{z}"))
+    board = leaderboard(results)
+    assert r"a\|b &lt;i&gt;\_x\_ 50% &amp; \{z\}" in render_leaderboard(board, "github")
+    assert r"a\textbar{}b \textless{}i\textgreater{}\_x\_ 50\% \&" in render_leaderboard(
+        board, "latex"
+    )
+    assert "a|b &lt;i&gt;_x_ 50% &amp;" in render_leaderboard(board, "html")
+
+
+def test_latex_has_no_letter_that_it_cannot_print() -> None:
+    text = render_leaderboard(leaderboard(many({"equal": 50, "ilt": 51, "mtu": 49}, 3)), "latex")
+    assert r"$\Delta$m (\%)" in text
+    assert text.isascii()
+
+
+def test_an_unknown_format_is_named() -> None:
+    with pytest.raises(UserError, match="unknown format 'markdwon'"):
+        render_leaderboard(leaderboard(frame(run("equal", 1.0))), "markdwon")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_every_format_ends_with_one_newline(format: str) -> None:
+    text = render_leaderboard(leaderboard(many({"equal": 50, "mtu": 51}, seeds=2)), format)
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
