@@ -19,8 +19,9 @@ import claims  # noqa: E402 (a script, not a package)
 DIGITS = 38 * 2 * 3
 """All strategies on two variants, with three seeds."""
 
-STREETS = 5 * 3 * 3 + 2 * 3 * 3
-"""The paper's on three variants, and equal weights and ILT at three more levels of noise."""
+STREETS = 5 * 3 * 3 + 2 * 3 * 3 + 16 * 3
+"""The paper's on three variants, equal weights and ILT at three more levels of noise, and those
+that weigh by losses and five that weigh by gradients on clean labels."""
 
 BODIES = 5 * 3 * 3
 
