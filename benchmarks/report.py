@@ -112,7 +112,8 @@ def write(
     error = "Traceback (most recent call last):\n  …\nRuntimeError: made to fail"
     info = {
         "schema_version": SCHEMA_VERSION, "status": status, "hash": digest, "spec": spec,
-        "label": strategy, "stage": "loss", "corrupted": {}, "metrics": metrics if status == DONE else [],
+        "label": strategy, "stage": "loss", "corrupted": {},
+        "metrics": metrics if status == DONE else [],
         "tasks": [
             {"name": task, "kind": "regression", "classes": [], "palette": None, "unit": ""}
             for task in SUITES[suite]

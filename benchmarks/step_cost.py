@@ -35,9 +35,9 @@ from torch.profiler import ProfilerActivity, profile
 
 import mtlbench
 from mtlbench import registry
-from mtlbench.catalogue import GRADIENT, STEP_COSTS, stage_of
+from mtlbench.catalogue import STEP_COSTS
 from mtlbench.errors import UserError
-from mtlbench.strategies.compose import build_strategy
+from mtlbench.strategies.compose import GRADIENT, build_strategy, stage_of
 
 BATCH, SIZE, INSTANCES = 16, 64, 10_000
 WARM_UP = 3

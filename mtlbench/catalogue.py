@@ -15,9 +15,7 @@ from importlib import resources
 from mtlbench import registry
 from mtlbench.analysis.printing import MISSING, markdown
 from mtlbench.registry import Entry
-from mtlbench.strategies.base import GradientWeighting, InstanceStage
-
-INSTANCE, LOSS, GRADIENT = "instance", "loss", "gradient"
+from mtlbench.strategies.compose import GRADIENT, INSTANCE, LOSS, stage_of
 
 STAGES = {
     INSTANCE: "Weighs the instances inside each task",
@@ -66,12 +64,6 @@ class Card:
     paper: str
     year: int
     parameters: tuple[Parameter, ...]
-
-
-def stage_of(entry: Entry) -> str:
-    if issubclass(entry.cls, InstanceStage):
-        return INSTANCE
-    return GRADIENT if issubclass(entry.cls, GradientWeighting) else LOSS
 
 
 def card(entry: Entry) -> Card:

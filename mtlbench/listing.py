@@ -1,9 +1,10 @@
 """What `mtlbench list` prints."""
 
 from mtlbench import registry
-from mtlbench.catalogue import STAGES, stage_of
+from mtlbench.catalogue import STAGES
 from mtlbench.corruption import CORRUPTIONS
 from mtlbench.registry import Entry
+from mtlbench.strategies.compose import stage_of
 from mtlbench.suites.base import Suite
 
 Rows = list[tuple[str, ...]]

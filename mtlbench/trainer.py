@@ -393,11 +393,13 @@ class Run:
     def record(self) -> RunRecord:
         """What the store writes."""
         started = hasattr(self, "traces")
+        composition = Composition.parse(self.spec.strategy)
         info = {
             "status": self.status,
             "hash": self.spec.hash,
             "spec": asdict(self.spec),
-            "label": Composition.parse(self.spec.strategy).label,
+            "label": composition.label,
+            "stage": composition.stage,
             "tasks": [_task(task) for task in self.tasks] if started else [],
             "corrupted": self.variant.fractions() if started else {},
             "metrics": self.metrics,

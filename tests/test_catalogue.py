@@ -6,9 +6,10 @@ import pytest
 from conftest import run_mtlbench
 
 from mtlbench import registry
-from mtlbench.catalogue import GRADIENT, card, render
+from mtlbench.catalogue import card, render
 from mtlbench.registry import Entry
 from mtlbench.strategies import LossWeighting
+from mtlbench.strategies.compose import GRADIENT
 
 ROOT = Path(__file__).parent.parent
 CARDS = [card(entry) for entry in registry.strategies.entries()]

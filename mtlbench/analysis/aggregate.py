@@ -1,6 +1,7 @@
 """Stored runs as one tidy table, and their means and standard deviations over seeds."""
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ from mtlbench.store import DIVERGED, DONE, FAILED, Store, StoredRun
 
 RESULT_COLUMNS = [
     "suite", "variant", "strategy", "label", "stage", "seed", "settings", "status",
-    "metric", "metric_label", "task", "unit", "direction", "value", "hash", "path",
+    "networks", "metric", "metric_label", "task", "unit", "direction", "value", "hash", "path",
 ]  # fmt: skip
 SUMMARY_COLUMNS = [
     "suite", "variant", "strategy", "metric", "task", "unit", "direction", "mean", "std", "n",
@@ -77,10 +78,22 @@ def compare(
         UserError: there is no such directory, suite, variant, strategy or metric.
     """
     frame = load_results(results)
-    damaged = frame.attrs["damaged"]
     if hashes is not None:
         frame = frame[frame["hash"].isin(list(hashes))]
-    runs = select(require_suite(frame, suite, results), suite, variants, strategies)
+    require_suite(frame, suite, results)
+    return compare_results(frame, suite, variants, strategies, metrics=metrics)
+
+
+def compare_results(
+    results: pd.DataFrame,
+    suite: str,
+    variants: Sequence[str] | None = None,
+    strategies: Sequence[str] | None = None,
+    *,
+    metrics: Sequence[str] | None = None,
+) -> Comparison:
+    """The same for rows as from `load_results`."""
+    runs = select(results, suite, variants, strategies)
     selected = runs if metrics is None else select(runs, suite, variants, strategies, metrics)
     names = list(selected["variant"].unique())
     return Comparison(
@@ -90,7 +103,7 @@ def compare(
         labels=_labels(selected),
         metric_labels=_metric_labels(selected),
         remarks={name: _remarks(selected[selected["variant"] == name]) for name in names},
-        damaged=damaged,
+        damaged=results.attrs["damaged"],
         runs=runs,
     )
 
@@ -221,7 +234,9 @@ def select(
 # --- reading one run ----------------------------------------------------------------------------
 
 
-_IDENTITY = ["suite", "variant", "strategy", "label", "stage", "seed", "status", "hash", "path"]
+_IDENTITY = [
+    "suite", "variant", "strategy", "label", "stage", "seed", "status", "networks", "hash", "path",
+]  # fmt: skip
 _METRIC = ["metric", "metric_label", "task", "unit", "direction", "value"]
 _METRIC_KEYS = ("metric", "label", "task", "unit", "direction", "value")
 
@@ -231,7 +246,8 @@ def _identity(run: StoredRun) -> tuple[Any, ...]:
     info, spec = run.info, run.info["spec"]
     return (
         spec["suite"], spec["variant"], spec["strategy"], info["label"], info.get("stage", ""),
-        spec["seed"], info["status"], info["hash"], str(run.path),
+        spec["seed"], info["status"], info.get("population", {}).get("networks", 1), info["hash"],
+        str(run.path),
     )  # fmt: skip
 
 
@@ -325,23 +341,26 @@ def paper_order(strategy: str) -> tuple[int, str]:
 
 def _summary(selected: pd.DataFrame) -> pd.DataFrame:
     rows = []
+    cell = ["configuration", "metric", "task"]
     for _, table in selected.groupby("variant", sort=False):
-        metrics = table.dropna(subset="metric").sort_index()
-        metrics = metrics.drop_duplicates(["metric", "task"])
-        for configuration, runs in table.groupby("configuration", sort=False):
-            done = runs[runs["status"] == DONE]
-            for metric in metrics.to_dict("records"):
-                same = (runs["metric"] == metric["metric"]) & (runs["task"] == metric["task"])
-                if metric["metric"] == DETECTION and not same.any():
+        measured = table.dropna(subset="metric")
+        metrics = measured.sort_index().drop_duplicates(["metric", "task"]).to_dict("records")
+        there = set(measured[cell].itertuples(index=False, name=None))
+        done = measured[measured["status"] == DONE].groupby(cell)["value"]
+        numbers = done.agg(["mean", "std", "count"]).to_dict("index")
+        for configuration in table["configuration"].unique():
+            for metric in metrics:
+                key = configuration, metric["metric"], metric["task"]
+                if metric["metric"] == DETECTION and key not in there:
                     continue
-                values = done.loc[same.loc[done.index], "value"].dropna()
+                known = numbers.get(key, {"mean": math.nan, "std": math.nan, "count": 0})
                 rows.append(
                     {
                         **metric,
                         "strategy": configuration,
-                        "mean": values.mean(),
-                        "std": values.std(ddof=1),
-                        "n": len(values),
+                        "mean": known["mean"],
+                        "std": known["std"],
+                        "n": known["count"],
                     }
                 )
     summary = pd.DataFrame(rows, columns=SUMMARY_COLUMNS)
@@ -368,23 +387,26 @@ def _remarks(table: pd.DataFrame) -> list[str]:
     """Sentences about what one variant's means do not rest on."""
     labels = _labels(table)
     expected = set(table["seed"])
+    lost = table[(table["status"] == DONE) & table["metric"].notna() & table["value"].isna()]
+    not_finite = dict(list(lost.groupby("configuration")))
     remarks = []
-    for configuration, rows in table.groupby("configuration", sort=False):
+    for configuration, runs in table.drop_duplicates("hash").groupby("configuration", sort=False):
         label = labels[str(configuration)]
-        runs = rows.drop_duplicates("hash")
         for status in (DIVERGED, FAILED):
             count = int((runs["status"] == status).sum())
             if count:
                 remarks.append(
                     f"{label}: {count} of {len(runs)} {plural('run', len(runs))} {status}"
                 )
-        done = rows[(rows["status"] == DONE) & rows["metric"].notna()]
-        not_finite = done[done["value"].isna()]
-        for (task, metric), missing in not_finite.groupby(["task", "metric_label"], sort=False):
+        mine = not_finite.get(configuration, lost[:0])
+        for (task, metric), missing in mine.groupby(["task", "metric_label"], sort=False):
             remarks.append(
                 f"{label}: {metric} of {task} is not finite in {len(missing)} of {len(runs)} "
                 f"{plural('run', len(runs))}"
             )
+        networks = runs["networks"].max()
+        if networks > 1:
+            remarks.append(f"{label}: {networks:.0f} networks were trained for each run")
         absent = sorted(expected - set(runs["seed"]))
         if absent:
             seeds = ", ".join(map(str, absent))

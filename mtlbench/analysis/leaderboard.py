@@ -233,13 +233,12 @@ def _stages(first: pd.DataFrame) -> list[str]:
     known = list(first["stage"])
     if all(known):
         return known
-    from mtlbench.catalogue import stage_of  # loads PyTorch
-    from mtlbench.strategies.compose import Composition
+    from mtlbench.strategies.compose import Composition  # loads PyTorch
 
     for i, (stage, strategy) in enumerate(zip(known, first["strategy"], strict=True)):
         if not stage:
             try:
-                known[i] = stage_of(Composition.parse(strategy).stages[0])
+                known[i] = Composition.parse(strategy).stage
             except UserError:  # from a plugin that is not at hand
                 known[i] = ""
     return known

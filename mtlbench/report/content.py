@@ -9,12 +9,8 @@ import pandas as pd
 
 from mtlbench.analysis.aggregate import (
     Comparison,
-    _labels,
-    _metric_labels,
-    _remarks,
+    compare_results,
     load_results,
-    select,
-    summarise,
 )
 from mtlbench.analysis.figures.style import PAPER_LINES
 from mtlbench.analysis.tables import Table, build
@@ -120,7 +116,7 @@ def gather(results: str | Path, suites: Sequence[str] | None = None) -> Content:
     damaged = frame.attrs["damaged"]
     frame = _chosen(frame, suites, results)
     names = list(suites) if suites is not None else list(dict.fromkeys(frame["suite"]))
-    comparisons = [compare_rows(frame, name) for name in names]
+    comparisons = [compare_results(frame, name) for name in names]
     runs = read_runs(
         path for comparison in comparisons for path in comparison.runs["path"].drop_duplicates()
     )
@@ -136,22 +132,6 @@ def gather(results: str | Path, suites: Sequence[str] | None = None) -> Content:
         runs, board, board.stages, pages, _relative(damaged, results),
         run_commands(runs, str(results)), painter.left_out,
     )  # fmt: skip
-
-
-def compare_rows(frame: pd.DataFrame, suite: str) -> Comparison:
-    """The comparison of all runs of a suite among rows that are read already."""
-    selected = select(frame, suite)
-    variants = list(selected["variant"].unique())
-    return Comparison(
-        suite=suite,
-        variants=variants,
-        summary=summarise(frame, suite),
-        labels=_labels(selected),
-        metric_labels=_metric_labels(selected),
-        remarks={name: _remarks(selected[selected["variant"] == name]) for name in variants},
-        damaged=frame.attrs["damaged"],
-        runs=selected,
-    )
 
 
 def _chosen(frame: pd.DataFrame, suites: Sequence[str] | None, results: str | Path) -> pd.DataFrame:

@@ -11,10 +11,19 @@ from torch import nn
 from mtlbench import registry
 from mtlbench.errors import UserError
 from mtlbench.registry import Entry
-from mtlbench.strategies.base import InstanceStage, Strategy, TaskStage
+from mtlbench.strategies.base import GradientWeighting, InstanceStage, Strategy, TaskStage
 from mtlbench.strategies.table import ON_DEVICE
 
 DEFAULT_TASK_STAGE = "equal"
+
+INSTANCE, LOSS, GRADIENT = "instance", "loss", "gradient"
+
+
+def stage_of(entry: Entry) -> str:
+    """What a registered stage weighs by: `instance`, `loss` or `gradient`."""
+    if issubclass(entry.cls, InstanceStage):
+        return INSTANCE
+    return GRADIENT if issubclass(entry.cls, GradientWeighting) else LOSS
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,12 @@ class Composition:
     def name(self) -> str:
         """The one name of this composition: the instance stage first, nothing implied named."""
         return "+".join(entry.name for entry in self.stages)
+
+    @property
+    def stage(self) -> str:
+        """That of its first part: compositions with an instance stage are apart from weightings of
+        tasks alone."""
+        return stage_of(self.stages[0])
 
     @property
     def label(self) -> str:
