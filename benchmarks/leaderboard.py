@@ -27,7 +27,7 @@ from mtlbench.store import HISTORY_FILE, INSTANCE_FILE, LABELS_FILE, RUN_FILE, S
 SUITES, STRATEGIES = 5, 40
 STAGES = ("instance", "loss", "gradient")
 SECONDS, MEMORY = 5.0, 1024
-REPEATS = 2
+REPEATS = 3
 LIBRARIES = "numpy, pandas, pyarrow.parquet, rich.console, rich.table, scipy.stats"
 FILES = {HISTORY_FILE: 6000, LABELS_FILE: 3000, INSTANCE_FILE: 9000}
 
