@@ -53,6 +53,31 @@ def test_the_readme_shows_the_tables_of_the_committed_runs(suite, variant):
     assert "\n".join(body) in (ROOT / "README.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        (
+            "leaderboard",
+            [
+                *("--strategies", ",".join(claims.PAPER)),
+                *("--variants", "clean", "left@0.4", "segmentation@0.4", "depth@0.4"),
+                "pose+shape@0.4",
+            ],
+        ),
+        ("leaderboard_digits", ["--suites", "digits"]),
+    ],
+)
+def test_the_committed_leaderboards_are_those_of_the_committed_runs(name, options):
+    command = ["leaderboard", "--results", str(REFERENCE), *options, "--format", "github"]
+    assert (REFERENCE / f"{name}.md").read_text() == run_mtlbench(command).out
+
+
+def test_the_readme_shows_the_leaderboard_of_the_committed_runs():
+    first = (REFERENCE / "leaderboard.md").read_text().split("**Leaderboard: clean")[0]
+    body = [line for line in first.splitlines() if line.startswith("|")]
+    assert "\n".join(body) in (ROOT / "README.md").read_text()
+
+
 def test_the_claims_come_out_as_the_readme_says():
     missed = [claim.sentence for claim in claims.claims(str(REFERENCE)) if not claim.met]
     readme = (ROOT / "README.md").read_text()

@@ -24,8 +24,8 @@ class Block:
         suite, variant: which.
         seeds: numbers [R].
         cells: task and metric's label of each cell [C].
-        sign: 1 where more is better, else -1 [C].
-        values: NaN where there is none [S, R, C].
+        values: higher is better, so negative where a metric says the opposite; NaN where there
+            is none [S, R, C].
         status: of the runs; "" where there is none [S, R].
     """
 
@@ -33,7 +33,6 @@ class Block:
     variant: str
     seeds: np.ndarray
     cells: list[tuple[str, str]]
-    sign: np.ndarray
     values: np.ndarray
     status: np.ndarray
 
@@ -52,7 +51,6 @@ class Block:
             self.variant,
             self.seeds[rows],
             [self.cells[c] for c in columns],
-            self.sign[columns],
             values[..., columns],
             self.status[chosen][:, rows],
         )
@@ -96,10 +94,11 @@ def blocks(frame: pd.DataFrame, strategies: Sequence[str]) -> list[Block]:
         measured, row, column = inside[here], row[here], column[here]
         cell = pd.MultiIndex.from_frame(measured[["task", "metric"]])
         names = cell.unique().sort_values()
-        first = measured.set_index(cell).loc[:, ["task", "metric_label", "direction"]]
+        first = measured.set_index(cell).loc[:, ["task", "metric_label"]]
         first = first[~first.index.duplicated()].reindex(names)
         values = np.full((len(strategies), len(seeds), len(names)), np.nan)
-        values[row, column, names.get_indexer(cell)] = measured["value"]
+        sign = np.where(measured["direction"] == "max", 1.0, -1.0)
+        values[row, column, names.get_indexer(cell)] = sign * measured["value"]
         values[~np.isfinite(values)] = np.nan
         found.append(
             Block(
@@ -107,7 +106,6 @@ def blocks(frame: pd.DataFrame, strategies: Sequence[str]) -> list[Block]:
                 str(variant),
                 seeds,
                 list(zip(first["task"], first["metric_label"], strict=True)),
-                np.where(first["direction"] == "max", 1.0, -1.0),
                 values,
                 status,
             )
@@ -131,13 +129,13 @@ def paired_differences(block: Block, baseline: int) -> np.ndarray:
     base = block.values[[baseline]]
     size = (np.abs(block.values) + np.abs(base)).mean(1, keepdims=True) / 2
     size[size == 0] = 1  # so are both values
-    relative = 100 * block.sign * (block.values - base) / size
+    relative = 100 * (block.values - base) / size
     return np.einsum("src,c->sr", relative, weights(block.cells))
 
 
 def ranks_by_seed(block: Block) -> np.ndarray:
     """Mean over cells of the rank of each run among those of its seed [S, R]."""
-    places = ranks(np.moveaxis(block.sign * block.values, 0, -1))
+    places = ranks(np.moveaxis(block.values, 0, -1))
     return np.einsum("rcs,c->sr", places, weights(block.cells))
 
 

@@ -212,8 +212,8 @@ class _Ranking:
                 self._draws[names] = statistics.draw_seeds(len(block.seeds), self.resamples, *names)
             shares, which = self._draws[names]
             # Not by a matrix product, which may round equal strategies differently.
-            by_seed = np.ascontiguousarray(block.values.swapaxes(0, 1))
-            means = np.einsum("ur,rsc->usc", shares, by_seed)
+            by_seed = np.ascontiguousarray(block.values.transpose(1, 2, 0))
+            means = np.einsum("ur,rcs->ucs", shares, by_seed)
             mean_ranks, improvements = _rank_and_improve(block, means, baseline)
             self._resampled[key] = mean_ranks[which], improvements[which]
         return self._resampled[key]
@@ -295,7 +295,7 @@ class _Scope:
         if not self.complete:
             return {}
         mean_rank, delta_m = self._averages(
-            _rank_and_improve(block, block.values.mean(1)[None], self.base)
+            _rank_and_improve(block, block.values.mean(1).T[None], self.base)
             for block in self.blocks.values()
         )
         numbers = {"mean_rank": mean_rank[0], "delta_m": delta_m[0]}
@@ -325,9 +325,8 @@ class _Scope:
         probability = np.zeros(len(self.complete))
         counts = np.zeros((len(COUNTS), len(self.complete)))
         for block in self.blocks.values():
-            values = block.sign * block.values
-            means = values.mean(1)
-            better = statistics.improvement_probability(values, values[base])
+            means = block.values.mean(1)
+            better = statistics.improvement_probability(block.values, block.values[base])
             probability += better @ weights(block.cells) / len(self.blocks)
             counts += [
                 (means > means[base]).sum(1),
@@ -496,20 +495,19 @@ def _count(number: int, word: str) -> str:
 def _rank_and_improve(
     block: Block, means: np.ndarray, baseline: int | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean ranks and Δm (%), each [U, S], of means over seeds [U, S, C].
+    """Mean ranks and Δm (%), each [U, S], of means over seeds [U, C, S].
 
     Cells in which the baseline's mean over all seeds is 0 are no part of Δm, which is NaN where no
     cell is left.
     """
-    places = statistics.ranks(np.moveaxis(block.sign * means, 1, -1))
-    mean_ranks = np.einsum("ucs,c->us", places, weights(block.cells))
+    mean_ranks = np.einsum("ucs,c->us", statistics.ranks(means), weights(block.cells))
     if baseline is None or not (known := block.values[baseline].mean(0) != 0).any():
         return mean_ranks, np.full_like(mean_ranks, np.nan)
     cells = [cell for cell, is_known in zip(block.cells, known, strict=True) if is_known]
-    base = means[:, baseline, known]
     with np.errstate(divide="ignore", invalid="ignore"):  # a resample may have a baseline of 0
-        unit = 100 * block.sign[known] * weights(cells) / np.abs(base)
-        return mean_ranks, np.einsum("usc,uc->us", means[..., known] - base[:, None], unit)
+        share = 100 * weights(cells) / np.abs(means[:, known, baseline])
+        relative = np.einsum("ucs,uc->us", means[:, known], share)
+        return mean_ranks, relative - relative[:, [baseline]]
 
 
 def _without(values: np.ndarray, baseline: int) -> np.ndarray:

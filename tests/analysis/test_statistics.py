@@ -180,8 +180,7 @@ def null_runs(generator: np.random.Generator, strategies: int, seeds: int) -> Bl
         "clean",
         np.arange(seeds),
         [("a", "one"), ("a", "two"), ("b", "one")],
-        np.array([1.0, -1.0, 1.0]),
-        correlated(generator, strategies, seeds, 3),
+        correlated(generator, strategies, seeds, 3) * np.array([1, -1, 1]),
         np.full((strategies, seeds), "done", dtype=object),
     )
 
