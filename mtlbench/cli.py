@@ -94,7 +94,7 @@ def _parser() -> _Parser:
 
     run = command("run", _train, "Train what is missing of a study and compare its strategies.")
     run.add_argument("suite", metavar="SUITE")
-    _add_study(run)
+    _add_study(run, or_all=True)
     run.add_argument("--seeds", type=int, metavar="N", help="how many, counted from 0")
     _add_settings(run)
     _add_plugins(run)
@@ -205,8 +205,9 @@ def _parser() -> _Parser:
     return parser
 
 
-def _add_study(parser: _Parser) -> None:
-    parser.add_argument("--strategies", metavar="a,b", help="names such as equal,ilt,ilt+pcgrad")
+def _add_study(parser: _Parser, *, or_all: bool = False) -> None:
+    names = "names such as equal,ilt,ilt+pcgrad" + ", or all" * or_all
+    parser.add_argument("--strategies", metavar="a,b", help=names)
     parser.add_argument(
         "--variants",
         nargs="+",

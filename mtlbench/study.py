@@ -15,6 +15,9 @@ from mtlbench.errors import UserError, describe
 from mtlbench.strategies.compose import Composition
 from mtlbench.suites.base import Suite
 
+EVERY_STRATEGY = "all"
+"""In place of names: every registered strategy by itself."""
+
 
 @dataclass(frozen=True)
 class RunSpec:
@@ -81,7 +84,7 @@ def plan(
 
     Args:
         suite: the suite's name.
-        strategies: names such as `ilt+pcgrad`.
+        strategies: names such as `ilt+pcgrad`; `all` stands for every registered one.
         variants: names such as `depth@0.4`.
         seeds: how many, counted from 0.
         overrides: suite parameters by name, strategy parameters as `STAGE.PARAMETER`.
@@ -105,6 +108,8 @@ def plan(
     if seeds < 1:
         raise UserError(f"seeds must be at least 1, but is {seeds}")
     names = benchmark.default_strategies if strategies is None else strategies
+    registered = [entry.name for entry in registry.strategies.entries()]
+    names = [n for name in names for n in (registered if name == EVERY_STRATEGY else [name])]
     compositions = _unique([Composition.parse(name) for name in names], "strategy")
     tasks = benchmark.tasks()
     texts = benchmark.default_variants if variants is None else variants

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import mtlbench
+from mtlbench import registry
 from mtlbench.errors import UserError
 from mtlbench.strategies.base import LossWeighting
 from mtlbench.study import plan
@@ -77,6 +78,12 @@ def test_what_is_named_twice_is_run_once() -> None:
         ("clean", "equal"),
         ("left@0.4", "equal"),
     ]
+
+
+def test_all_stands_for_every_registered_strategy_also_beside_compositions() -> None:
+    specs = plan("digits", strategies=["all", "ilt+pcgrad"], variants=["clean"], seeds=1)
+    registered = [entry.name for entry in registry.strategies.entries()]
+    assert [spec.strategy for spec in specs] == [*registered, "ilt+pcgrad"]
 
 
 def test_a_hash_is_the_same_in_another_process() -> None:
