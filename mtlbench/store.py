@@ -21,6 +21,7 @@ import math
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -283,12 +284,16 @@ def read_run(path: Path, *, thorough: bool = False) -> StoredRun:
     if HISTORY_FILE not in files:
         raise DamagedRunError(f"{RUN_FILE} does not list {HISTORY_FILE}")
     for name in files:
-        file = path / name
-        if not file.is_file():
+        file = f"{path}/{name}"
+        try:
+            found = os.stat(file)
+        except OSError:
+            raise DamagedRunError(f"{name} is missing") from None
+        if not stat.S_ISREG(found.st_mode):
             raise DamagedRunError(f"{name} is missing")
-        if file.stat().st_size != sizes[name]:
+        if found.st_size != sizes[name]:
             raise DamagedRunError(f"{name} is truncated or was altered")
-        if thorough and hashlib.sha256(file.read_bytes()).hexdigest() != digests[name]:
+        if thorough and hashlib.sha256(Path(file).read_bytes()).hexdigest() != digests[name]:
             raise DamagedRunError(f"{name} was altered")
     return StoredRun(path, info)
 

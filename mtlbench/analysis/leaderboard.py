@@ -474,11 +474,14 @@ class _Scope:
         by_all = [i for i in there if there[i].all()]
         if len(by_all) < len(there) and by_all:
             rest = np.array([self.parts[i].whole().all(1) for i in by_all]).all(0).sum()
-            places = defaultdict(list)
-            for i in there.keys() - by_all:
-                places[self.parts[i].suite].append(self.parts[i].variant)
+            left_out = [i for i in there if i not in by_all]
             if rest > len(self.complete):
-                notes.append(f"{rest} strategies are complete without {block_names(places)}")
+                fewer = min(left_out, by_all, key=len)
+                places = defaultdict(list)
+                for i in fewer:
+                    places[self.parts[i].suite].append(self.parts[i].variant)
+                where = f"{'without' if fewer is left_out else 'on only'} {block_names(places)}"
+                notes.append(f"{rest} strategies are complete {where}")
         return notes
 
     def _label(self, strategy: int) -> str:

@@ -308,6 +308,10 @@ def test_variants_that_only_some_strategies_have_are_named() -> None:
     results = results[(results["strategy"] != "mtu") | (results["variant"] == "clean")]
     notes = leaderboard(results).notes["all"]
     assert "3 strategies are complete without suite-0 depth@0.4" in notes
+    results = many({"equal": 50, "ilt": 51, "mtu": 49}, seeds=2)
+    here = (results["suite"] == "suite-0") & (results["variant"] == "clean")
+    notes = leaderboard(results[(results["strategy"] == "equal") | here]).notes["all"]
+    assert "3 strategies are complete on only suite-0 clean" in notes
 
 
 def test_detection_is_no_cell() -> None:
