@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from mtlbench.files import replacing
 
 Arrays = dict[str, npt.NDArray]
 
@@ -56,12 +57,6 @@ def _read(path: Path, key: str) -> Arrays | None:
 def _write(path: Path, key: str, arrays: Arrays) -> None:
     """Writes a file that appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False) as file:
-        try:
-            contents: dict[str, Any] = {_KEY: np.array(key), **arrays}
-            np.savez(file, **contents)
-            file.close()
-            os.replace(file.name, path)
-        except BaseException:
-            os.unlink(file.name)
-            raise
+    contents: dict[str, Any] = {_KEY: np.array(key), **arrays}
+    with replacing(path) as aside, aside.open("wb") as file:
+        np.savez(file, **contents)

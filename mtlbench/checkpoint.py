@@ -5,8 +5,6 @@ Tensors are stored as they are and come back in the same memory layout; the tree
 """
 
 import json
-import os
-import secrets
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +12,18 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from mtlbench.files import replacing
+
 _TENSOR, _CHANNELS_LAST, _DICT, _TUPLE = "tensor", "channels last", "dict", "tuple"
 
 
 def save_tree(path: Path, tree: Any) -> None:
-    """Writes the tree aside and renames it into place, so that a kill leaves the old file."""
+    """Writes the tree; a kill leaves the old file."""
     tensors: dict[str, torch.Tensor] = {}
     skeleton = json.dumps(_flatten(tree, tensors))
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Of its own name: a worker whose driver was killed may still be writing.
-    aside = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
-    save_file(tensors, aside, metadata={"tree": skeleton})
-    with aside.open("rb") as file:
-        os.fsync(file.fileno())
-    aside.replace(path)
+    with replacing(path) as aside:
+        save_file(tensors, aside, metadata={"tree": skeleton})
 
 
 def load_tree(path: Path) -> Any:

@@ -9,8 +9,6 @@ the member, by another worker, and by a search that was killed.
 import hashlib
 import json
 import math
-import os
-import secrets
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +17,7 @@ from pathlib import Path
 import torch
 
 from mtlbench.checkpoint import load_tree, save_tree
+from mtlbench.files import replacing
 from mtlbench.store import DONE, FAILED, RunRecord
 from mtlbench.strategies.evolution import Evolution
 from mtlbench.study import RunSpec
@@ -142,7 +141,8 @@ class Members:
             {name: value - before[name] for name, value in run.seconds.items()},
         )
         save_tree(self._file(lineage, "safetensors"), run.state())
-        _write(self._file(lineage, "json"), json.dumps(asdict(segment)))
+        with replacing(self._file(lineage, "json")) as aside:
+            aside.write_text(json.dumps(asdict(segment)))
         return segment
 
     def _at(self, lineage: Lineage) -> Run:
@@ -161,13 +161,3 @@ class Members:
     def _file(self, lineage: Lineage, suffix: str) -> Path:
         digest = hashlib.sha256(json.dumps(lineage).encode()).hexdigest()[:16]
         return self.directory / f"{len(lineage)}-{digest}.{suffix}"
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a file aside and renames it into place."""
-    aside = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
-    with aside.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)

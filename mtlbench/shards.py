@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtlbench.errors import UserError
+from mtlbench.files import replacing
 
 if TYPE_CHECKING:
     import torch
@@ -173,12 +173,8 @@ def shard_directory(root: Path, split: str, number: int) -> Path:
 
 def write_json(path: Path, value: object) -> None:
     """Writes a file that is there whole or not at all."""
-    aside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
-    with aside.open("w") as file:
-        json.dump(value, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    with replacing(path) as aside:
+        aside.write_text(json.dumps(value, indent=1))
 
 
 # --- reading ------------------------------------------------------------------------------------

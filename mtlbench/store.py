@@ -34,6 +34,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtlbench.errors import UserError
+from mtlbench.files import sync
 
 SCHEMA_VERSION = 1
 RUN_FILE = "run.json"
@@ -207,7 +208,8 @@ class Store:
         info = {"schema_version": SCHEMA_VERSION, **record.info, "files": files}
         contents[RUN_FILE] = json.dumps(_finite(info), indent=1, allow_nan=False).encode()
         for name, data in contents.items():
-            write_durably(aside / name, data)
+            (aside / name).write_bytes(data)
+            sync(aside / name)
         final.parent.mkdir(parents=True, exist_ok=True)
         try:
             aside.rename(final)
@@ -308,13 +310,6 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _finite(value: Any) -> Any:

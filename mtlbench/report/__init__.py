@@ -6,12 +6,12 @@ content security policy forbids it to.
 """
 
 import os
-import secrets
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from mtlbench.errors import UserError
+from mtlbench.files import replacing
 from mtlbench.report.content import gather
 from mtlbench.report.page import GENERATOR, render
 
@@ -67,15 +67,12 @@ def write_report(
     out = Path(out)
     _check(out)
     page = render_report(results, title=title, suites=suites, out=out)
-    aside = out.with_name(f".{out.name}-{secrets.token_hex(4)}")
     try:
-        aside.write_text(page, encoding="utf-8")
-        _check(out)  # something else may have come there meanwhile
-        aside.replace(out)
+        with replacing(out) as aside:
+            aside.write_text(page, encoding="utf-8")
+            _check(out)  # something else may have come there meanwhile
     except OSError as error:
         raise UserError(f"{str(out)!r} cannot be written: {error.strerror}") from error
-    finally:
-        aside.unlink(missing_ok=True)
     return out
 
 

@@ -1,0 +1,30 @@
+"""Files that are there whole or not at all."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a path beside this one, to write to; at the end it takes this one's place.
+
+    It does so once it is on the disk, and not at all if the block raises. A process that is killed
+    leaves the file that was there before.
+    """
+    # Of its own name: another process may be writing too, such as a worker that lost its driver.
+    aside = path.with_name(f".{path.name}-{secrets.token_hex(4)}.tmp")
+    try:
+        yield aside
+        sync(aside)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Returns when a file's content is on the disk."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
