@@ -12,7 +12,8 @@ weighing in every tenth step. A ratio is known to about the one that `equal` has
 
 LibMTL's own weightings run in their own backward pass, with the device that they read from the
 model set here; TorchJD's in its `mtl_backward`. A peer that is not installed is left out. Memory is
-laid out as PyTorch does by default: LibMTL cannot take a network in `channels_last`.
+laid out as PyTorch does by default: LibMTL cannot take a network in `channels_last`. Freed memory
+is kept for all, as in every worker.
 
 `--write` keeps the ratios where `mtlbench list strategies --format github` finds them.
 """
@@ -38,6 +39,7 @@ from mtlbench import registry
 from mtlbench.catalogue import STEP_COSTS
 from mtlbench.errors import UserError
 from mtlbench.strategies.compose import GRADIENT, build_strategy, stage_of
+from mtlbench.worker import keep_freed_memory
 
 BATCH, SIZE, INSTANCES = 16, 64, 10_000
 WARM_UP = 3
@@ -306,6 +308,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="names, apart by commas")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(1)
     bench = Bench(options.device)
     equal = bench.ours("equal")

@@ -26,6 +26,7 @@ from mtlbench.strategies.compose import Composition
 from mtlbench.strategies.evolution import Evolution
 from mtlbench.strategies.table import ON_DEVICE, check_place
 from mtlbench.study import RunSpec
+from mtlbench.worker import Workplace
 
 POLL_SECONDS = 1.0
 """How often runs that other processes train are looked at again."""
@@ -53,6 +54,16 @@ class Resources:
     gpus: float = 0.0
     instance_tables: str = ON_DEVICE
     traces: bool | frozenset[str] = False
+
+    @property
+    def of_worker(self) -> dict[str, Any]:
+        """What Ray is to reserve for a worker."""
+        return {"num_cpus": self.cpus, "num_gpus": self.gpus}
+
+    def workplace(self, plugins: Sequence[PluginFile]) -> Workplace:
+        """What a worker is set up with."""
+        threads, device = max(1, int(self.cpus)), "cuda" if self.gpus else "cpu"
+        return Workplace(tuple(plugins), threads, device, self.instance_tables)
 
     def keeps_traces(self, spec: RunSpec) -> bool:
         return self.traces if isinstance(self.traces, bool) else spec.strategy in self.traces
@@ -202,12 +213,23 @@ def execute(
         report: told of everything that happens, in this process.
     """
     searches = [spec for spec in specs if _is_search(spec)]
-    crew = _Crew([s for s in specs if s not in searches], store, plugins, resources, report)
+    study = _Study(store, resources, resources.workplace(plugins), report)
+    crew = _Crew([s for s in specs if s not in searches], study)
     try:
         crew.work(parallel)
     finally:
         crew.dismiss()
-    _search(searches, store, plugins, resources, report)
+    _search(searches, study)
+
+
+@dataclass(frozen=True)
+class _Study:
+    """What all runs of a study share: where they go, what each takes, who is told."""
+
+    store: Store
+    resources: Resources
+    workplace: Workplace
+    report: Callable[[Event], None]
 
 
 @dataclass
@@ -228,15 +250,8 @@ class _Crew:
         running: runs under way, by the stream of their messages.
     """
 
-    def __init__(
-        self,
-        specs: Sequence[RunSpec],
-        store: Store,
-        plugins: Sequence[PluginFile],
-        resources: Resources,
-        report: Callable[[Event], None],
-    ) -> None:
-        self.store, self.plugins, self.resources, self.report = store, plugins, resources, report
+    def __init__(self, specs: Sequence[RunSpec], study: _Study) -> None:
+        self.study, self.store, self.report = study, study.store, study.report
         self.queue = deque(specs)
         self.starting: dict[Any, Any] = {}
         self.idle: list[Any] = []
@@ -266,13 +281,9 @@ class _Crew:
     def start_worker(self) -> None:
         import ray
 
-        actor: Any = ray.remote(_Worker).options(
-            num_cpus=self.resources.cpus, num_gpus=self.resources.gpus, max_restarts=0
-        )
-        threads = max(1, int(self.resources.cpus))
-        worker = actor.remote(
-            list(self.plugins), threads, bool(self.resources.gpus), self.resources.instance_tables
-        )
+        study = self.study
+        actor: Any = ray.remote(_Worker).options(**study.resources.of_worker, max_restarts=0)
+        worker = actor.remote(study.workplace)
         self.starting[worker.is_up.remote()] = worker
 
     def hand_out(self) -> None:
@@ -293,7 +304,7 @@ class _Crew:
                 continue
             worker = self.idle.pop()
             checkpoint = self.store.checkpoint_file(spec.hash).absolute()
-            stream = worker.train.remote(spec, checkpoint, self.resources.keeps_traces(spec))
+            stream = worker.train.remote(spec, checkpoint, self.study.resources.keeps_traces(spec))
             self.running[stream] = _Running(spec, worker, lock, time.monotonic())
             self.report(Event(spec, "started"))
 
@@ -339,16 +350,9 @@ class _Crew:
 class _Worker:
     """Lives in a process of its own and trains one run after the other."""
 
-    def __init__(
-        self, plugins: list[PluginFile], threads: int, gpu: bool, instance_tables: str
-    ) -> None:
-        import torch
-
-        torch.set_num_threads(threads)
-        for plugin in plugins:
-            plugin.load()
-        self.device = "cuda" if gpu else "cpu"
-        self.instance_tables = instance_tables
+    def __init__(self, workplace: Workplace) -> None:
+        workplace.set_up()
+        self.workplace = workplace
 
     def is_up(self) -> None:
         """Answers as soon as the process is there."""
@@ -358,9 +362,9 @@ class _Worker:
 
         yield from train(
             spec,
-            device=self.device,
+            device=self.workplace.device,
             checkpoint=checkpoint,
-            instance_tables=self.instance_tables,
+            instance_tables=self.workplace.instance_tables,
             keep_traces=keep_traces,
         )
 
@@ -370,25 +374,19 @@ def _is_search(spec: RunSpec) -> bool:
     return issubclass(Composition.parse(spec.strategy).task.cls, Evolution)
 
 
-def _search(
-    specs: Sequence[RunSpec],
-    store: Store,
-    plugins: Sequence[PluginFile],
-    resources: Resources,
-    report: Callable[[Event], None],
-) -> None:
+def _search(specs: Sequence[RunSpec], study: _Study) -> None:
     """Evolves populations one after the other, the members of each side by side."""
     queue = deque(specs)
     while queue:
         elsewhere: deque[RunSpec] = deque()
         for spec in queue:
-            directory = run_directory(spec, store)
+            directory = run_directory(spec, study.store)
             if directory.exists():
-                report(Event(spec, read_run(directory).info["status"]))
+                study.report(Event(spec, read_run(directory).info["status"]))
                 continue
-            with store.lock(spec.hash) as held:
+            with study.store.lock(spec.hash) as held:
                 if held:
-                    _evolve(spec, store, plugins, resources, report)
+                    _evolve(spec, study)
                 else:
                     elsewhere.append(spec)
         if len(elsewhere) == len(queue):
@@ -396,15 +394,10 @@ def _search(
         queue = elsewhere
 
 
-def _evolve(
-    spec: RunSpec,
-    store: Store,
-    plugins: Sequence[PluginFile],
-    resources: Resources,
-    report: Callable[[Event], None],
-) -> None:
+def _evolve(spec: RunSpec, study: _Study) -> None:
     from mtlbench.population import Job, MemberError, evolve
 
+    store, resources, report = study.store, study.resources, study.report
     started = time.monotonic()
 
     def progress(epoch: int, epochs: int) -> None:
@@ -414,14 +407,11 @@ def _evolve(
     job = Job(
         spec,
         store.checkpoint_file(spec.hash).absolute().parent / "members",
-        tuple(plugins),
-        max(1, int(resources.cpus)),
-        "cuda" if resources.gpus else "cpu",
-        resources.instance_tables,
+        study.workplace,
         resources.keeps_traces(spec),
     )
     try:
-        record = evolve(job, {"cpu": resources.cpus, "gpu": resources.gpus}, progress)
+        record = evolve(job, resources.of_worker, progress)
     except MemberError as error:
         record = _failed(spec, str(error))
     store.write(record)

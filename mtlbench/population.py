@@ -14,7 +14,7 @@ import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,11 +29,11 @@ from ray.tune.search.basic_variant import BasicVariantGenerator
 
 from mtlbench.lineage import Lineage, Members, Segment
 from mtlbench.randomness import named_generator
-from mtlbench.registry import PluginFile
 from mtlbench.store import DONE, RunRecord
 from mtlbench.strategies.compose import Composition
 from mtlbench.strategies.evolution import Evolution
 from mtlbench.study import RunSpec
+from mtlbench.worker import Workplace
 
 TUNE_SETTINGS = {
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C ends the command, as everywhere else
@@ -55,28 +55,21 @@ class Job:
     Attributes:
         spec: the search.
         directory: where members are kept.
-        plugins: to be loaded first.
-        threads: to compute with.
-        device: where.
-        instance_tables: where instance parameters lie.
+        workplace: what a worker is set up with.
         keep_traces: keep what `Traces` notes of every training instance.
     """
 
     spec: RunSpec
     directory: Path
-    plugins: tuple[PluginFile, ...]
-    threads: int
-    device: str
-    instance_tables: str
+    workplace: Workplace
     keep_traces: bool
 
     def begin(self) -> Members:
         """Prepares this process."""
-        torch.set_num_threads(self.threads)
-        for plugin in self.plugins:
-            plugin.load()
-        device = torch.device(self.device)
-        return Members(self.spec, self.directory, device, self.instance_tables, self.keep_traces)
+        place = self.workplace
+        place.set_up()
+        device = torch.device(place.device)
+        return Members(self.spec, self.directory, device, place.instance_tables, self.keep_traces)
 
 
 @dataclass(frozen=True)
@@ -95,22 +88,23 @@ class Trained:
 
 
 def evolve(
-    job: Job, resources: dict[str, float], progress: Callable[[int, int], None]
+    job: Job, reserve: Mapping[str, float], progress: Callable[[int, int], None]
 ) -> RunRecord:
     """Trains a population and gives the record of its best member, with the cost of all.
 
     Args:
         job: what to train.
-        resources: what each member takes, `cpu` and `gpu`.
+        reserve: what Ray is to reserve for each member, `num_cpus` and `num_gpus`.
         progress: told how many epochs are over, of all members together, and of how many.
 
     Raises:
         MemberError: a member raised, or its worker died.
     """
     search = Search(job.spec, progress)
+    as_tune = {"cpu": reserve["num_cpus"], "gpu": reserve["num_gpus"]}
     with _quiet(), tempfile.TemporaryDirectory(prefix="mtlbench-") as scratch:
         results = tune.Tuner(
-            tune.with_resources(tune.with_parameters(_Member, job=job), resources),
+            tune.with_resources(tune.with_parameters(_Member, job=job), as_tune),
             param_space={"member": tune.grid_search(search.first())},
             tune_config=tune.TuneConfig(
                 search_alg=_Population(search), scheduler=_Selection(search), reuse_actors=True
@@ -127,9 +121,7 @@ def evolve(
         raise MemberError(search.error)
     if results.errors:
         raise MemberError(f"a worker process died: {results.errors[0]}")
-    conclude: Any = ray.remote(_conclude).options(
-        num_cpus=resources["cpu"], num_gpus=resources["gpu"], max_retries=0
-    )
+    conclude: Any = ray.remote(_conclude).options(**reserve, max_retries=0)
     try:
         record: RunRecord = ray.get(conclude.remote(job, search.best().lineage))
     except ray.exceptions.RayError as error:

@@ -9,7 +9,6 @@ other folds and predicts its own. Folds are no runs: no comparison reads them.
 import hashlib
 import io
 import json
-import secrets
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -24,14 +23,16 @@ from torch import Tensor
 from mtlbench.batches import Batches
 from mtlbench.errors import UserError
 from mtlbench.executor import Event, Resources
+from mtlbench.files import replacing
 from mtlbench.randomness import named_generator
 from mtlbench.registry import PluginFile
-from mtlbench.store import DONE, FAILED, Store, npz_bytes, write_durably
+from mtlbench.store import DONE, FAILED, Store, npz_bytes
 from mtlbench.study import RunSpec
 from mtlbench.suspects.confident import label_quality, map_quality, wrong_share
 from mtlbench.suspects.scores import CLEANLAB, Scores
 from mtlbench.tasks import Task
 from mtlbench.trainer import Run
+from mtlbench.worker import Workplace
 
 FOLDS = 5
 """A network then trains on four fifths of the labels."""
@@ -202,9 +203,8 @@ def train_folds(
     """
     import ray
 
-    options = {"num_cpus": resources.cpus, "num_gpus": resources.gpus, "max_restarts": 0}
-    actor: Any = ray.remote(_Worker).options(**options)
-    threads = max(1, int(resources.cpus))
+    actor: Any = ray.remote(_Worker).options(**resources.of_worker, max_restarts=0)
+    workplace = resources.workplace(plugins)
     queue = list(folds)
     busy: dict[Any, tuple[FoldSpec, Any]] = {}
 
@@ -215,7 +215,7 @@ def train_folds(
             busy[worker.train.remote(fold)] = fold, worker
 
     for _ in range(min(parallel, len(queue))):
-        hand_out(actor.remote(list(plugins), threads, bool(resources.gpus)))
+        hand_out(actor.remote(workplace))
     while busy:
         stream: Any = ray.wait(list(busy), num_returns=1)[0][0]
         fold, worker = busy[stream]
@@ -225,9 +225,12 @@ def train_folds(
         except ray.exceptions.RayError as error:
             reason = f"the worker process died: {error}".partition("\n")[0]
             message = Event(fold, FAILED, error=reason)
-            worker = actor.remote(list(plugins), threads, bool(resources.gpus))
+            worker = actor.remote(workplace)
         if isinstance(message, bytes):
-            _write(fold_file(store, fold), message)
+            path = fold_file(store, fold)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as aside:
+                aside.write_bytes(message)
             message = Event(fold, DONE)
         report(message)
         if message.kind != "epoch":
@@ -238,21 +241,12 @@ def train_folds(
 class _Worker:
     """Lives in a process of its own and trains one fold after the other."""
 
-    def __init__(self, plugins: list[PluginFile], threads: int, gpu: bool) -> None:
-        torch.set_num_threads(threads)
-        for plugin in plugins:
-            plugin.load()
-        self.device = "cuda" if gpu else "cpu"
+    def __init__(self, workplace: Workplace) -> None:
+        workplace.set_up()
+        self.device = workplace.device
 
     def train(self, fold: FoldSpec) -> Iterator[Event | bytes]:
         yield from train_fold(fold, device=self.device)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(f".{secrets.token_hex(4)}.tmp")
-    write_durably(aside, content)
-    aside.replace(path)
 
 
 def _read(path: Path) -> dict[str, np.ndarray] | None:
