@@ -16,6 +16,7 @@ from mtlbench import registry
 from mtlbench.analysis.printing import MISSING, markdown
 from mtlbench.registry import Entry
 from mtlbench.strategies.compose import GRADIENT, INSTANCE, LOSS, stage_of
+from mtlbench.strategies.evolution import Evolution
 
 STAGES = {
     INSTANCE: "Weighs the instances inside each task",
@@ -53,6 +54,7 @@ class Card:
         departs: in what it is not as the authors' code.
         paper, year: where it is from.
         parameters: what `--set` reaches, without what all strategies of its kind have.
+        networks: how many are trained for one run.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Card:
     paper: str
     year: int
     parameters: tuple[Parameter, ...]
+    networks: int
 
 
 def card(entry: Entry) -> Card:
@@ -87,6 +90,7 @@ def card(entry: Entry) -> Card:
         Parameter(f"{entry.name}.{name}", str(parameter.default), meanings.get(name, ""))
         for name, parameter in entry.own_parameters().items()
     )
+    population = entry.own_parameters()["population"] if issubclass(entry.cls, Evolution) else None
     return Card(
         entry.name,
         entry.label,
@@ -97,6 +101,7 @@ def card(entry: Entry) -> Card:
         paper,
         year,
         parameters,
+        1 if population is None else population.default,
     )
 
 
@@ -140,7 +145,8 @@ def _overview(cards: list[Card], costs: Mapping[str, float]) -> list[str]:
         row.append(markdown(each.summary))
         if costs:
             cost = costs.get(each.name)
-            row.append(MISSING if cost is None else f"{cost:.2f}×")
+            times = f"{each.networks} networks × " if each.networks > 1 else ""
+            row.append(MISSING if cost is None else f"{times}{cost:.2f}×")
         rows.append(row)
     return ["| " + " | ".join(row) + " |" for row in rows]
 
