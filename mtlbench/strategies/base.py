@@ -25,6 +25,7 @@ from mtlbench.strategies.gradients import (
     Cut,
     Jacobian,
     Pass,
+    Reached,
     Representation,
     accumulate,
     gradients_by_task,
@@ -462,50 +463,73 @@ class Strategy(nn.Module):
         assert isinstance(task, GradientWeighting)
         if not self._network:
             raise ValueError("model is needed: this strategy weighs gradients")
-        trainable = [p for p in self._network if p.requires_grad]
         cut = Cut() if self._representation is None else self._representation.take()
         anew = self._steps % task.every == 0
+        beyond = anew and task.on == "parameters"
+        shared = self._shared_gradients(vectors, instance_weights, cut, beyond=beyond)
+        with torch.no_grad():
+            jacobian = Jacobian(shared, len(vectors), self.setting.dtype, self.setting.device)
+            weights, parts = self._joined(jacobian, losses, present, anew=anew)
+        cut_off = []
+        for (tensor, _), part in zip(shared, parts, strict=True):
+            output = cut.output_of(tensor)
+            if output is None:
+                accumulate(tensor, part)
+            else:
+                cut_off.append((output, part))
+        if cut_off:
+            torch.autograd.backward(*_pass_on(cut_off))
+        return weights
 
+    def _shared_gradients(
+        self,
+        vectors: list[Tensor],
+        instance_weights: Tensor,
+        cut: Cut,
+        *,
+        beyond: bool,
+    ) -> list[Reached]:
+        """The gradients of each task, of every tensor that more than one of them reaches.
+
+        Those of a head are left on its parameters. Where the graph is cut at the representation,
+        they are those of its leaves, or, if `beyond` it, of the parameters that made them.
+        """
+        trainable = [p for p in self._network if p.requires_grad]
         passes: list[Pass] = [
             ([vector], [cotangent.to(vector.dtype)])
             for vector, cotangent in zip(vectors, instance_weights.unbind(1), strict=True)
         ]
         reached = gradients_by_task(passes, [*cut.leaves, *trainable])
-        over_leaves = [r for r in reached[: len(cut.leaves)] if any(g is not None for g in r[1])]
-        shared = keep_shared(reached[len(cut.leaves) :])
-        output_of = dict(zip(map(id, cut.leaves), cut.outputs, strict=True))
-        if anew and task.on == "parameters" and over_leaves:
-            passes = [
-                _pass_on([(output_of[id(leaf)], by_task[k]) for leaf, by_task in over_leaves])
-                for k in range(len(vectors))
-            ]
-            shared += keep_shared(gradients_by_task(passes, trainable))
-        else:
-            shared += over_leaves
-
-        with torch.no_grad():
-            jacobian = Jacobian(shared, len(vectors), self.setting.dtype, self.setting.device)
-            if task.gives_direction:
-                weights = torch.full_like(losses, float("nan"))
-                parts = jacobian.split(task.direction(jacobian.matrix(), losses, present))
-            else:
-                held = self.get_buffer("held_weights")
-                if anew:
-                    new = task.weights(jacobian.gramian(), losses, present)
-                    held.copy_(torch.where(present, new, held))
-                weights = torch.where(present, held, 0)
-                parts = jacobian.weighted(weights)
-            for (tensor, _), part in zip(shared, parts, strict=True):
-                if id(tensor) not in output_of:
-                    accumulate(tensor, part)
-        joint = [
-            (output_of[id(tensor)], part)
-            for (tensor, _), part in zip(shared, parts, strict=True)
-            if id(tensor) in output_of
+        cuts = len(cut.leaves)
+        at_cut = [
+            (output, leaf, by_task)
+            for output, (leaf, by_task) in zip(cut.outputs, reached[:cuts], strict=True)
+            if any(gradient is not None for gradient in by_task)
         ]
-        if joint:
-            torch.autograd.backward(*_pass_on(joint))
-        return weights
+        shared = keep_shared(reached[cuts:])
+        if not beyond or not at_cut:
+            return shared + [(leaf, by_task) for _, leaf, by_task in at_cut]
+        passes = [
+            _pass_on([(output, by_task[k]) for output, _, by_task in at_cut])
+            for k in range(len(vectors))
+        ]
+        return shared + keep_shared(gradients_by_task(passes, trainable))
+
+    def _joined(
+        self, jacobian: Jacobian, losses: Tensor, present: Tensor, *, anew: bool
+    ) -> tuple[Tensor, Sequence[Tensor]]:
+        """The weights [K] of the tasks, NaN where there are none, and one gradient a tensor."""
+        task = self.task
+        assert isinstance(task, GradientWeighting)
+        if task.gives_direction:
+            direction = task.direction(jacobian.matrix(), losses, present)
+            return torch.full_like(losses, float("nan")), jacobian.split(direction)
+        held = self.get_buffer("held_weights")
+        if anew:
+            new = task.weights(jacobian.gramian(), losses, present)
+            held.copy_(torch.where(present, new, held))
+        weights = torch.where(present, held, 0)
+        return weights, jacobian.weighted(weights)
 
 
 def _pass_on(pairs: Sequence[tuple[Tensor, Tensor | None]]) -> Pass:

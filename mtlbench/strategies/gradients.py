@@ -15,6 +15,11 @@ class Cut:
     outputs: list[Tensor] = field(default_factory=list)
     leaves: list[Tensor] = field(default_factory=list)
 
+    def output_of(self, tensor: Tensor) -> Tensor | None:
+        """The output in whose place a leaf stands; None of any other tensor."""
+        pairs = zip(self.outputs, self.leaves, strict=True)
+        return next((output for output, leaf in pairs if leaf is tensor), None)
+
 
 class Representation:
     """What the shared layers give to the heads, cut off from what made it.
