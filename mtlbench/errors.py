@@ -22,6 +22,14 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UserError:
     return UserError(f"unknown {what} {name!r}; {hint}")
 
 
+def require_known(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+    """Raises the error of `unknown` for the first of the names that is not in `known`."""
+    known = set(known)
+    for name in names:
+        if name not in known:
+            raise unknown(what, name, known)
+
+
 def describe(error: BaseException) -> str:
     """An exception in one line: its kind, unless it speaks for itself, and its message."""
     message = " ".join(str(error).split())

@@ -3,15 +3,15 @@
 import json
 import math
 import re
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mtlbench.errors import UserError, unknown
+from mtlbench.errors import UserError, require_known
 from mtlbench.store import DIVERGED, DONE, FAILED, Store, StoredRun
 
 RESULT_COLUMNS = [
@@ -206,26 +206,34 @@ def select(
     Raises:
         UserError: a name is not among the results.
     """
-    _require("suite", [suite], results["suite"])
+    require_known("suite", [suite], results["suite"].unique())
     # The index keeps the order of loading, whatever was done to the rows since.
     frame = configured(results[results["suite"] == suite].sort_index())
     if variants is not None:
-        _require("variant", variants, frame["variant"])
+        require_known("variant", variants, frame["variant"].unique())
         frame = frame[frame["variant"].isin(list(variants))]
     if strategies is not None:
-        _require("strategy", strategies, [*frame["strategy"], *frame["configuration"]])
+        known = [*frame["strategy"].unique(), *frame["configuration"].unique()]
+        require_known("strategy", strategies, known)
         asked = list(strategies)
         frame = frame[frame["strategy"].isin(asked) | frame["configuration"].isin(asked)]
     if metrics is not None:
-        _require("metric", metrics, frame["metric"].dropna())
+        require_known("metric", metrics, frame["metric"].dropna().unique())
         frame = frame[frame["metric"].isin(list(metrics)) | frame["metric"].isna()]
-    order = (
-        list(variants) if variants is not None else sorted(set(frame["variant"]), key=_clean_first)
-    )
+    if variants is None:
+        variants = sorted(frame["variant"].unique(), key=_clean_first)
+    place = {variant: number for number, variant in enumerate(variants)}
+    first = frame.drop_duplicates("configuration")
+    order = {
+        configuration: (paper_order(strategy), _natural(settings))
+        for configuration, strategy, settings in zip(
+            first["configuration"], first["strategy"], first["settings"], strict=True
+        )
+    }
     keys = [
-        (order.index(variant), paper_order(strategy), _natural(settings), seed)
-        for variant, strategy, settings, seed in zip(
-            frame["variant"], frame["strategy"], frame["settings"], frame["seed"], strict=True
+        (place[variant], order[configuration], seed)
+        for variant, configuration, seed in zip(
+            frame["variant"], frame["configuration"], frame["seed"], strict=True
         )
     ]
     return frame.iloc[sorted(range(len(frame)), key=keys.__getitem__)]
@@ -388,29 +396,31 @@ def _remarks(table: pd.DataFrame) -> list[str]:
     labels = _labels(table)
     expected = set(table["seed"])
     lost = table[(table["status"] == DONE) & table["metric"].notna() & table["value"].isna()]
-    not_finite = dict(list(lost.groupby("configuration")))
+    not_finite = Counter(
+        zip(lost["configuration"], lost["task"], lost["metric_label"], strict=True)
+    )
+    runs: dict[str, list[tuple[str, int, float]]] = defaultdict(list)
+    first = table.drop_duplicates("hash")
+    columns = (first[name] for name in ("status", "seed", "networks"))
+    for configuration, *run in zip(first["configuration"], *columns, strict=True):
+        runs[configuration].append(tuple(run))
     remarks = []
-    for configuration, runs in table.drop_duplicates("hash").groupby("configuration", sort=False):
-        label = labels[str(configuration)]
+    for configuration, of_one in runs.items():
+        label = labels[configuration]
+        statuses, seeds, networks = zip(*of_one, strict=True)
+        of_runs = f"of {len(of_one)} {plural('run', len(of_one))}"
         for status in (DIVERGED, FAILED):
-            count = int((runs["status"] == status).sum())
-            if count:
-                remarks.append(
-                    f"{label}: {count} of {len(runs)} {plural('run', len(runs))} {status}"
-                )
-        mine = not_finite.get(configuration, lost[:0])
-        for (task, metric), missing in mine.groupby(["task", "metric_label"], sort=False):
-            remarks.append(
-                f"{label}: {metric} of {task} is not finite in {len(missing)} of {len(runs)} "
-                f"{plural('run', len(runs))}"
-            )
-        networks = runs["networks"].max()
-        if networks > 1:
-            remarks.append(f"{label}: {networks:.0f} networks were trained for each run")
-        absent = sorted(expected - set(runs["seed"]))
+            if status in statuses:
+                remarks.append(f"{label}: {statuses.count(status)} {of_runs} {status}")
+        for (whose, task, metric), count in not_finite.items():
+            if whose == configuration:
+                remarks.append(f"{label}: {metric} of {task} is not finite in {count} {of_runs}")
+        if max(networks) > 1:
+            remarks.append(f"{label}: {max(networks):.0f} networks were trained for each run")
+        absent = sorted(expected - set(seeds))
         if absent:
-            seeds = ", ".join(map(str, absent))
-            remarks.append(f"{label}: {plural('seed', len(absent))} {seeds} missing")
+            named = ", ".join(map(str, absent))
+            remarks.append(f"{label}: {plural('seed', len(absent))} {named} missing")
     return remarks
 
 
@@ -420,10 +430,3 @@ def _bracketed(settings: str) -> str:
 
 def plural(word: str, count: int) -> str:
     return word if count == 1 else f"{word}s"
-
-
-def _require(what: str, names: Iterable[str], known: Iterable[str]) -> None:
-    known = set(known)
-    for name in names:
-        if name not in known:
-            raise unknown(what, name, known)

@@ -28,7 +28,7 @@ from mtlbench.analysis.cells import (
     ranks_by_seed,
     weights,
 )
-from mtlbench.errors import UserError, unknown
+from mtlbench.errors import UserError, require_known
 from mtlbench.store import DONE
 
 BASELINE = "equal"
@@ -110,24 +110,18 @@ def leaderboard(
         raise UserError("there are no runs to rank")
     for column, names in (("suite", suites), ("variant", variants)):
         if names is not None:
-            _require(column, names, frame[column])
+            require_known(column, names, frame[column].unique())
             frame = frame[frame[column].isin(list(names))]
     if frame.empty:
         raise UserError("there are no runs of these variants in these suites")
     if baseline != BASELINE:
-        _require("baseline", [baseline], frame["configuration"])
+        require_known("baseline", [baseline], frame["configuration"].unique())
     if strategies is not None:
-        _require("strategy", strategies, [*frame["strategy"], *frame["configuration"]])
+        known = [*frame["strategy"].unique(), *frame["configuration"].unique()]
+        require_known("strategy", strategies, known)
         named = [*strategies, baseline]
         frame = frame[frame["strategy"].isin(named) | frame["configuration"].isin(named)]
     return _Ranking(frame, baseline, resamples, seed).leaderboard()
-
-
-def _require(what: str, names: Iterable[str], known: Iterable[str]) -> None:
-    known = set(known)
-    for name in names:
-        if name not in known:
-            raise unknown(what, name, known)
 
 
 # --- scopes ---------------------------------------------------------------------------------------

@@ -13,6 +13,9 @@ from mtlbench.analysis.tables import FORMATS, as_json, records
 from mtlbench.errors import unknown
 
 COLUMNS = ["Mean rank", "Δm (%)", "Better", "Won, tied, lost", "p", "Effect"]
+FEW = 5
+"""So many incomplete strategies have a row each; of more, the notes alone tell."""
+
 TITLES = {"all": "all runs", "clean": "clean labels", "corrupted": "corrupted labels"}
 
 
@@ -61,6 +64,7 @@ def _sheet(board: Leaderboard, scope: str) -> Sheet:
     lines = [
         (_label(row, board.baseline), [Cell(text) for text in _texts(row, board.baseline)])
         for row in rows
+        if row["complete"] or len(rows) - complete <= FEW
     ]
     title = f"Leaderboard: {scope_title(scope)}"
     section = Section(f"{complete} of {len(rows)} complete", lines)

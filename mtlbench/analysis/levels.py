@@ -6,13 +6,14 @@ here, is what such variants have in common: `depth`, `pose+shape`, or `depth:off
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import pandas as pd
 
 from mtlbench.analysis import sheets
 from mtlbench.analysis.aggregate import DETECTION, SUMMARY_COLUMNS, Comparison
-from mtlbench.analysis.printing import decimals, heading, legend, rounded_cells
+from mtlbench.analysis.marks import Marks, marks
+from mtlbench.analysis.printing import decimals, heading, rounded_cells
 from mtlbench.analysis.sheets import Section, Sheet
 from mtlbench.errors import UserError, unknown
 
@@ -97,7 +98,7 @@ def _parse(variant: str) -> tuple[str, float] | None:
 def render_levels(
     comparison: Comparison, corruption: str, format: str = "table", *, terminal: bool = False
 ) -> str:
-    """Strategies by level, for people: a section a metric; each level has its best and second best.
+    """Strategies by level, for people: a section a metric; each level is marked as `compare` does.
 
     Args:
         comparison: of clean runs and of some levels of the corruption.
@@ -111,19 +112,28 @@ def render_levels(
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
     rows = levels(comparison, corruption)
-    shares = sorted(set(rows["level"]))
-    marks = legend(plain=format == "table" and not terminal)
+    variants = dict(zip(rows["level"], rows["variant"], strict=True))
+    marked = {
+        share: marks(comparison.runs[comparison.runs["variant"] == variant])
+        for share, variant in variants.items()
+    }
+    plain = format == "table" and not terminal
+    rules = dict.fromkeys(one.legend(plain=plain) for one in marked.values())
     sheet = Sheet(
         f"{comparison.suite}: by share of corrupted {corrupted_labels(corruption)}",
-        [("", f"{share:g} %") for share in shares],
-        [_section(comparison, rows, metric, task, shares) for metric, task in metrics(rows)],
-        [f"mean ± std over {sheets.count_of_runs(rows['n'])}; {marks}"],
+        [("", f"{share:g} %") for share in marked],
+        [_section(comparison, rows, metric, task, marked) for metric, task in metrics(rows)],
+        [f"mean ± std over {sheets.count_of_runs(rows['n'])}; {'; '.join(rules)}"],
     )
     return (sheets.github(sheet) if format == "github" else sheets.text(sheet, terminal)) + "\n"
 
 
 def _section(
-    comparison: Comparison, rows: pd.DataFrame, metric: str, task: str, shares: Sequence[float]
+    comparison: Comparison,
+    rows: pd.DataFrame,
+    metric: str,
+    task: str,
+    marked: Mapping[float, Marks],
 ) -> Section:
     cells = rows[(rows["metric"] == metric) & (rows["task"] == task)]
     strategies = [key for key in comparison.labels if key in set(cells["strategy"])]
@@ -133,9 +143,10 @@ def _section(
     cells = cells.assign(mean=scale * cells["mean"], std=scale * cells["std"])
     places = decimals(cells["mean"], cells["std"])
     columns = []
-    for share in shares:
+    for share, one in marked.items():
         values = cells[cells["level"] == share].set_index("strategy").reindex(strategies)
-        columns.append(rounded_cells(values["mean"], values["std"], direction, places))
+        column = rounded_cells(values["mean"], values["std"], direction, places)
+        columns.append(one.mark((metric, task), strategies, column))
     names = [comparison.labels[key] for key in strategies]
     label = f"{task} {comparison.metric_labels[metric, task]}"
     return Section(

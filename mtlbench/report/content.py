@@ -14,7 +14,7 @@ from mtlbench.analysis.aggregate import (
 )
 from mtlbench.analysis.figures.style import PAPER_LINES
 from mtlbench.analysis.tables import Table, build
-from mtlbench.errors import UserError, unknown
+from mtlbench.errors import UserError, require_known
 from mtlbench.report import runs as about
 from mtlbench.report.board import Board, Scope, boards
 from mtlbench.report.charts import CurveChart, DotChart
@@ -147,9 +147,7 @@ def _chosen(frame: pd.DataFrame, suites: Sequence[str] | None, results: str | Pa
         raise UserError(f"no runs in {where}; 'mtlbench run SUITE --results {results}' makes some")
     if suites is None:
         return frame
-    for name in suites:
-        if name not in set(frame["suite"]):
-            raise unknown("suite", name, frame["suite"])
+    require_known("suite", suites, frame["suite"].unique())
     return frame[frame["suite"].isin(list(suites))]
 
 

@@ -429,6 +429,16 @@ def test_the_table_shows_estimates_with_intervals_and_what_is_incomplete() -> No
     assert "incomplete: MTU (seed 3 missing: suite-0 clean, depth@0.4)" in text
 
 
+def test_many_incomplete_strategies_are_named_below_the_table_only() -> None:
+    levels = {"equal": 50, "ilt": 60} | {f"s{number}": 40 for number in range(6)}
+    results = many(levels, seeds=2, suites=1)
+    lacking = results["strategy"].str.startswith("s") & (results["seed"] == 1)
+    lines = render_leaderboard(leaderboard(results[~lacking])).splitlines()
+    assert "2 of 8 complete" in lines
+    assert not any(line.strip().startswith("S0") for line in lines)
+    assert any(line.startswith("incomplete: S0, S1, S2, S3, S4, S5 (seed 1") for line in lines)
+
+
 def test_csv_and_json_hold_exactly_the_promised_columns() -> None:
     board = leaderboard(many({"equal": 50, "ilt": 51}, seeds=2))
     rows = list(csv.DictReader(io.StringIO(render_leaderboard(board, "csv"))))
