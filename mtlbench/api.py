@@ -1,6 +1,5 @@
 """Running a study from Python; the command line goes the same way."""
 
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from rich.console import Console
 from mtlbench import executor, progress
 from mtlbench.analysis.aggregate import Comparison, compare
 from mtlbench.executor import Event, Resources, Survey
-from mtlbench.registry import PluginFile
+from mtlbench.registry import PluginFile, load_plugins
 from mtlbench.store import Store, read_run
 from mtlbench.study import RunSpec, plan
 from mtlbench.trackers.tracking import load, tracking
@@ -75,7 +74,7 @@ def run(
         variants=variants,
         seeds=seeds,
         overrides=overrides,
-        plugins=plugins,
+        plugins=load_plugins(plugins),
         results=results,
         resources=Resources(address, cpus_per_run, gpus_per_run, instance_tables, traces),
         trackers=trackers,
@@ -90,7 +89,7 @@ def run_study(
     variants: Sequence[str] | None,
     seeds: int | None,
     overrides: Mapping[str, Any] | None,
-    plugins: Sequence[str | Path],
+    plugins: Sequence[PluginFile],
     results: str | Path,
     resources: Resources,
     trackers: Sequence[str],
@@ -102,27 +101,24 @@ def run_study(
     Raises:
         UserError: anything in it that does not exist or is out of range.
     """
-    files = [PluginFile.read(path) for path in plugins]
-    for file in files:
-        file.load()
     specs = plan(suite, strategies=strategies, variants=variants, seeds=seeds, overrides=overrides)
     kinds = load(trackers)
     store = Store(results)
     store.check_writable()
     there = executor.survey(specs, store, resources)
     if not there.missing:
-        _say(f"nothing to do: all {len(specs)} runs of this study are in {store.root}")
+        progress.say(f"nothing to do: all {len(specs)} runs of this study are in {store.root}")
         return Outcome(specs, _statuses(specs, store))
     with tracking(kinds, store) as (track, places), executor.cluster(resources) as fits:
         store.root.mkdir(parents=True, exist_ok=True)
         _set_aside(there, store)
         parallel = min(fits, len(there.missing))
-        _say(
+        progress.say(
             f"{suite}: {len(specs)} runs, {len(there.finished)} finished before, "
             f"{len(there.missing)} to train, {parallel} at a time, into {store.root}"
         )
         for name, place in places.items():
-            _say(f"{name}: {place}")
+            progress.say(f"{name}: {place}")
         with progress.show_progress(len(there.missing), Console(stderr=True)) as show:
 
             def report(event: Event) -> None:
@@ -130,7 +126,7 @@ def run_study(
                 track(event)
 
             executor.execute(
-                there.missing, store, parallel, plugins=files, resources=resources, report=report
+                there.missing, store, parallel, plugins=plugins, resources=resources, report=report
             )
     return Outcome(specs, _statuses(specs, store))
 
@@ -138,13 +134,9 @@ def run_study(
 def _set_aside(there: Survey, store: Store) -> None:
     for path, reason in there.unusable:
         kept = store.set_aside(path)
-        _say(f"{path} {reason}; it is kept as {kept} and trained again")
+        progress.say(f"{path} {reason}; it is kept as {kept} and trained again")
 
 
 def _statuses(specs: Sequence[RunSpec], store: Store) -> Counter[str]:
     directories = (executor.run_directory(spec, store) for spec in specs)
     return Counter(read_run(path).info["status"] for path in directories if path.exists())
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -221,7 +221,7 @@ def _add_detection(parser: _Parser) -> None:
     parser.add_argument(
         "--detectors",
         metavar="a,b",
-        help="sigma,loss,margin (default), and cleanlab, which trains 5 more networks a seed",
+        help="sigma,ilt-loss,loss,margin (default); cleanlab trains 5 more networks a seed",
     )
     parser.add_argument("--seeds", type=int, metavar="N", help="how many, counted from 0")
     _add_settings(parser)
@@ -279,10 +279,9 @@ def _names(text: str | None, what: str) -> list[str] | None:
 
 def _list(options: argparse.Namespace) -> int:
     from mtlbench import catalogue, listing
-    from mtlbench.registry import PluginFile
+    from mtlbench.registry import load_plugins
 
-    for path in options.plugin:
-        PluginFile.read(path).load()
+    load_plugins(options.plugin)
     if options.format == "github":
         if options.what != "strategies":
             raise UserError("--format github is for strategies only: mtlbench list strategies")
@@ -311,6 +310,7 @@ def _train(options: argparse.Namespace) -> int:
 
     from mtlbench.api import run_study
     from mtlbench.executor import Resources
+    from mtlbench.registry import load_plugins
 
     outcome = run_study(
         options.suite,
@@ -318,7 +318,7 @@ def _train(options: argparse.Namespace) -> int:
         variants=options.variants,
         seeds=options.seeds,
         overrides=overrides,
-        plugins=options.plugin,
+        plugins=load_plugins(options.plugin),
         results=options.results,
         resources=Resources(
             options.address,
@@ -382,7 +382,8 @@ def _suspects(options: argparse.Namespace) -> int:
     overrides = _overrides(options)
 
     from mtlbench.executor import Resources
-    from mtlbench.suspects.command import find_suspects, render_found
+    from mtlbench.suspects.command import find_suspects
+    from mtlbench.suspects.found import render_found
 
     found = find_suspects(
         options.suite,

@@ -17,6 +17,11 @@ from mtlbench.executor import Event
 ENDED = ("done", "diverged", "failed")
 
 
+def say(text: str) -> None:
+    """Tells a person something in between, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
 class Tally:
     """Counts what happened to the runs of a study."""
 

@@ -8,7 +8,7 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,6 +250,18 @@ class PluginFile:
                 for registry, entries in before:
                     registry._entries = entries
                 raise UserError(f"plugin file {self.path!r}: {describe(error)}") from error
+
+
+def load_plugins(paths: Sequence[str | Path]) -> list[PluginFile]:
+    """Reads and runs plugin files; all are read before the first is run.
+
+    Raises:
+        UserError: one is missing, is not Python, fails, or registers a name that is taken.
+    """
+    files = [PluginFile.read(path) for path in paths]
+    for file in files:
+        file.load()
+    return files
 
 
 @contextmanager

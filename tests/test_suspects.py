@@ -25,7 +25,7 @@ from mtlbench.suspects.comparison import compare_detectors, summarise
 from mtlbench.suspects.figures import levels_figure
 from mtlbench.suspects.folds import FOLDS, FoldSpec, fold_file, fold_scores, train_fold
 from mtlbench.suspects.mixture import estimate_share
-from mtlbench.suspects.scores import LOSS, MARGIN, SIGMA, Scores, detector_scores, order
+from mtlbench.suspects.scores import ILT_LOSS, LOSS, MARGIN, SIGMA, Scores, detector_scores, order
 from mtlbench.suspects.sheet import Suspects, sheet_figure
 from mtlbench.tasks import Task, cross_entropy, squared_l2
 from mtlbench.traces import Traces, margins
@@ -91,11 +91,11 @@ def stored(spec: RunSpec, store: Store, **options: object) -> Path:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seeds of `equal` with traces and of `ilt`, on corrupted labels."""
+    """Two seeds of `equal` and of `ilt`, with traces, on corrupted labels."""
     store = Store(tmp_path_factory.mktemp("study") / "runs")
     for seed in (0, 1):
         stored(tiny_spec("equal", VARIANT, seed), store, keep_traces=True)
-        stored(tiny_spec("ilt", VARIANT, seed), store)
+        stored(tiny_spec("ilt", VARIANT, seed), store, keep_traces=True)
     return store.root
 
 
@@ -188,10 +188,12 @@ def test_a_checkpoint_without_traces_is_not_continued_where_traces_are_asked_for
 
 
 def test_a_finished_run_without_traces_is_missing_where_traces_are_asked_for(
-    study: Path,
+    tmp_path: Path,
 ) -> None:
     specs = [tiny_spec("equal", VARIANT), tiny_spec("ilt", VARIANT)]
-    store = Store(study)
+    store = Store(tmp_path)
+    for spec in specs:
+        stored(spec, store, keep_traces=spec.strategy == "equal")
     assert survey(specs, store, Resources()).missing == []
     assert survey(specs, store, Resources(traces=frozenset({"equal"}))).missing == []
     asked = survey(specs, store, Resources(traces=True))
@@ -209,6 +211,10 @@ def test_scores_of_a_run_are_the_sums_of_its_traces(study: Path) -> None:
     frame = detector_scores(run)
     assert set(frame["detector"]) == {LOSS, MARGIN}
     assert not ((frame["task"] == "offset") & (frame["detector"] == MARGIN)).any()
+    of_ilt = detector_scores(
+        read_run(store.run_directory("digits", VARIANT, "ilt", 0, tiny_spec("ilt", VARIANT).hash))
+    )
+    assert set(of_ilt["detector"]) == {SIGMA, ILT_LOSS, MARGIN}
     left = frame[frame["task"] == "left"]
     traces = run.traces()
     for detector, sign, name in ((LOSS, 1, "loss"), (MARGIN, -1, "margin")):
@@ -315,9 +321,9 @@ def test_suspects_are_written_as_tables_and_sheets(
     assert sorted(path.name for path in out.iterdir()) == sorted(
         f"suspects_{task}_{detector}.{kind}"
         for task, detectors in (
-            ("left", (SIGMA, LOSS, MARGIN)),
-            ("right", (SIGMA, LOSS, MARGIN)),
-            ("offset", (SIGMA, LOSS)),
+            ("left", (SIGMA, ILT_LOSS, LOSS, MARGIN)),
+            ("right", (SIGMA, ILT_LOSS, LOSS, MARGIN)),
+            ("offset", (SIGMA, ILT_LOSS, LOSS)),
         )
         for detector in detectors
         for kind in ("csv", "png")
@@ -334,7 +340,7 @@ def test_suspects_are_written_as_tables_and_sheets(
     assert table["index"].tolist() == np.argsort(-losses, kind="stable")[:12].tolist()
     lines = finished.out.splitlines()
     assert "AUROC" in lines[0]
-    assert lines[-1] == f"16 files in {out}"
+    assert lines[-1] == f"22 files in {out}"
 
     before = {path: path.read_bytes() for path in out.iterdir()}
     again = here(["suspects", "digits", "--variant", VARIANT, *options], capsys)
@@ -381,7 +387,7 @@ def test_a_suite_of_ones_own_without_pictures_or_known_errors_gets_suspects(
     finished = here([*command, "--results", store.root, "--out", out], capsys)
     assert finished.status == 0, finished.err
     assert "AUROC" not in finished.out
-    assert len(list(out.iterdir())) == 6
+    assert len(list(out.iterdir())) == 8
     assert "corrupted" not in pd.read_csv(out / "suspects_side_sigma.csv")
     with Image.open(out / "suspects_side_sigma.png") as sheet:
         assert min(sheet.size) > 100
@@ -394,7 +400,10 @@ def test_a_suite_of_ones_own_without_pictures_or_known_errors_gets_suspects(
         (["--detectors", "sigm"], "unknown detector 'sigm'; did you mean 'sigma'?"),
         (["--detectors", ","], "no detector given"),
         (["--top", "0"], "top must be at least 1, but is 0"),
-        (["--task", "offset", "--detectors", "margin"], "is a regression; others: 'sigma', 'loss'"),
+        (
+            ["--task", "offset", "--detectors", "margin"],
+            "is a regression; others: 'sigma', 'ilt-loss', 'loss'",
+        ),
         (["--variant", "lift@0.4"], "unknown task in variant 'lift@0.4'"),
         (["--out", __file__], "is a file, not a directory"),
     ],
@@ -443,7 +452,7 @@ def test_detectors_are_compared_by_epoch_and_seed(
 ) -> None:
     frame = compare_detectors(study, "digits")
     left = frame[frame["task"] == "left"]
-    assert len(left) == 3 * 2 * TINY["epochs"]  # detectors, seeds, epochs
+    assert len(left) == 4 * 2 * TINY["epochs"]  # detectors, seeds, epochs
     for path in Store(study).run_directories():
         run = read_run(path)
         if run.info["spec"]["strategy"] == "ilt":

@@ -12,7 +12,7 @@ from mtlbench.analysis.aggregate import load_results, require_suite, select
 from mtlbench.analysis.printing import Cell, decimals, digits, legend, marked_cells
 from mtlbench.analysis.sheets import Section, Sheet
 from mtlbench.detection import average_precision, detection_accuracy, roc_auc
-from mtlbench.errors import UserError, unknown
+from mtlbench.errors import UserError, require_known, unknown
 from mtlbench.store import DONE, Store, read_run
 from mtlbench.suspects.folds import fold_scores
 from mtlbench.suspects.mixture import estimate_share
@@ -47,9 +47,7 @@ def stored_scores(
     Raises:
         UserError: there is no such directory, suite, variant or detector.
     """
-    for detector in detectors:
-        if detector not in DETECTORS:
-            raise unknown("detector", detector, DETECTORS)
+    require_known("detector", detectors, DETECTORS)
     found: list[tuple[str, str, Scores]] = []
     read = [name for name in detectors if name != CLEANLAB]
     if read:
@@ -102,6 +100,7 @@ def compare_detectors(
         UserError: there is no such directory, suite, variant or detector, or nothing to compare.
     """
     scored = stored_scores(results, suite, variants, detectors=detectors, hashes=hashes)
+    scored.sort(key=lambda each: DETECTORS.index(each[2].detector))
     rows = []
     for variant, settings, scores in scored:
         by_epoch = scores.by_epoch()

@@ -16,6 +16,7 @@ from mtlbench.analysis.figures.style import (
     DOUBLE,
     GREEN,
     GREY,
+    ORANGE,
     SINGLE,
     STYLE,
     VERMILION,
@@ -28,10 +29,11 @@ from mtlbench.analysis.figures.style import (
 )
 from mtlbench.analysis.levels import ONE_CLAUSE, corrupted_labels
 from mtlbench.suspects.comparison import MEASURES, summarise
-from mtlbench.suspects.scores import CLEANLAB, DETECTOR_LABELS, LOSS, MARGIN, SIGMA
+from mtlbench.suspects.scores import CLEANLAB, DETECTOR_LABELS, ILT_LOSS, LOSS, MARGIN, SIGMA
 
 LINES: dict[str, Line] = {
     SIGMA: {"color": VERMILION, "linestyle": "-", "marker": "o"},
+    ILT_LOSS: {"color": ORANGE, "linestyle": (0, (5, 1)), "marker": "v"},
     LOSS: {"color": BLACK, "linestyle": "--", "marker": "s"},
     MARGIN: {"color": BLUE, "linestyle": "-.", "marker": "^"},
     CLEANLAB: {"color": GREEN, "linestyle": ":", "marker": "D"},

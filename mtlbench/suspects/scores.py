@@ -10,13 +10,22 @@ import pandas as pd
 from mtlbench.errors import UserError
 from mtlbench.store import StoredRun
 
-SIGMA, LOSS, MARGIN, CLEANLAB = "sigma", "loss", "margin", "cleanlab"
-DETECTORS = (SIGMA, LOSS, MARGIN, CLEANLAB)
+SIGMA, ILT_LOSS, LOSS, MARGIN, CLEANLAB = "sigma", "ilt-loss", "loss", "margin", "cleanlab"
+DETECTORS = (SIGMA, ILT_LOSS, LOSS, MARGIN, CLEANLAB)
 
-DETECTOR_LABELS = {SIGMA: "σ", LOSS: "summed loss", MARGIN: "AUM", CLEANLAB: "cleanlab"}
+DETECTOR_LABELS = {
+    SIGMA: "σ",
+    ILT_LOSS: "summed loss, ILT",
+    LOSS: "summed loss",
+    MARGIN: "AUM",
+    CLEANLAB: "cleanlab",
+}
 
-STRATEGY = {SIGMA: "ilt", LOSS: "equal", MARGIN: "equal"}
+STRATEGY = {SIGMA: "ilt", ILT_LOSS: "ilt", LOSS: "equal", MARGIN: "equal"}
 """The strategy whose runs each detector reads."""
+
+TRACED = {ILT_LOSS, LOSS, MARGIN}
+"""Detectors that read the traces of a run."""
 
 SCORE_COLUMNS = ["task", "detector", "seed", "index", "score", "corrupted"]
 
@@ -59,11 +68,13 @@ def scores_of(run: StoredRun, detectors: Sequence[str] = DETECTORS) -> list[Scor
     - `sigma`: log σ² after the last epoch, of runs with instance parameters (Vasu et al. 2021).
     - `loss`: the training loss, averaged over the epochs: the "small loss" criterion (Arpit et al.
       2017; Han et al. 2018) without the choice of an epoch.
+    - `ilt-loss`: the same of a run with instance parameters, which hold back the labels that it
+      does not believe, before they weigh it.
     - `margin`: minus the area under the margin of a classification label (Pleiss et al. 2020,
       Eq. 2): the logit of the given class less the largest other, averaged over the epochs.
 
     Args:
-        run: a run that is done; `loss` and `margin` need its traces.
+        run: a run that is done; all but `sigma` need its traces.
         detectors: which; those that the run kept nothing for are left out.
     """
     found = []
@@ -78,7 +89,9 @@ def scores_of(run: StoredRun, detectors: Sequence[str] = DETECTORS) -> list[Scor
             unlabelled = (log_variance == 0).all(axis=0)
             kept[SIGMA] = np.where(unlabelled, np.float32("nan"), log_variance)
         if traces is not None:
-            kept[LOSS] = traces["loss"][:, :, k].astype(np.float32)
+            kept[LOSS if parameters is None else ILT_LOSS] = traces["loss"][:, :, k].astype(
+                np.float32
+            )
             kept[MARGIN] = -traces["margin"][:, :, k].astype(np.float32)
         for detector in detectors:
             trace = kept.get(detector)

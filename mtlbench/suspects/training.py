@@ -1,0 +1,124 @@
+"""Trains the runs and the folds that detectors read, where they are missing."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mtlbench import executor, progress
+from mtlbench.api import run_study
+from mtlbench.errors import UserError, require_known
+from mtlbench.executor import Resources, run_directory
+from mtlbench.registry import PluginFile
+from mtlbench.store import DONE, Store, read_run
+from mtlbench.study import RunSpec, plan
+from mtlbench.suspects.confident import require_cleanlab
+from mtlbench.suspects.folds import fold_file, missing_folds, train_folds
+from mtlbench.suspects.scores import (
+    CLEANLAB,
+    DETECTORS,
+    ILT_LOSS,
+    LOSS,
+    MARGIN,
+    SIGMA,
+    STRATEGY,
+    TRACED,
+)
+
+DEFAULT_DETECTORS = (SIGMA, ILT_LOSS, LOSS, MARGIN)
+"""Those that need no more than one run of `equal` and one of `ilt`."""
+
+
+def chosen_detectors(names: Sequence[str] | None) -> list[str]:
+    if names is None:
+        return list(DEFAULT_DETECTORS)
+    require_known("detector", names, DETECTORS)
+    if CLEANLAB in names:
+        require_cleanlab()
+    return list(dict.fromkeys(names))
+
+
+def runs_read(
+    suite: str,
+    variants: Sequence[str],
+    chosen: Sequence[str],
+    seeds: int | None,
+    overrides: Mapping[str, Any] | None,
+) -> list[RunSpec]:
+    """The runs that the detectors read; for cleanlab those whose training its folds repeat."""
+    strategies = list(dict.fromkeys(STRATEGY.get(name, "equal") for name in chosen))
+    return plan(suite, strategies=strategies, variants=variants, seeds=seeds, overrides=overrides)
+
+
+def train_missing(
+    suite: str,
+    specs: Sequence[RunSpec],
+    chosen: Sequence[str],
+    overrides: Mapping[str, Any] | None,
+    plugins: Sequence[PluginFile],
+    results: str | Path,
+    resources: Resources,
+) -> None:
+    """Trains the runs and folds that are missing.
+
+    Raises:
+        UserError: of some strategy no run ended well, or a fold did not.
+    """
+    read = {STRATEGY[name] for name in chosen if name != CLEANLAB}
+    traced = frozenset(STRATEGY[name] for name in chosen if name in TRACED)
+    if read:
+        run_study(
+            suite,
+            strategies=sorted(read),
+            variants=list(dict.fromkeys(spec.variant for spec in specs)),
+            seeds=1 + max(spec.seed for spec in specs),
+            overrides=overrides,
+            plugins=plugins,
+            results=results,
+            resources=dataclasses.replace(resources, traces=traced),
+            trackers=(),
+        )
+        _require_done([spec for spec in specs if spec.strategy in read], Store(results))
+    if CLEANLAB in chosen:
+        _train_folds([s for s in specs if s.strategy == "equal"], plugins, results, resources)
+
+
+def _require_done(specs: Sequence[RunSpec], store: Store) -> None:
+    statuses: dict[tuple[str, str], list[str]] = {}
+    for spec in specs:
+        path = run_directory(spec, store)
+        status = read_run(path).info["status"] if path.exists() else "missing"
+        statuses.setdefault((spec.variant, spec.strategy), []).append(status)
+    for (variant, strategy), ended in statuses.items():
+        if DONE not in ended:
+            counts = " and ".join(f"{ended.count(s)} {s}" for s in sorted(set(ended)))
+            raise UserError(
+                f"no run of {strategy!r} on {variant!r} is done ({counts}): there are no scores"
+            )
+        if set(ended) != {DONE}:
+            progress.say(
+                f"{variant}/{strategy}: only {ended.count(DONE)} of {len(ended)} runs are done"
+            )
+
+
+def _train_folds(
+    specs: Sequence[RunSpec],
+    plugins: Sequence[PluginFile],
+    results: str | Path,
+    resources: Resources,
+) -> None:
+    store = Store(results)
+    store.check_writable()
+    folds = missing_folds(specs, store)
+    if not folds:
+        return
+    with executor.cluster(resources) as fits:
+        parallel = min(fits, len(folds))
+        progress.say(f"cross-validation: {len(folds)} folds to train, {parallel} at a time")
+        with progress.show_progress(len(folds), Console(stderr=True)) as report:
+            train_folds(folds, store, parallel, plugins=plugins, resources=resources, report=report)
+    left = [fold for fold in folds if not fold_file(store, fold).exists()]
+    if left:
+        raise UserError(f"{len(left)} of {len(folds)} folds failed or diverged, as {left[0]}")
