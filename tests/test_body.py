@@ -272,7 +272,7 @@ def test_a_shape_leaves_alone_what_others_are_for(
     assert abs(change) < 0.004  # m, where the shapes themselves change centimetres
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(betas)
 def test_whatever_the_shape_it_is_a_body_with_its_joints_inside(beta: np.ndarray) -> None:
     body = make_body()

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from analysis.synthetic_runs import abs_err, instance_arrays, metric, study, write_run
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mtlbench import cli
@@ -416,7 +416,6 @@ def test_seeds_and_durations_read_as_people_write_them():
     ]  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(3, 8))
 def test_ticks_are_a_few_round_numbers_inside_the_range(low, width, count):
     found = ticks(low, low + width, count)
@@ -437,7 +436,6 @@ def test_a_scale_keeps_the_order_of_values(low, ratio, log):
 ANY = st.lists(st.floats(), min_size=3, max_size=3).map(np.array)
 
 
-@settings(deadline=None)
 @given(ANY, ANY, st.booleans())
 def test_whatever_the_numbers_a_chart_has_ticks_in_its_frame(first, second, gaps):
     series = [Series(name, "s0", np.array(a)) for name, a in (("a", first), ("b", second))]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from torch import Tensor
@@ -22,7 +22,6 @@ def draw_rotations(seed: int, count: int) -> Tensor:
 
 
 @given(seeds)
-@settings(deadline=None)
 def test_rotations_survive_the_way_to_6d_and_back(seed: int) -> None:
     rotations = draw_rotations(seed, 24)
     torch.testing.assert_close(from_6d(to_6d(rotations)), rotations, **TOLERANCE)
@@ -44,7 +43,6 @@ def test_6d_are_made_orthonormal_from_the_first_column_on() -> None:
 
 
 @given(seeds)
-@settings(deadline=None)
 def test_any_6d_give_a_rotation(seed: int) -> None:
     x = torch.tensor(np.random.default_rng(seed).normal(size=(2, 24, 6)))
     rotations = from_6d(x)
@@ -58,7 +56,6 @@ def test_any_6d_give_a_rotation(seed: int) -> None:
 
 
 @given(seeds, st.floats(0, 4 * np.pi))
-@settings(deadline=None)
 def test_axes_and_angles_give_the_rotations_that_scipy_gives(seed: int, angle: float) -> None:
     axes = np.random.default_rng(seed).normal(size=(24, 3))
     v = angle * axes / np.linalg.norm(axes, axis=-1, keepdims=True)

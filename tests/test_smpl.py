@@ -97,7 +97,7 @@ def assert_near(actual: Tensor, expected: np.ndarray, tolerance: float = 1e-14) 
 
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @given(seed=seeds)
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_surface_is_that_of_the_definition(seed: int, dtype: torch.dtype) -> None:
     body = make_body()
     shape, rotations = draw_inputs(seed)
@@ -117,7 +117,7 @@ def test_zero_shape_in_the_rest_pose_is_the_template() -> None:
 
 
 @given(seeds)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_turning_the_root_turns_the_body_about_the_root_joint(seed: int) -> None:
     shape, rotations = draw_inputs(seed)
     before = pose(make_body(), shape, rotations)
@@ -130,7 +130,7 @@ def test_turning_the_root_turns_the_body_about_the_root_joint(seed: int) -> None
 
 
 @given(seeds, st.integers(1, 23))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_turning_a_joint_moves_only_the_joints_that_hang_on_it(seed: int, joint: int) -> None:
     shape, rotations = draw_inputs(seed)
     before = pose(make_body(), shape, rotations).joints

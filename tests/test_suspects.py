@@ -245,7 +245,6 @@ def test_instances_without_a_label_are_no_suspects() -> None:
     assert order(np.array([0.5, np.nan, 2.0, 0.5])).tolist() == [2, 0, 3]
 
 
-@settings(deadline=None)  # scikit-learn is imported in the first example
 @given(
     st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=30).filter(
         lambda pairs: len({wrong for _, wrong in pairs}) == 2
@@ -269,7 +268,7 @@ def test_average_precision_by_hand_and_without_what_has_no_score() -> None:
 # --- the share of wrong labels ------------------------------------------------------------------
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(share=st.sampled_from([0.05, 0.2, 0.4, 0.6, 0.8]), seed=st.integers(0, 1000))
 def test_two_groups_well_apart_give_their_shares(share: float, seed: int) -> None:
     draw = np.random.default_rng(seed)
@@ -282,7 +281,7 @@ def test_two_groups_well_apart_give_their_shares(share: float, seed: int) -> Non
     assert estimate.share - 0.5 <= estimate.high
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(shape=st.sampled_from(["normal", "skewed", "uniform"]), seed=st.integers(0, 1000))
 def test_one_hump_is_never_taken_for_two_groups_well_apart(shape: str, seed: int) -> None:
     draw = np.random.default_rng(seed)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from mtlbench.analysis import sheets
 from mtlbench.analysis.aggregate import DETECTION, SUMMARY_COLUMNS, Comparison
-from mtlbench.analysis.marks import Marks, marks
+from mtlbench.analysis.marks import Marks, joint_legend, marks
 from mtlbench.analysis.printing import decimals, heading, rounded_cells
 from mtlbench.analysis.sheets import Section, Sheet
 from mtlbench.errors import UserError, unknown
@@ -117,13 +117,12 @@ def render_levels(
         share: marks(comparison.runs[comparison.runs["variant"] == variant])
         for share, variant in variants.items()
     }
-    plain = format == "table" and not terminal
-    rules = dict.fromkeys(one.legend(plain=plain) for one in marked.values())
+    rule = joint_legend(marked.values(), plain=format == "table" and not terminal)
     sheet = Sheet(
         f"{comparison.suite}: by share of corrupted {corrupted_labels(corruption)}",
         [("", f"{share:g} %") for share in marked],
         [_section(comparison, rows, metric, task, marked) for metric, task in metrics(rows)],
-        [f"mean ± std over {sheets.count_of_runs(rows['n'])}; {'; '.join(rules)}"],
+        [f"mean ± std over {sheets.count_of_runs(rows['n'])}; {rule}"],
     )
     return (sheets.github(sheet) if format == "github" else sheets.text(sheet, terminal)) + "\n"
 

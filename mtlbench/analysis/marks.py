@@ -1,6 +1,6 @@
 """Which strategies of a comparison are marked as best, and by what rule."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,10 +19,12 @@ class Marks:
         alike: for each (metric, task), the strategies that cannot be told from the best; None
             where there are too few seeds to tell any apart.
         rule: a sentence for the caption, "" where there is nothing to compare.
+        strategies: how many were compared.
     """
 
     alike: dict[tuple[str, str], set[str]] | None
     rule: str
+    strategies: int
 
     def mark(
         self, column: tuple[str, str], strategies: Sequence[str], cells: list[Cell]
@@ -41,6 +43,15 @@ class Marks:
         if self.alike is None:
             return "; ".join(filter(None, [legend(plain=plain), self.rule]))
         return f"{'¹' if plain else 'in bold:'} {self.rule}"
+
+
+def joint_legend(several: Iterable[Marks], *, plain: bool) -> str:
+    """What the marks of several columns of variants mean, said once.
+
+    Of those by test, and of those by mean, the legend of the one with most strategies speaks.
+    """
+    by_kind = {each.alike is None: each for each in sorted(several, key=lambda m: m.strategies)}
+    return "; ".join(each.legend(plain=plain) for each in by_kind.values())
 
 
 def marks(runs: pd.DataFrame) -> Marks:
@@ -62,7 +73,7 @@ def marks(runs: pd.DataFrame) -> Marks:
             columns[str(metric), str(task)] = sign * table
     strategies = done["configuration"].nunique()
     if strategies < 2:
-        return Marks(None, "")
+        return Marks(None, "", strategies)
     most = max(map(len, columns.values()), default=strategies)
     pairs = most * (most - 1) // 2
     level = f"{100 * statistics.ALPHA:g} %"
@@ -72,6 +83,7 @@ def marks(runs: pd.DataFrame) -> Marks:
             None,
             f"too few seeds for any test to tell {strategies} strategies apart at {level}: "
             f"{needed} are needed",
+            strategies,
         )
     rule = (
         "not told from the best (signed-rank tests of all pairs over seeds, Holm in each column, "
@@ -85,4 +97,5 @@ def marks(runs: pd.DataFrame) -> Marks:
             for column, table in columns.items()
         },
         rule,
+        most,
     )

@@ -20,7 +20,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_runs import metric, write_run
 
@@ -290,7 +290,6 @@ def test_several_settings_of_a_strategy_have_to_be_chosen_from(tmp_path: Path) -
 # --- order --------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)  # the first example imports scipy.stats
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=2, max_size=7))
 def test_tau_is_kendalls_with_ties(pairs: list[tuple[int, int]]) -> None:
     """Against the definition: concordant less discordant pairs, over those without a tie."""
