@@ -17,6 +17,9 @@ from mtlbench import compare
 PAPER = ("equal", "mtu", "dwa", "gls", "ilt")
 """The strategies that the paper compares."""
 
+SUITES = ("digits", "streets", "bodies")
+"""Those of the reference studies."""
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -75,7 +78,7 @@ class Means:
 
 def claims(results: str) -> Iterator[Claim]:
     """All claims, from the means over seeds."""
-    digits, streets, bodies = (Means(results, suite) for suite in ("digits", "streets", "bodies"))
+    digits, streets, bodies = (Means(results, suite) for suite in SUITES)
 
     yield at_least(
         "digits left@0.4: accuracy of left, ilt − equal (points)",

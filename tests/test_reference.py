@@ -3,12 +3,14 @@
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from conftest import run_mtlbench
 
 from mtlbench.analysis.aggregate import compare
 from mtlbench.analysis.tables import render
 from mtlbench.store import Store, read_run
+from mtlbench.suspects.scores import DETECTORS
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "results" / "reference"
@@ -32,7 +34,7 @@ def test_every_reference_run_is_whole_and_done():
     assert all(read_run(path, thorough=True).info["status"] == "done" for path in paths)
 
 
-@pytest.mark.parametrize("suite", ["digits", "streets", "bodies"])
+@pytest.mark.parametrize("suite", claims.SUITES)
 def test_the_committed_tables_are_those_of_the_committed_runs(suite):
     command = ["compare", suite, "--results", str(REFERENCE), "--format", "github"]
     assert (REFERENCE / f"{suite}.md").read_text() == run_mtlbench(command).out
@@ -83,3 +85,26 @@ def test_the_claims_come_out_as_the_readme_says():
     readme = (ROOT / "README.md").read_text()
     assert all(sentence in readme for sentence in missed)
     assert ("**Not met:**" in readme) == bool(missed)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/suspects.md"])
+def test_what_is_said_of_the_detectors_is_what_their_comparison_found(page):
+    """Rows such as "| digits left | 5 | 99.5 / 79.6 | …": AUROC and average precision."""
+    suites = {name: pd.read_csv(REFERENCE / f"detectors_{name}.csv") for name in claims.SUITES}
+    rows = 0
+    for line in (ROOT / page).read_text().replace("**", "").splitlines():
+        labels, *cells = (cell.strip() for cell in line.strip("|").split("|"))
+        if line.startswith("|") and " / " in line and labels.split()[0] in suites:
+            suite, task = labels.partition(",")[0].split()
+            found = suites[suite]
+            found = found[(found["task"] == task) & (found["corrupted"].round() == float(cells[0]))]
+            pattern = found["variant"].str.contains("next-class")
+            found = found[pattern if "next class" in labels else ~pattern].set_index("detector")
+            for detector, cell in zip(DETECTORS, cells[1:], strict=True):
+                if detector in found.index:
+                    row = found.loc[detector]
+                    assert cell == f"{row['roc_auc']:.1f} / {row['average_precision']:.1f}", line
+                else:
+                    assert not cell, line
+            rows += 1
+    assert rows >= 8

@@ -21,7 +21,7 @@ GREY = "sx"
 CORRUPTED, CLEAN = "s4", "s6"
 """Styles of labels, as in the figures of the paper: vermilion and blue."""
 
-MAX_RUNS = 10
+MAX_RUNS = 5
 """Of a strategy that go into its curves over epochs: reading one takes most of a millisecond."""
 
 MAX_SIGMA = 3
