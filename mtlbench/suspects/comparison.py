@@ -1,6 +1,6 @@
 """How well each detector finds the corrupted labels, where it is known which they are."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,8 +93,9 @@ def compare_detectors(
         A row for each epoch, `last` true in the last one. `corrupted` is the share of corrupted
         labels (%), `accuracy` that of corrupted ones among as many with the largest scores (%),
         `roc_auc` and `average_precision` those of the scores (%), `estimate` what
-        `estimate_share` makes of the scores without knowing (%; last epoch only). `settings` tells
-        configurations apart where there is more than one.
+        `estimate_share` makes of the scores without knowing (%; in the last epoch only, and NaN
+        where it sees no second group). `settings` tells configurations apart where there is more
+        than one.
 
     Raises:
         UserError: there is no such directory, suite, variant or detector, or nothing to compare.
@@ -109,7 +110,8 @@ def compare_detectors(
             wrong = scores.corrupted
         estimate = scores.estimate
         if np.isnan(estimate):
-            estimate = estimate_share(scores.score, scores.detector, resamples=0).share
+            guess = estimate_share(scores.score, scores.detector, resamples=0)
+            estimate = guess.share if guess.second_group else np.nan
         labelled = ~np.isnan(scores.score)
         about = {
             "suite": suite,
@@ -153,7 +155,7 @@ def summarise(detected: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         A row for each variant, task, detector and settings: `n` seeds, `corrupted`, and of every
-        measure and of the estimate NAME and NAME_std.
+        measure and of the estimate NAME and NAME_std; `estimate_n` seeds have an estimate.
     """
     last = detected[detected["last"]]
     keys = ["suite", "variant", "task", "detector", "settings"]
@@ -161,7 +163,8 @@ def summarise(detected: pd.DataFrame) -> pd.DataFrame:
     groups = last.groupby(keys, sort=False)
     means = groups[values].mean()
     stds = groups[values].std(ddof=1).add_suffix("_std")
-    summary = means.join(stds).join(groups["corrupted"].mean()).join(groups.size().rename("n"))
+    counts = groups.agg(n=("seed", "size"), estimate_n=("estimate", "count"))
+    summary = means.join(stds).join(groups["corrupted"].mean()).join(counts)
     return summary.reset_index()
 
 
@@ -191,6 +194,14 @@ def render_detectors(
     return "\n\n".join(texts) + "\n"
 
 
+def _estimate(row: Mapping[Any, Any]) -> Cell:
+    """The share that looks wrong, over the seeds that have an estimate, and how many of them do."""
+    if not row["estimate_n"]:
+        return Cell("none")
+    some = f" ({row['estimate_n']} of {row['n']})" if row["estimate_n"] < row["n"] else ""
+    return Cell(digits(row["estimate"], 1) + some, "" if some else digits(row["estimate_std"], 1))
+
+
 def _written(sheet: Sheet, format: str, terminal: bool) -> str:
     if format == "table":
         return sheets.text(sheet, terminal)
@@ -209,8 +220,7 @@ def _sheet(variant: Any, rows: pd.DataFrame, marks: str) -> Sheet:
             means, stds = inside[name], inside[f"{name}_std"]
             shown = [digits(value, places) for value in means]
             cells.append(marked_cells(shown, [digits(value, places) for value in stds], "max"))
-        pairs = zip(inside["estimate"], inside["estimate_std"], strict=True)
-        cells.append([Cell(digits(mean, 1), digits(std, 1)) for mean, std in pairs])
+        cells.append([_estimate(row) for row in inside.to_dict("records")])
         names = [
             DETECTOR_LABELS[detector] + (f" [{settings}]" if settings else "")
             for detector, settings in zip(inside["detector"], inside["settings"], strict=True)
@@ -222,5 +232,8 @@ def _sheet(variant: Any, rows: pd.DataFrame, marks: str) -> Sheet:
         ]
         sections.append(Section(f"{task} ({known})", table))
     suite = rows["suite"].iloc[0]
-    note = f"mean ± std over {sheets.count_of_runs(rows['n'])}; {marks}"
-    return Sheet(f"{suite} {variant}: label errors found", columns, sections, [note])
+    notes = [
+        f"mean ± std over {sheets.count_of_runs(rows['n'])}; {marks}",
+        "Est. wrong: without knowing, over the seeds that show a second group; else none",
+    ]
+    return Sheet(f"{suite} {variant}: label errors found", columns, sections, notes)

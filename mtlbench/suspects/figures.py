@@ -41,6 +41,9 @@ LINES: dict[str, Line] = {
 PANEL = 1.75
 """Height of a panel (in)."""
 
+TOP = 100.5
+"""Of an axis of AUROC (%), which ends at 100."""
+
 
 def draw_detectors(detected: pd.DataFrame, out: str | Path) -> list[Path]:
     """Draws every figure that a comparison of detectors allows, as PNG and SVG.
@@ -99,6 +102,7 @@ def epochs_figure(detected: pd.DataFrame) -> Figure | None:
         axes.set_title(f"{task} ({inside['corrupted'].iloc[0]:.3g} % corrupted)")
         axes.set_ylabel("AUROC (%) ↑")
         epoch_axis(axes)
+        axes.set_ylim(top=min(axes.get_ylim()[1], TOP))
     _legend(figure, detected)
     return figure
 

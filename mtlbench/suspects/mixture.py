@@ -44,6 +44,11 @@ class ShareEstimate:
     overlap: float
     verdict: str
 
+    @property
+    def second_group(self) -> bool:
+        """Whether some labels stand apart from the others."""
+        return self.verdict in ("apart", "overlapping")
+
     def __str__(self) -> str:
         if self.verdict == "too few":
             return "too few labels to say"
