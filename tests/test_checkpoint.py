@@ -24,7 +24,7 @@ trees = st.recursive(
 )
 
 
-@settings(max_examples=30, derandomize=True)
+@settings(max_examples=30)
 @given(tree=trees)
 def test_numbers_text_and_containers_come_back_equal_and_of_their_type(
     tmp_path_factory: pytest.TempPathFactory, tree: Any

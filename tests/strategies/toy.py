@@ -13,7 +13,7 @@ from mtlbench.strategies.compose import build_strategy
 
 NUM_INSTANCES = 8
 
-many_examples = settings(max_examples=25, derandomize=True)
+many_examples = settings(max_examples=25)
 
 
 @dataclass(frozen=True)
