@@ -83,10 +83,10 @@ def compare_detectors(
     """How well each detector finds corrupted labels, by variant, task, seed and epoch.
 
     Args:
-        results: a results directory with runs of `equal` that kept traces, of `ilt`, and folds.
+        results: a results directory with runs of `equal` and `ilt` that kept traces, and folds.
         suite: the suite's name.
         variants: which; all by default. Of clean labels there is only `estimate`.
-        detectors: which: `sigma`, `loss`, `margin`, `cleanlab`.
+        detectors: which of `DETECTORS`.
         hashes: only runs, and cross-validations of runs, with these hashes; all by default.
 
     Returns:

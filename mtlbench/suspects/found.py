@@ -118,6 +118,11 @@ def _most_frequent(predictions: np.ndarray) -> np.ndarray:
 def write_found(
     task: str, detector: str, scores: Sequence[Scores], pictures: Pictures, top: int, out: Path
 ) -> Found:
+    """Writes the table of a task's first `top` suspects and their contact sheet into `out`.
+
+    Args:
+        scores: of one detector, one a seed.
+    """
     score = mean(np.stack([each.score for each in scores]))
     trace = mean(np.stack([each.trace for each in scores]))
     corrupted = scores[0].corrupted

@@ -89,9 +89,8 @@ def scores_of(run: StoredRun, detectors: Sequence[str] = DETECTORS) -> list[Scor
             unlabelled = (log_variance == 0).all(axis=0)
             kept[SIGMA] = np.where(unlabelled, np.float32("nan"), log_variance)
         if traces is not None:
-            kept[LOSS if parameters is None else ILT_LOSS] = traces["loss"][:, :, k].astype(
-                np.float32
-            )
+            summed = LOSS if parameters is None else ILT_LOSS
+            kept[summed] = traces["loss"][:, :, k].astype(np.float32)
             kept[MARGIN] = -traces["margin"][:, :, k].astype(np.float32)
         for detector in detectors:
             trace = kept.get(detector)

@@ -32,6 +32,11 @@ DEFAULT_DETECTORS = (SIGMA, ILT_LOSS, LOSS, MARGIN)
 
 
 def chosen_detectors(names: Sequence[str] | None) -> list[str]:
+    """The detectors asked for, each once; `DEFAULT_DETECTORS` where None.
+
+    Raises:
+        UserError: there is no such detector, or its package is not installed.
+    """
     if names is None:
         return list(DEFAULT_DETECTORS)
     require_known("detector", names, DETECTORS)
