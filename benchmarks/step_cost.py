@@ -38,7 +38,8 @@ import mtlbench
 from mtlbench import registry
 from mtlbench.catalogue import STEP_COSTS
 from mtlbench.errors import UserError
-from mtlbench.strategies.compose import GRADIENT, build_strategy, stage_of
+from mtlbench.strategies.base import GRADIENT
+from mtlbench.strategies.compose import build_strategy, stage_of
 from mtlbench.worker import keep_freed_memory
 
 BATCH, SIZE, INSTANCES = 16, 64, 10_000

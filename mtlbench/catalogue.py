@@ -15,7 +15,8 @@ from importlib import resources
 from mtlbench import registry
 from mtlbench.analysis.printing import MISSING, markdown
 from mtlbench.registry import Entry
-from mtlbench.strategies.compose import GRADIENT, INSTANCE, LOSS, stage_of
+from mtlbench.strategies.base import GRADIENT, INSTANCE, LOSS
+from mtlbench.strategies.compose import stage_of
 from mtlbench.strategies.evolution import Evolution
 
 STAGES = {
@@ -88,9 +89,9 @@ def card(entry: Entry) -> Card:
             body.append(block)
     parameters = tuple(
         Parameter(f"{entry.name}.{name}", str(parameter.default), meanings.get(name, ""))
-        for name, parameter in entry.own_parameters().items()
+        for name, parameter in entry.parameters().items()
     )
-    population = entry.own_parameters()["population"] if issubclass(entry.cls, Evolution) else None
+    population = entry.parameters()["population"] if issubclass(entry.cls, Evolution) else None
     return Card(
         entry.name,
         entry.label,

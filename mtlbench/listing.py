@@ -74,6 +74,5 @@ def _corruptions() -> tuple[str, Rows]:
 
 def _parameters(entry: Entry) -> str:
     return " ".join(
-        f"{entry.name}.{name}={parameter.default}"
-        for name, parameter in entry.own_parameters().items()
+        f"{entry.name}.{name}={parameter.default}" for name, parameter in entry.parameters().items()
     )

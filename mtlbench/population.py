@@ -152,7 +152,7 @@ class Search(tune.Stopper):
             if key.startswith(f"{entry.name}.")
         }
         self.spec, self.progress = spec, progress
-        self.stage: Evolution = entry.build(**own)
+        self.stage: Evolution = entry.cls(**own)
         self.tasks = tuple(task.name for task in suite.tasks())
         self.epochs = suite.epochs
         self.generations = math.ceil(suite.epochs / self.stage.every)

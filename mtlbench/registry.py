@@ -27,8 +27,7 @@ class Entry:
 
     Attributes:
         name: the key on the command line and in tables.
-        cls: the class; the parameters of its constructor, and of `configure` where it has one, are
-            what `--set` can reach.
+        cls: the class; the parameters of its constructor are what `--set` can reach.
         label: how printed tables call it.
         source: short hash of the plugin file it came from, or "" for a part of the package.
     """
@@ -45,67 +44,47 @@ class Entry:
 
     def parameters(self) -> dict[str, inspect.Parameter]:
         """The parameters that can be set, with types resolved."""
-        return self.own_parameters() | self.common_parameters()
-
-    def own_parameters(self) -> dict[str, inspect.Parameter]:
-        """Those of the constructor."""
-        return _settable(self.cls, getattr(self.cls, "__init__"))  # noqa: B009 (mypy)
-
-    def common_parameters(self) -> dict[str, inspect.Parameter]:
-        """Those that `configure` takes: options that all classes of a kind have."""
-        configure = getattr(self.cls, "configure", None)
-        if configure is None:
-            return {}
-        parameters = _settable(configure, configure)
-        del parameters["self"]
-        return parameters
-
-    def build(self, **values: Any) -> Any:
-        """An instance with these parameters.
-
-        Raises:
-            ValueError: a parameter out of its range.
-        """
-        common = {name: values.pop(name) for name in self.common_parameters() if name in values}
-        instance = self.cls(**values)
-        if common:
-            instance.configure(**common)
-        return instance
+        return settable(self.cls)
 
     def resolve(self, values: Mapping[str, Any], *, prefix: str = "") -> dict[str, Any]:
-        """All parameters of the class: its defaults, overridden by `values`.
-
-        Strings are converted to the parameter's type, so that the command line and Python take
-        the same way.
-
-        Raises:
-            UserError: a name that is no parameter, or a value of the wrong type.
-        """
-        parameters = self.parameters()
-        for name in values:
-            if name not in parameters:
-                raise unknown("parameter", prefix + name, [prefix + known for known in parameters])
-        for name, parameter in parameters.items():
-            if parameter.default is parameter.empty and name not in values:
-                raise UserError(
-                    f"parameter {prefix + name!r} has no default; give --set {prefix + name}=…"
-                )
-        return {
-            name: convert(prefix + name, values[name], parameter.annotation)
-            if name in values
-            else parameter.default
-            for name, parameter in parameters.items()
-        }
+        """All parameters of the class: its defaults, overridden by `values`; see `resolve`."""
+        return resolve(self.parameters(), values, prefix=prefix)
 
 
-def _settable(
-    signature: Callable[..., Any], annotated: Callable[..., Any]
-) -> dict[str, inspect.Parameter]:
-    hints = typing.get_type_hints(annotated)
+def settable(cls: type) -> dict[str, inspect.Parameter]:
+    """The parameters of a class's constructor, with types resolved."""
+    hints = typing.get_type_hints(getattr(cls, "__init__"))  # noqa: B009 (mypy)
     return {
         name: parameter.replace(annotation=hints.get(name, str))
-        for name, parameter in inspect.signature(signature).parameters.items()
+        for name, parameter in inspect.signature(cls).parameters.items()
         if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    }
+
+
+def resolve(
+    parameters: Mapping[str, inspect.Parameter], values: Mapping[str, Any], *, prefix: str = ""
+) -> dict[str, Any]:
+    """All parameters: their defaults, overridden by `values`.
+
+    Strings are converted to the parameter's type, so that the command line and Python take the
+    same way.
+
+    Raises:
+        UserError: a name that is no parameter, or a value of the wrong type.
+    """
+    for name in values:
+        if name not in parameters:
+            raise unknown("parameter", prefix + name, [prefix + known for known in parameters])
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in values:
+            raise UserError(
+                f"parameter {prefix + name!r} has no default; give --set {prefix + name}=…"
+            )
+    return {
+        name: convert(prefix + name, values[name], parameter.annotation)
+        if name in values
+        else parameter.default
+        for name, parameter in parameters.items()
     }
 
 

@@ -23,7 +23,7 @@ from mtlbench.detection import detection_accuracy
 from mtlbench.randomness import derive_seed, named_generator
 from mtlbench.rows import Rows, to_device
 from mtlbench.store import DIVERGED, DONE, FAILED, History, RunRecord
-from mtlbench.strategies.base import GradientWeighting, Strategy
+from mtlbench.strategies.base import GRADIENT, Strategy
 from mtlbench.strategies.compose import Composition
 from mtlbench.strategies.table import ON_DEVICE
 from mtlbench.study import RunSpec
@@ -204,7 +204,7 @@ class Run:
         )
         # A compiled graph ties every parameter to every task, so that a gradient weighting could
         # no longer tell heads from shared layers.
-        if self.suite.compiled and not isinstance(self.strategy.task, GradientWeighting):
+        if self.suite.compiled and self.strategy.task.stage != GRADIENT:
             self.model.compile()
 
     # --- training ---------------------------------------------------------------------------

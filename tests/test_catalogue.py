@@ -9,7 +9,7 @@ from mtlbench import registry
 from mtlbench.catalogue import card, render
 from mtlbench.registry import Entry
 from mtlbench.strategies import LossWeighting
-from mtlbench.strategies.compose import GRADIENT
+from mtlbench.strategies.base import GRADIENT
 
 ROOT = Path(__file__).parent.parent
 CARDS = [card(entry) for entry in registry.strategies.entries()]

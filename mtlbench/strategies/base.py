@@ -12,31 +12,22 @@ network's graph: joining them would send zeros back through every other head (me
 full-resolution heads: 2.0× a plain step against 1.07×).
 """
 
-import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from mtlbench.strategies.gradients import (
-    Cut,
-    Jacobian,
-    Pass,
-    Reached,
-    Representation,
-    accumulate,
-    gradients_by_task,
-    keep_shared,
-)
+from mtlbench.strategies.gradients import Jacobian, TaskLosses
+from mtlbench.strategies.network import Network
 from mtlbench.strategies.table import ON_DEVICE, InstanceTable
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
 KINDS = (CLASSIFICATION, REGRESSION)
 
-On = Literal["parameters", "representation"]
+INSTANCE, LOSS, GRADIENT = "instance", "loss", "gradient"
 
 
 @dataclass(frozen=True)
@@ -94,8 +85,12 @@ class Stage(nn.Module):
 
     A stage with parameters of its own sets `self.optimizer` in `start`; everything it must
     remember between steps is a parameter or a buffer, so that `state_dict` holds it.
+
+    Attributes:
+        stage: what it weighs by: `instance`, `loss` or `gradient`.
     """
 
+    stage: ClassVar[str]
     optimizer: torch.optim.Optimizer | None = None
 
     def start(self, setting: Setting) -> None:
@@ -123,7 +118,20 @@ class Stage(nn.Module):
 
 
 class InstanceStage(Stage):
-    """Weighs the instances inside each task; this default gives the mean over present labels."""
+    """Weighs the instances inside each task; this default gives the mean over present labels.
+
+    Attributes:
+        needs_index: whether it looks at the index of an instance. A stage with weights of its own
+            is taken to do so, unless it sets this to False.
+    """
+
+    stage = INSTANCE
+    needs_index: bool = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if {"weights", "transform"} & vars(cls).keys() and "needs_index" not in vars(cls):
+            cls.needs_index = True
 
     def weights(self, losses: Tensor, index: Tensor, present: Tensor) -> Tensor:
         """The weights v, relative to the mean: 1 everywhere is the plain mean.
@@ -161,7 +169,25 @@ class InstanceStage(Stage):
 
 
 class TaskStage(Stage):
-    """Weighs the tasks. Derive from `LossWeighting` or `GradientWeighting`."""
+    """Weighs the tasks. Derive from `LossWeighting` or `GradientWeighting`.
+
+    Attributes:
+        needs_representation: whether the graph is to be cut where the shared layers end.
+    """
+
+    stage = LOSS
+    needs_representation: bool = False
+
+    def backward(self, losses: TaskLosses, network: Network) -> Tensor:
+        """Adds the batch's gradient to the network's `.grad`.
+
+        Returns:
+            The weight of each task [K], NaN where there are no weights.
+
+        Raises:
+            ValueError: the network is not what the stage needs.
+        """
+        raise NotImplementedError
 
 
 class LossWeighting(TaskStage):
@@ -197,55 +223,62 @@ class LossWeighting(TaskStage):
         """A scalar to minimise, differentiable in `losses` [K]; see `weights`."""
         raise TypeError(f"{type(self).__name__} must define weights or objective")
 
+    def backward(self, losses: TaskLosses, network: Network) -> Tensor:
+        with torch.no_grad():
+            weights = torch.where(losses.present, self.weights(losses.values, losses.present), 0)
+            cotangents = weights * losses.instance_weights
+        vectors = list(losses.vectors)
+        torch.autograd.backward(vectors, list(cotangents.to(vectors[0].dtype).unbind(1)))
+        return weights
+
 
 class GradientWeighting(TaskStage):
     """Weighs the tasks by their gradients over the shared parameters.
 
     A subclass writes `weights`, or `direction` where a weighted sum is not enough. Parameters
     that only one task reaches (its head) take that task's own gradient, unweighted, as in
-    TorchJD's `mtl_backward` and in LibMTL. Two options are common to all:
+    TorchJD's `mtl_backward` and in LibMTL.
 
     Attributes:
-        on: `parameters`: the gradients are those over the shared parameters, which costs a
-            backward pass through the shared layers for each task; `representation`: those over
-            what the shared layers give to the heads, which costs one pass (the upper bound of
-            Sener & Koltun 2018, Sec. 3.3).
-        every: the weights are computed anew in every so many steps and kept in between, where a
-            step costs one backward pass through the shared layers.
+        tracks_parameters: whether it remembers a number for each shared parameter.
+        max_norm: the longest update of the shared parameters that the strategy allows, to which it
+            cuts its own weights; 0 for any.
     """
 
-    on: On = "parameters"
-    every: int = 1
-
-    def configure(self, *, on: On = "parameters", every: int = 1) -> None:
-        """Sets the common options.
-
-        Args:
-            on: which gradients are weighed: `parameters` or `representation`.
-            every: steps from one computation of the weights to the next, at least 1.
-
-        Raises:
-            ValueError: an option out of its range, or weights to keep where there are none.
-        """
-        if on not in typing.get_args(On):
-            raise ValueError(f"on must be 'parameters' or 'representation', but is {on!r}")
-        if every < 1:
-            raise ValueError(f"every must be at least 1, but is {every}")
-        if every > 1 and self.gives_direction:
-            raise ValueError("every must be 1: the strategy gives a direction and has no weights")
-        self.on, self.every = on, every
+    stage = GRADIENT
+    tracks_parameters: bool = False
+    max_norm: float = 0.0
 
     @property
     def gives_direction(self) -> bool:
         return type(self).direction is not GradientWeighting.direction
+
+    def backward(self, losses: TaskLosses, network: Network) -> Tensor:
+        shared = network.gradients(losses)
+        with torch.no_grad():
+            jacobian = Jacobian(shared, losses.values, dense=self.gives_direction)
+            weights, update = self.join(jacobian, losses)
+            network.put(update)
+        return weights
+
+    def join(
+        self, jacobian: Jacobian, losses: TaskLosses
+    ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
+        """The weight of each task [K], NaN for a direction, and the update of each tensor."""
+        if self.gives_direction:
+            direction = self.direction(jacobian.matrix(), losses.values, losses.present)
+            return torch.full_like(losses.values, float("nan")), jacobian.split(direction)
+        weights = self.weights(jacobian.gramian(), losses.values, losses.present)
+        weights = torch.where(losses.present, weights.to(losses.values), 0)
+        return weights, jacobian.weighted(weights)
 
     def weights(self, gramian: Tensor, losses: Tensor, present: Tensor) -> Tensor:
         """The weight of each task's gradient.
 
         Args:
             gramian: J Jᵀ [K, K] of the Jacobian J [K, P] of the task losses over the P shared
-                parameters, or numbers of the representation; zero rows where the batch has no
-                label of a task.
+                parameters, or numbers of the representation, in float64 where the device has
+                it; zero rows where the batch has no label of a task.
             losses: detached task losses [K]; 0 where the batch has no label of a task.
             present: which tasks have a label in the batch, bool [K].
 
@@ -284,7 +317,12 @@ class Strategy(nn.Module):
         tasks: task name to kind, `classification` or `regression`.
         num_instances: N, the number of training instances; the indices given to `backward` are
             below it. Needed only by stages with a table of instances.
-        model: the network; needed only by gradient weightings.
+        model: the network; needed only by gradient weightings, which find in the graph of the
+            losses which of its parameters the tasks share.
+        shared: the shared parameters, or modules that hold them, for gradient weightings where
+            the graph does not tell: a network that is compiled as a whole, losses that are cut
+            out of one tensor, a layer that holds the heads of several tasks. All others take
+            the sum of the tasks' gradients.
         representation: the part of the network whose output all heads see; needed only by gradient
             weightings on the representation, or that compute weights in every n-th step only.
         device, dtype: where and how the strategy keeps its own tensors.
@@ -293,7 +331,7 @@ class Strategy(nn.Module):
             machine's memory, or a directory for memory-mapped files.
 
     Raises:
-        ValueError: an unknown kind, or a stage parameter that does not fit the tasks.
+        ValueError: an unknown kind, or a stage parameter or `shared` that does not fit.
     """
 
     def __init__(
@@ -304,6 +342,7 @@ class Strategy(nn.Module):
         tasks: Mapping[str, str],
         num_instances: int = 0,
         model: nn.Module | None = None,
+        shared: nn.Module | Iterable[nn.Module | Tensor] | None = None,
         representation: nn.Module | None = None,
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
@@ -325,22 +364,19 @@ class Strategy(nn.Module):
             generator or torch.Generator().manual_seed(0),
             instance_tables,
         )
-        self._network = [] if model is None else list(model.parameters())
-        self._representation: Representation | None = None
-        if isinstance(task, GradientWeighting) and (task.on, task.every) != ("parameters", 1):
-            if representation is None:
-                raise ValueError(
-                    "representation is needed for on=representation and for every above 1: the "
-                    "module whose output all heads see"
-                )
-            self._representation = Representation(representation)
+        if task.needs_representation and representation is None:
+            raise ValueError(
+                "representation is needed for on=representation and for every above 1: the "
+                "module whose output all heads see"
+            )
+        cut = representation if task.needs_representation else None
+        self._network = Network(model, shared, cut)
         for stage in (instance, task):
             stage.start(self.setting)
             stage.to(self.setting.device)
         shape = (4, len(self.setting.tasks))
         sums = torch.zeros(shape, device=self.setting.device, dtype=self.setting.dtype)
         self.register_buffer("sums_of_epoch", sums)
-        self.register_buffer("held_weights", torch.ones_like(sums[0]))
         self._steps = 0
 
     def transform(
@@ -396,12 +432,10 @@ class Strategy(nn.Module):
             instance_weights = self.instance.weights(values, index, present).to(values.dtype)
             instance_weights = torch.where(present, instance_weights, 0) / count.clamp(min=1)
             task_losses = (instance_weights * values).sum(0)
-        if isinstance(self.task, LossWeighting):
-            task_weights = self._loss_backward(vectors, instance_weights, task_losses, count > 0)
-        else:
-            task_weights = self._gradient_backward(
-                vectors, instance_weights, task_losses, count > 0
-            )
+        task_weights = self.task.backward(
+            TaskLosses(self.setting.tasks, vectors, instance_weights, task_losses, count > 0),
+            self._network,
+        )
         self.get_buffer("sums_of_epoch").add_(
             torch.stack([values.sum(0), count.to(values.dtype), task_losses * count, task_weights])
         )
@@ -442,97 +476,9 @@ class Strategy(nn.Module):
         return vectors
 
     def _no_index(self, batch: int) -> Tensor:
-        if self.instance.log_variances() is not None:
-            raise ValueError("index is needed: this strategy keeps a parameter for each instance")
+        if self.instance.needs_index:
+            raise ValueError(
+                f"index is needed: {type(self.instance).__name__} looks at the index of each "
+                "instance (needs_index)"
+            )
         return torch.full((batch,), -1, device=self.setting.device)
-
-    def _loss_backward(
-        self, vectors: list[Tensor], instance_weights: Tensor, losses: Tensor, present: Tensor
-    ) -> Tensor:
-        assert isinstance(self.task, LossWeighting)
-        with torch.no_grad():
-            weights = torch.where(present, self.task.weights(losses, present), 0)
-            cotangents = (weights * instance_weights).to(vectors[0].dtype).unbind(1)
-        torch.autograd.backward(vectors, list(cotangents))
-        return weights
-
-    def _gradient_backward(
-        self, vectors: list[Tensor], instance_weights: Tensor, losses: Tensor, present: Tensor
-    ) -> Tensor:
-        task = self.task
-        assert isinstance(task, GradientWeighting)
-        if not self._network:
-            raise ValueError("model is needed: this strategy weighs gradients")
-        cut = Cut() if self._representation is None else self._representation.take()
-        anew = self._steps % task.every == 0
-        beyond = anew and task.on == "parameters"
-        shared = self._shared_gradients(vectors, instance_weights, cut, beyond=beyond)
-        with torch.no_grad():
-            jacobian = Jacobian(shared, len(vectors), self.setting.dtype, self.setting.device)
-            weights, parts = self._joined(jacobian, losses, present, anew=anew)
-        cut_off = []
-        for (tensor, _), part in zip(shared, parts, strict=True):
-            output = cut.output_of(tensor)
-            if output is None:
-                accumulate(tensor, part)
-            else:
-                cut_off.append((output, part))
-        if cut_off:
-            torch.autograd.backward(*_pass_on(cut_off))
-        return weights
-
-    def _shared_gradients(
-        self,
-        vectors: list[Tensor],
-        instance_weights: Tensor,
-        cut: Cut,
-        *,
-        beyond: bool,
-    ) -> list[Reached]:
-        """The gradients of each task, of every tensor that more than one of them reaches.
-
-        Those of a head are left on its parameters. Where the graph is cut at the representation,
-        they are those of its leaves, or, if `beyond` it, of the parameters that made them.
-        """
-        trainable = [p for p in self._network if p.requires_grad]
-        passes: list[Pass] = [
-            ([vector], [cotangent.to(vector.dtype)])
-            for vector, cotangent in zip(vectors, instance_weights.unbind(1), strict=True)
-        ]
-        reached = gradients_by_task(passes, [*cut.leaves, *trainable])
-        cuts = len(cut.leaves)
-        at_cut = [
-            (output, leaf, by_task)
-            for output, (leaf, by_task) in zip(cut.outputs, reached[:cuts], strict=True)
-            if any(gradient is not None for gradient in by_task)
-        ]
-        shared = keep_shared(reached[cuts:])
-        if not beyond or not at_cut:
-            return shared + [(leaf, by_task) for _, leaf, by_task in at_cut]
-        passes = [
-            _pass_on([(output, by_task[k]) for output, _, by_task in at_cut])
-            for k in range(len(vectors))
-        ]
-        return shared + keep_shared(gradients_by_task(passes, trainable))
-
-    def _joined(
-        self, jacobian: Jacobian, losses: Tensor, present: Tensor, *, anew: bool
-    ) -> tuple[Tensor, Sequence[Tensor]]:
-        """The weights [K] of the tasks, NaN where there are none, and one gradient a tensor."""
-        task = self.task
-        assert isinstance(task, GradientWeighting)
-        if task.gives_direction:
-            direction = task.direction(jacobian.matrix(), losses, present)
-            return torch.full_like(losses, float("nan")), jacobian.split(direction)
-        held = self.get_buffer("held_weights")
-        if anew:
-            new = task.weights(jacobian.gramian(), losses, present)
-            held.copy_(torch.where(present, new, held))
-        weights = torch.where(present, held, 0)
-        return weights, jacobian.weighted(weights)
-
-
-def _pass_on(pairs: Sequence[tuple[Tensor, Tensor | None]]) -> Pass:
-    """A backward pass from those outputs whose gradient is given."""
-    given = [(output, gradient) for output, gradient in pairs if gradient is not None]
-    return [output for output, _ in given], [gradient for _, gradient in given]

@@ -1,29 +1,48 @@
 """From a name such as `ilt+pcgrad` and its parameters to a strategy."""
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mtlbench import registry
 from mtlbench.errors import UserError
-from mtlbench.registry import Entry
-from mtlbench.strategies.base import GradientWeighting, InstanceStage, Strategy, TaskStage
+from mtlbench.registry import Entry, resolve, settable
+from mtlbench.strategies.base import GRADIENT, INSTANCE, InstanceStage, Stage, Strategy
+from mtlbench.strategies.fewer_passes import FewerPasses
 from mtlbench.strategies.table import ON_DEVICE
 
 DEFAULT_TASK_STAGE = "equal"
 
-INSTANCE, LOSS, GRADIENT = "instance", "loss", "gradient"
-
 
 def stage_of(entry: Entry) -> str:
     """What a registered stage weighs by: `instance`, `loss` or `gradient`."""
-    if issubclass(entry.cls, InstanceStage):
-        return INSTANCE
-    return GRADIENT if issubclass(entry.cls, GradientWeighting) else LOSS
+    stage: str = entry.cls.stage  # type: ignore[attr-defined]
+    return stage
+
+
+def wrapper_parameters(entry: Entry) -> dict[str, inspect.Parameter]:
+    """Those parameters of a stage that are the wrapper's around all of its kind."""
+    if stage_of(entry) != GRADIENT:
+        return {}
+    own, options = entry.parameters(), settable(FewerPasses)
+    return {name: options[name] for name in options if name != "inner" and name not in own}
+
+
+def build_stage(entry: Entry, values: Mapping[str, Any]) -> Stage:
+    """A stage with these parameters, in its wrapper where one of them is the wrapper's.
+
+    Raises:
+        ValueError: a parameter out of its range.
+    """
+    options = wrapper_parameters(entry)
+    stage: Any = entry.cls(**{k: v for k, v in values.items() if k not in options})
+    chosen = {k: values[k] for k, option in options.items() if values.get(k) != option.default}
+    return FewerPasses(stage, **chosen) if chosen else stage
 
 
 @dataclass(frozen=True)
@@ -48,7 +67,7 @@ class Composition:
         instance, task = None, None
         for part in name.split("+"):
             entry = registry.strategies.get(part.strip())
-            if issubclass(entry.cls, InstanceStage):
+            if stage_of(entry) == INSTANCE:
                 if instance:
                     raise UserError(f"strategy {name!r} has two instance stages; one is the most")
                 instance = entry
@@ -95,7 +114,8 @@ class Composition:
                 for key, value in values.items()
                 if key.startswith(f"{entry.name}.")
             }
-            for key, value in entry.resolve(own, prefix=f"{entry.name}.").items():
+            parameters = entry.parameters() | wrapper_parameters(entry)
+            for key, value in resolve(parameters, own, prefix=f"{entry.name}.").items():
                 resolved[f"{entry.name}.{key}"] = value
         for key in values:
             if key not in resolved:
@@ -113,14 +133,12 @@ class Composition:
 
         def stage(entry: Entry) -> Any:
             prefix = f"{entry.name}."
-            return entry.build(
-                **{k.removeprefix(prefix): v for k, v in resolved.items() if k.startswith(prefix)}
-            )
+            own = {k: v for k, v in resolved.items() if k.startswith(prefix)}
+            return build_stage(entry, {k.removeprefix(prefix): v for k, v in own.items()})
 
         try:
             instance = InstanceStage() if self.instance is None else stage(self.instance)
-            task: TaskStage = stage(self.task)
-            return Strategy(instance, task, **setting)
+            return Strategy(instance, stage(self.task), **setting)
         except ValueError as error:
             raise UserError(f"strategy {self.name!r}: {error}") from error
 
@@ -131,6 +149,7 @@ def build_strategy(
     tasks: Mapping[str, str],
     num_instances: int = 0,
     model: nn.Module | None = None,
+    shared: nn.Module | Iterable[nn.Module | Tensor] | None = None,
     representation: nn.Module | None = None,
     parameters: Mapping[str, Any] | None = None,
     device: torch.device | str = "cpu",
@@ -150,6 +169,9 @@ def build_strategy(
         tasks: task name to kind, `classification` or `regression`.
         num_instances: number of training instances; needed by instance stages such as `ilt`.
         model: the network; needed by gradient weightings.
+        shared: the shared parameters, or modules that hold them, where a gradient weighting is
+            not to find them in the graph of the losses; needed where the network is compiled as a
+            whole, or the losses are cut out of one tensor.
         representation: the part of the network whose output all heads see; needed by gradient
             weightings with the option `on=representation` or `every` above 1.
         parameters: `STAGE.PARAMETER` to value.
@@ -163,6 +185,7 @@ def build_strategy(
         tasks=tasks,
         num_instances=num_instances,
         model=model,
+        shared=shared,
         representation=representation,
         device=device,
         dtype=dtype,

@@ -44,6 +44,8 @@ class SmallLossTrimming(InstanceStage):
         ValueError: a parameter out of its range.
     """
 
+    needs_index = False
+
     def __init__(self, share: float = 0.2, warmup: int = 10) -> None:
         super().__init__()
         if not 0 <= share < 1:
@@ -99,6 +101,8 @@ class SelfPacedLearning(InstanceStage):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    needs_index = False
 
     def __init__(
         self, weighting: Weighting = "hard", start: float = 0.5, end: float = 1.0, ramp: int = 10

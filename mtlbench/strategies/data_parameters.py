@@ -85,6 +85,7 @@ class DataParameters(InstanceStage):
         if bound <= 1:
             raise ValueError(f"bound must be above 1, but is {bound}")
         self.of_instances, self.of_classes = level != "class", level != "instance"
+        self.needs_index = self.of_instances
         self.lr, self.class_lr, self.momentum = lr, class_lr, momentum
         self.weight_decay, self.class_weight_decay = weight_decay, class_weight_decay
         self.limit = math.log(bound)

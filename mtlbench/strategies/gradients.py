@@ -1,169 +1,220 @@
 """The gradients of all tasks over what they share, and one gradient put in their place."""
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-
-@dataclass
-class Cut:
-    """Outputs of the shared layers, and the leaves that the heads got in their place."""
-
-    outputs: list[Tensor] = field(default_factory=list)
-    leaves: list[Tensor] = field(default_factory=list)
-
-    def output_of(self, tensor: Tensor) -> Tensor | None:
-        """The output in whose place a leaf stands; None of any other tensor."""
-        pairs = zip(self.outputs, self.leaves, strict=True)
-        return next((output for output, leaf in pairs if leaf is tensor), None)
-
-
-class Representation:
-    """What the shared layers give to the heads, cut off from what made it.
-
-    Whenever the module runs in training, its outputs are put aside, and the heads go on from
-    copies without a history. The backward pass of a task ends there, so that the tasks'
-    gradients can be joined before one backward pass through the shared layers.
-
-    Args:
-        module: the part of the network whose output all heads see: a tensor, or tuples, lists and
-            dictionaries of tensors.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        self.cut = Cut()
-        module.register_forward_hook(self._cut)
-
-    def take(self) -> "Cut":
-        """Where the last forward pass was cut, which is then forgotten.
-
-        Raises:
-            ValueError: there was none.
-        """
-        if not self.cut.leaves:
-            raise ValueError(
-                "the module of the representation has not run in training since the last step"
-            )
-        taken, self.cut = self.cut, Cut()
-        return taken
-
-    def _cut(self, module: nn.Module, inputs: Any, output: Any) -> Any:
-        if not (module.training and torch.is_grad_enabled()):
-            return output
-        self.cut = Cut()
-        return _for_each_tensor(self._cut_tensor, output)
-
-    def _cut_tensor(self, output: Tensor) -> Tensor:
-        if not output.requires_grad:
-            return output
-        leaf = output.detach().requires_grad_()
-        self.cut.outputs.append(output)
-        self.cut.leaves.append(leaf)
-        return leaf
-
-
-def _for_each_tensor(change: Callable[[Tensor], Tensor], values: Any) -> Any:
-    if isinstance(values, Tensor):
-        return change(values)
-    if isinstance(values, dict):
-        return {key: _for_each_tensor(change, value) for key, value in values.items()}
-    if isinstance(values, tuple) and hasattr(values, "_fields"):  # a named tuple
-        return type(values)(*(_for_each_tensor(change, value) for value in values))
-    if isinstance(values, list | tuple):
-        return type(values)(_for_each_tensor(change, value) for value in values)
-    return values
-
-
-Pass = tuple[Sequence[Tensor], Sequence[Tensor]]
-"""Where a backward pass starts: tensors, and the gradients over them."""
-
-Reached = tuple[Tensor, tuple[Tensor | None, ...]]
+ByTask = tuple[Tensor, tuple[Tensor | None, ...]]
 """A tensor, and each task's gradient over it, None where the task does not reach it."""
 
 
-def gradients_by_task(passes: Sequence[Pass], inputs: Sequence[Tensor]) -> list[Reached]:
-    """The gradients over each of the inputs, a backward pass for each task."""
-    by_task = [
-        torch.autograd.grad(
-            outputs,
-            inputs,
-            grad_outputs=gradients,
-            retain_graph=k < len(passes) - 1,
-            allow_unused=True,
-        )
-        for k, (outputs, gradients) in enumerate(passes)
+@dataclass(frozen=True)
+class TaskLosses:
+    """The losses of a batch, as a task stage sees them.
+
+    Attributes:
+        tasks: the K task names.
+        vectors: per-instance losses [B] of each task, in the network's graph.
+        instance_weights: weights whose product with the losses, summed over the batch, gives the
+            task losses [B, K].
+        values: detached task losses [K]; 0 where the batch has no label of a task.
+        present: which tasks have a label in the batch, bool [K].
+    """
+
+    tasks: Sequence[str]
+    vectors: Sequence[Tensor]
+    instance_weights: Tensor
+    values: Tensor
+    present: Tensor
+
+    def backward(self, task: int, *, retain_graph: bool) -> None:
+        """Adds the gradient of one task's loss to `.grad` of all that it depends on."""
+        vector = self.vectors[task]
+        cotangent = self.instance_weights[:, task].to(vector.dtype)
+        torch.autograd.backward([vector], [cotangent], retain_graph=retain_graph)
+
+
+def gradients_of(tensors: Sequence[Tensor], backward: Callable[[], object]) -> list[Tensor | None]:
+    """What a backward pass adds to `.grad` of tensors, None where it does not reach one.
+
+    `.grad` is as before afterwards. A plain backward pass, unlike `torch.autograd.grad`, goes
+    through reentrant checkpoints too, and gives other tensors the gradients that they are due.
+    """
+    before = [tensor.grad for tensor in tensors]
+    for tensor in tensors:
+        tensor.grad = None
+    try:
+        backward()
+        return [tensor.grad for tensor in tensors]
+    finally:
+        for tensor, gradient in zip(tensors, before, strict=True):
+            tensor.grad = gradient
+
+
+def accumulate(tensor: Tensor, gradient: Tensor) -> None:
+    """Adds to `.grad`, which gets the tensor's memory layout: fused optimisers pair up memory,
+    not indices."""
+    if gradient.is_sparse:
+        tensor.grad = gradient if tensor.grad is None else tensor.grad + gradient
+    elif tensor.grad is None:
+        # A copy, because a gradient may share its memory with another one.
+        tensor.grad = torch.empty_like(tensor).copy_(gradient)
+    elif tensor.grad.is_sparse:
+        tensor.grad = gradient + tensor.grad
+    else:
+        tensor.grad.add_(gradient)
+
+
+def length(gradients: Sequence[Tensor]) -> Tensor:
+    """The Euclidean length of gradients taken together, a scalar."""
+    squares = [
+        torch.linalg.vector_norm(g.coalesce().values() if g.is_sparse else g).square()
+        for g in gradients
     ]
-    return list(zip(inputs, zip(*by_task, strict=True), strict=True))
+    return torch.stack([square.to(squares[0]) for square in squares]).sum().sqrt()
 
 
-def keep_shared(reached: Sequence[Reached]) -> list[Reached]:
-    """Those parameters that several tasks reach; one that a single task reaches takes that task's
-    gradient right away."""
-    shared = []
-    for parameter, by_task in reached:
-        gradients = [gradient for gradient in by_task if gradient is not None]
-        if len(gradients) == 1:
-            accumulate(parameter, gradients[0])
-        elif gradients:
-            shared.append((parameter, by_task))
-    return shared
+def exponents_of(sizes: Tensor) -> Tensor:
+    """Whole numbers e for which sizes · 2⁻ᵉ are around 1; 0 for 0 and what is not finite."""
+    most = math.frexp(torch.finfo(sizes.dtype).max)[1] - 2  # 2 to ±this has an inverse
+    return torch.frexp(torch.where(sizes.isfinite(), sizes, 0)).exponent.clamp(-most, most)
+
+
+def power_of_two(exponents: Tensor, dtype: torch.dtype) -> Tensor:
+    """2ᵉ for whole numbers e, exact: `torch.ldexp` and `torch.exp2` may round."""
+    if dtype == torch.float64:
+        return ((exponents.long() + 1023) << 52).view(torch.float64)
+    return ((exponents.int() + 127) << 23).view(torch.float32).to(dtype)
 
 
 class Jacobian:
     """The tasks' gradients over tensors that they share, J [K, P], in blocks [K, P_t].
 
+    Each row is kept as numbers around 1 times a power of two. Such a factor changes no digit, and
+    squares of gradients between 10⁻³⁸ and 10³⁸ neither vanish nor overflow. A complex tensor
+    counts as its real and imaginary parts. Where all gradients of a tensor are sparse, its block
+    holds only the rows that some task reaches.
+
     Args:
         shared: the tensors and the gradients over them, some task's at least.
-        tasks: K.
-        dtype, device: of the blocks.
+        like: a tensor [K] with the precision and device of the matrix.
+        dense: all entries of sparse gradients, for directions that depend on their number.
     """
 
-    def __init__(
-        self, shared: Sequence[Reached], tasks: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
-        self.nothing = torch.zeros(tasks, 0, dtype=dtype, device=device)
-        self.tensors = [tensor for tensor, _ in shared]
-        self.blocks = [
-            torch.stack([torch.zeros_like(tensor) if g is None else g for g in by_task])
-            .flatten(1)
-            .to(dtype)
-            for tensor, by_task in shared
-        ]
+    def __init__(self, shared: Sequence[ByTask], like: Tensor, *, dense: bool = False) -> None:
+        self._zeros = torch.zeros_like(like)
+        self._blocks = [Block(tensor, by_task, like.dtype, dense) for tensor, by_task in shared]
+        self._exponents = self._zeros.int()
+        if self._blocks:
+            largest = torch.stack([block.largest().to(like) for block in self._blocks]).amax(0)
+            self._exponents = exponents_of(largest)
+            for block in self._blocks:
+                block.scale(self._power(-1))
 
     def gramian(self) -> Tensor:
-        """J Jᵀ [K, K]."""
-        gramian = self.nothing @ self.nothing.T
-        for block in self.blocks:
-            gramian += block @ block.T
-        return gramian
+        """J Jᵀ [K, K] in float64, where the device has it; summed in the blocks' precision."""
+        gramian = torch.outer(self._zeros, self._zeros)
+        for block in self._blocks:
+            gramian += (block.rows @ block.rows.T).to(gramian)
+        exact = torch.float64 if gramian.device.type != "mps" else gramian.dtype
+        power = self._power(1).to(exact)
+        return power[:, None] * gramian.to(exact) * power
 
     def matrix(self) -> Tensor:
         """J [K, P]."""
-        return torch.cat([self.nothing, *self.blocks], dim=1)
+        rows = [block.rows.to(self._zeros.device) for block in self._blocks]
+        return torch.cat([self._zeros[:, None][:, :0], *rows], dim=1) * self._power(1)[:, None]
 
-    def weighted(self, weights: Tensor) -> list[Tensor]:
-        """wᵀ J, in the tensors' shapes."""
-        return self._shaped([weights @ block for block in self.blocks])
-
-    def split(self, direction: Tensor) -> list[Tensor]:
-        """A direction [P], in the tensors' shapes."""
-        return self._shaped(direction.split([block.shape[1] for block in self.blocks]))
-
-    def _shaped(self, parts: Sequence[Tensor]) -> list[Tensor]:
+    def weighted(self, weights: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Each tensor, and its part of wᵀ J in its shape."""
+        scaled = weights.to(self._zeros) * self._power(1)
         return [
-            part.view_as(tensor).to(tensor.dtype)
-            for part, tensor in zip(parts, self.tensors, strict=True)
+            (block.tensor, block.shaped(scaled.to(block.rows) @ block.rows))
+            for block in self._blocks
         ]
 
+    def split(self, direction: Tensor) -> list[tuple[Tensor, Tensor]]:
+        """Each tensor, and its part of a direction [P] in its shape."""
+        parts = direction.split([block.rows.shape[1] for block in self._blocks])
+        return [
+            (block.tensor, block.shaped(part))
+            for block, part in zip(self._blocks, parts, strict=True)
+        ]
 
-def accumulate(parameter: Tensor, gradient: Tensor) -> None:
-    """Adds to `.grad`, which gets the parameter's memory layout: fused optimisers pair up memory,
-    not indices."""
-    if parameter.grad is None:
-        # A copy: autograd.grad may hand one tensor, or an expanded one, to several parameters.
-        parameter.grad = torch.empty_like(parameter).copy_(gradient)
-    else:
-        parameter.grad.add_(gradient)
+    def _power(self, sign: int) -> Tensor:
+        """2 to the exponents of the rows [K], or its inverse."""
+        return power_of_two(sign * self._exponents, self._zeros.dtype)
+
+
+class Block:
+    """The tasks' gradients over one tensor, rows [K, P_t] of real numbers."""
+
+    def __init__(
+        self, tensor: Tensor, by_task: Sequence[Tensor | None], dtype: torch.dtype, dense: bool
+    ) -> None:
+        self.tensor = tensor
+        self._places: Tensor | None = None  # of a sparse gradient's values
+        given = [g for g in by_task if g is not None]
+        if not dense and _all_sparse(given):
+            self._places, by_task = _on_common_places(by_task)
+            given = [g for g in by_task if g is not None]
+        values = [_dense(g, given[0]) for g in by_task]
+        self._shape = values[0].shape
+        self.rows = torch.stack(values).reshape(len(values), values[0].numel()).to(dtype)
+
+    def largest(self) -> Tensor:
+        """The largest size of a number in each row [K]."""
+        if self.rows.shape[1] == 0:
+            return self.rows.new_zeros(len(self.rows))
+        return torch.linalg.vector_norm(self.rows, torch.inf, dim=1)
+
+    def scale(self, factors: Tensor) -> None:
+        """Multiplies the rows by factors [K]."""
+        self.rows.mul_(factors.to(self.rows.device)[:, None])
+
+    def shaped(self, part: Tensor) -> Tensor:
+        """A row as a gradient of the tensor."""
+        part = part.to(self.tensor.device).view(self._shape)
+        if self.tensor.is_complex():
+            part = torch.view_as_complex(part.contiguous())
+        if self._places is None:
+            return part.to(self.tensor.dtype)
+        return torch.sparse_coo_tensor(
+            self._places,
+            part.to(self.tensor.dtype),
+            self.tensor.shape,
+            check_invariants=False,  # the places come from gradients
+            is_coalesced=True,
+        )
+
+
+def _dense(gradient: Tensor | None, like: Tensor) -> Tensor:
+    """A gradient as a dense tensor of real numbers, zeros for none."""
+    if gradient is None:
+        gradient = torch.zeros_like(like)
+    if gradient.layout != torch.strided:
+        gradient = gradient.to_dense()
+    return torch.view_as_real(gradient) if gradient.is_complex() else gradient
+
+
+def _all_sparse(gradients: Sequence[Tensor]) -> bool:
+    return all(g.is_sparse and g.sparse_dim() == gradients[0].sparse_dim() for g in gradients)
+
+
+def _on_common_places(by_task: Sequence[Tensor | None]) -> tuple[Tensor, list[Tensor | None]]:
+    """The places of sparse gradients [D, U], and each task's values there."""
+    gradients = [None if g is None else g.coalesce() for g in by_task]
+    indices = [g.indices() for g in gradients if g is not None]
+    places, where = torch.unique(torch.cat(indices, dim=1), dim=1, return_inverse=True)
+    parts = iter(where.split([index.shape[1] for index in indices]))
+    values: list[Tensor | None] = []
+    for g in gradients:
+        if g is None:
+            values.append(None)
+        else:
+            all_values = g.values().new_zeros(places.shape[1], *g.values().shape[1:])
+            values.append(all_values.index_copy(0, next(parts), g.values()))
+    return places, values

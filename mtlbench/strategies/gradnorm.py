@@ -55,7 +55,7 @@ class GradientNormalization(GradientWeighting):
         initial = self.get_buffer("initial")
         initial.copy_(torch.where(present & (initial == 0), losses, initial))
         here = present & (initial > 0)
-        weights, norms = self._joined(), gramian.diagonal().sqrt()
+        weights, norms = self._joined(), _lengths(gramian, losses)
 
         ratio = _mean_is_one(torch.where(here, losses / initial, 0), here)
         target = torch.where(here, weights * norms, 0).sum() / here.sum() * ratio**self.alpha
@@ -75,6 +75,13 @@ class GradientNormalization(GradientWeighting):
 
     def _joined(self) -> Tensor:
         return torch.cat([parameter.detach() for parameter in self.task_weights])
+
+
+def _lengths(gramian: Tensor, like: Tensor) -> Tensor:
+    """‖g_k‖ [K] in the precision of `like`, from squares that may be beyond its range."""
+    squares = gramian.to(like).diagonal()
+    within = squares.isfinite() & (squares >= torch.finfo(like.dtype).tiny)
+    return torch.where(within, squares.sqrt(), gramian.diagonal().sqrt().to(like))
 
 
 def _mean_is_one(values: Tensor, here: Tensor) -> Tensor:

@@ -39,6 +39,8 @@ class InstanceLevelTaskParameters(InstanceStage):
         ValueError: a parameter out of its range.
     """
 
+    needs_index = True
+
     def __init__(self, lr: float = 4.0, momentum: float = 0.9, clamp: float = 4.0) -> None:
         super().__init__()
         if lr <= 0:

@@ -39,6 +39,8 @@ class RobustLoss(InstanceStage):
         ValueError: a parameter out of its range.
     """
 
+    needs_index = False
+
     def __init__(self, q: float = 0.7, delta: float = 1.345, momentum: float = 0.9) -> None:
         super().__init__()
         if not 0 < q <= 1:

@@ -24,7 +24,7 @@ from mtlbench import registry
 from mtlbench.errors import UserError, unknown
 from mtlbench.randomness import global_draws_from
 from mtlbench.registry import Entry
-from mtlbench.strategies.base import GradientWeighting, LossWeighting, On, Setting, Stage
+from mtlbench.strategies.base import GradientWeighting, LossWeighting, Setting, Stage
 
 NAMESPACE = "torchjd"
 
@@ -155,7 +155,7 @@ class GramianBridge(Bridge, GradientWeighting):
         rows = self._rows(present)
         if rows:
             some = torch.tensor(rows)
-            part = gramian.to(self.home)[some][:, some]
+            part = gramian.to(self.home, self.setting.dtype)[some][:, some]
             new = self._call(self._object(rows), part, self.setting.generator)
             weights[some.to(weights.device)] = new.to(weights)
         return weights
@@ -171,20 +171,9 @@ class GramianBridge(Bridge, GradientWeighting):
 class DirectionBridge(Bridge, GradientWeighting):
     """Moves by an aggregator of the Jacobian, or by a weighting of its rows."""
 
-    def configure(self, *, on: On = "parameters", every: int = 1) -> None:
-        """Sets the common options.
-
-        Raises:
-            ValueError: an object with a state is to see the gradients over the representation, or
-                `every` is above 1.
-        """
-        if on != "parameters" and issubclass(self.torchjd_class, Stateful):
-            raise ValueError(
-                f"on must be 'parameters', but is {on!r}: TorchJD's {self.torchjd_class.__name__} "
-                "keeps a state from step to step, and a representation is another one in every "
-                "batch"
-            )
-        super().configure(on=on, every=every)
+    @property
+    def tracks_parameters(self) -> bool:  # type: ignore[override]
+        return issubclass(self.torchjd_class, Stateful)
 
     def direction(self, jacobian: Tensor, losses: Tensor, present: Tensor) -> Tensor:
         rows = self._rows(present)

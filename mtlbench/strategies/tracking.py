@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtlbench.strategies.base import GradientWeighting, On, Setting
+from mtlbench.strategies.base import GradientWeighting, Setting
 
 
 class GradientTracking(GradientWeighting):
@@ -15,18 +15,7 @@ class GradientTracking(GradientWeighting):
     the shape [K, 0] until then, and takes the shape of what was saved when a state is loaded.
     """
 
-    def configure(self, *, on: On = "parameters", every: int = 1) -> None:
-        """Sets the common options.
-
-        Raises:
-            ValueError: the gradients over the representation are asked for, or `every` above 1.
-        """
-        if on != "parameters":
-            raise ValueError(
-                f"on must be 'parameters', but is {on!r}: gradients are tracked from step to step, "
-                "and a representation is another one in every batch"
-            )
-        super().configure(on=on, every=every)
+    tracks_parameters = True
 
     def start(self, setting: Setting) -> None:
         shape = (len(setting.tasks), 0)

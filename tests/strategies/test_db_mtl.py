@@ -20,6 +20,7 @@ from task_gradients import (
 from toy import assert_agrees, many_examples
 
 from mtlbench.strategies.db_mtl import DualBalancing
+from mtlbench.strategies.fewer_passes import FewerPasses
 
 
 def directions_by_hand(steps: list[Step], beta: float, beta_sigma: float) -> list[list[float]]:
@@ -94,7 +95,7 @@ def test_a_restored_state_goes_on_bit_for_bit(tmp_path: Path) -> None:
 
 def test_gradients_over_the_representation_are_refused() -> None:
     with pytest.raises(ValueError, match="on must be 'parameters', but is 'representation'"):
-        DualBalancing().configure(on="representation")
+        FewerPasses(DualBalancing(), on="representation")
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from torchjd.aggregation import ExcessMTL
 from toy import assert_agrees, many_examples
 
 from mtlbench.strategies.excess import ExcessRisks
+from mtlbench.strategies.fewer_passes import FewerPasses
 
 
 def directions_by_hand(steps: list[Step], lr: float) -> list[list[float]]:
@@ -118,7 +119,7 @@ def test_a_restored_state_goes_on_bit_for_bit(tmp_path: Path) -> None:
 
 def test_gradients_over_the_representation_are_refused() -> None:
     with pytest.raises(ValueError, match="on must be 'parameters', but is 'representation'"):
-        ExcessRisks().configure(on="representation")
+        FewerPasses(ExcessRisks(), on="representation")
 
 
 def test_a_parameter_out_of_its_range_is_refused() -> None:

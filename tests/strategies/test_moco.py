@@ -19,6 +19,7 @@ from task_gradients import (
 )
 from toy import assert_agrees, many_examples, problem, step
 
+from mtlbench.strategies.fewer_passes import FewerPasses
 from mtlbench.strategies.moco import MultiObjectiveGradientCorrection, project_to_simplex
 
 
@@ -144,7 +145,7 @@ def test_another_number_of_shared_parameters_is_refused() -> None:
 
 def test_gradients_over_the_representation_are_refused() -> None:
     with pytest.raises(ValueError, match="on must be 'parameters', but is 'representation'"):
-        MultiObjectiveGradientCorrection().configure(on="representation")
+        FewerPasses(MultiObjectiveGradientCorrection(), on="representation")
 
 
 def test_it_works_where_nothing_is_shared() -> None:

@@ -11,6 +11,7 @@ from toy import NUM_INSTANCES, Batch, Problem, Toy, assert_agrees, problem, step
 from mtlbench.errors import UserError
 from mtlbench.strategies import GradientWeighting, InstanceStage, Strategy
 from mtlbench.strategies.compose import build_strategy
+from mtlbench.strategies.fewer_passes import FewerPasses
 
 
 class Normalised(GradientWeighting):
@@ -33,10 +34,9 @@ class LargestEach(GradientWeighting):
 def start(
     case: Problem, task: GradientWeighting, network: Toy, on: str = "parameters", every: int = 1
 ) -> Strategy:
-    task.configure(on=on, every=every)
     return Strategy(
         InstanceStage(),
-        task,
+        FewerPasses(task, on=on, every=every),
         tasks=case.tasks,
         num_instances=NUM_INSTANCES,
         model=network,
@@ -148,10 +148,10 @@ def test_a_task_without_labels_in_the_batch_keeps_the_weight_it_had() -> None:
     for batch in case.batches:
         batch.present[:] = True
     step(strategy, network, case.batches[0])
-    before = strategy.get_buffer("held_weights").clone()
+    before = strategy.task.get_buffer("held_weights").clone()
     case.batches[1].present[:, 1] = False
     step(strategy, network, case.batches[1])
-    after = strategy.get_buffer("held_weights")
+    after = strategy.task.get_buffer("held_weights")
     assert after[1] == before[1]
     assert after[0] != before[0]
 
@@ -218,11 +218,9 @@ def test_features_in_tuples_and_dictionaries_are_all_cut_off() -> None:
     torch.manual_seed(0)
     network = Forked()
     x = torch.randn(5, 3)
-    task = Normalised()
-    task.configure(on="representation")
     strategy = Strategy(
         InstanceStage(),
-        task,
+        FewerPasses(Normalised(), on="representation"),
         tasks={"a": "regression", "b": "regression"},
         model=network,
         representation=network.shared,
@@ -279,4 +277,4 @@ def test_bad_options_are_one_line(parameters: dict, message: str) -> None:
 
 def test_a_direction_has_no_weights_to_keep() -> None:
     with pytest.raises(ValueError, match="every must be 1"):
-        LargestEach().configure(every=2)
+        FewerPasses(LargestEach(), every=2)

@@ -345,8 +345,6 @@ def test_parameters_are_those_of_the_class() -> None:
     assert entry.resolve({"epsilon": "0.01"}) == {
         "epsilon": 0.01,
         "max_iters": 100,
-        "on": "parameters",
-        "every": 1,
     }
     assert entry.summary == "TorchJD's MGDAWeighting: weights from the Gramian of the gradients."
 
