@@ -329,6 +329,8 @@ def _train(options: argparse.Namespace) -> int:
         ),
         trackers=options.tracker,
     )
+    if options.strategies:  # as the results name them: not `all`, nor `pcgrad+ilt`
+        options.strategies = ",".join(dict.fromkeys(spec.strategy for spec in outcome.specs))
     _print_comparison(options, hashes={spec.hash for spec in outcome.specs})
     if outcome.all_done:
         return 0

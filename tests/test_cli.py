@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT, Finished, tiny_spec, trained
+from conftest import CHECKOUT, TINY, Finished, tiny_spec, trained
 
 from mtlbench import executor
 from mtlbench.cli import main
@@ -295,6 +295,18 @@ def test_a_printed_comparison_has_a_row_for_every_strategy(
     assert (ended.status, ended.err) == (0, "")
     for part in (mark, "Eq. Weight", "ILT Params", "Detection"):
         assert part in ended.out
+
+
+def test_a_study_ends_with_its_table_however_its_strategies_were_named(
+    mtlbench: Run, tmp_path: Path
+) -> None:
+    """`all`, or the two stages of a strategy in the other order."""
+    Store(tmp_path / "runs").write(trained(tiny_spec("ilt+mtu")))
+    size = " ".join(f"--set {key}={value}" for key, value in TINY.items())
+    ended = mtlbench(f"run digits --strategies mtu+ilt --variants clean --seeds 1 {size}")
+    assert ended.status == 0, ended.err
+    assert "nothing to do" in ended.err
+    assert "ILT Params + MTU" in ended.out
 
 
 def test_a_comparison_can_be_narrowed(mtlbench: Run, results: Path) -> None:

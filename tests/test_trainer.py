@@ -257,7 +257,7 @@ def test_every_strategy_trains_with_missing_labels_in_both_precisions(
 ) -> None:
     record = trained(tiny_spec(strategy, variant, missing_labels=0.3, precision=precision))
     assert record.info["status"] == "done", record.info["error"]
-    task_stage = Composition.parse(strategy).task.build()
+    task_stage = Composition.parse(strategy).task.cls()
     directed = isinstance(task_stage, GradientWeighting) and task_stage.gives_direction
     for name, column in record.history.items():
         assert len(column) == TINY["epochs"]
