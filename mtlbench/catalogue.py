@@ -128,7 +128,7 @@ def render(costs: Mapping[str, float]) -> str:
         "",
         "Those that weigh by gradients have two more parameters: `NAME.on=representation` weighs "
         "the gradients over what the shared layers give to the heads and not over the shared "
-        "parameters, and `NAME.every=N` weighs in every N-th step only.",
+        "parameters, and `NAME.every=N` weighs in every N-th step of the whole training only.",
     ]
     for stage, title in STAGES.items():
         chosen = sorted((c for c in cards if c.stage == stage), key=lambda c: (c.year, c.name))

@@ -45,7 +45,9 @@ class NashBargaining(FairWeighting):
 
     G = J Jᵀ is the Gramian of the gradients, rows of J, and α > 0. d maximises Σ_k log ⟨g_k, d⟩
     among the directions of its length. A task's scale does not matter: α_k g_k stays the same.
-    ‖Jᵀ α‖ is √K for any gradients, so d has length max_norm if that is less. Tasks without a
+    ‖Jᵀ α‖ is √K for any gradients, so d has length max_norm if that is less; in steps that keep
+    the α of an earlier one, and on the representation, it is the update of the shared parameters
+    that is cut to max_norm, as the authors' code does. Tasks without a
     label in the batch are left out, and so is a task whose gradient is zero, because nothing can
     be gained for it. Tasks whose gradients are opposed have nothing to gain: their α is large, and
     their α_k g_k cancel.
