@@ -55,11 +55,12 @@ class GradientNormalization(GradientWeighting):
         initial = self.get_buffer("initial")
         initial.copy_(torch.where(present & (initial == 0), losses, initial))
         here = present & (initial > 0)
-        weights, norms = self._joined(), gramian.diagonal().sqrt()
+        weights, norms = self._joined(), gramian.diagonal().sqrt().to(losses.dtype)
 
         ratio = _mean_is_one(torch.where(here, losses / initial, 0), here)
         target = torch.where(here, weights * norms, 0).sum() / here.sum() * ratio**self.alpha
-        gradient = torch.sign(weights * norms - target) * norms
+        longest = torch.finfo(norms.dtype).max ** 0.5 / 2  # Adam squares it
+        gradient = torch.sign(weights * norms - target) * norms.clamp(max=longest)
         for parameter, grad, learns in zip(
             self.task_weights, gradient.split(1), here.tolist(), strict=True
         ):

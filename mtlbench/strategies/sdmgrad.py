@@ -7,6 +7,8 @@ from mtlbench.registry import register_strategy
 from mtlbench.strategies.base import Setting
 from mtlbench.strategies.gramian import Array, GramianWeighting
 
+LARGE = 2.0**20
+
 
 @register_strategy("sdmgrad", label="SDMGrad")
 class DirectionOrientedGradient(GramianWeighting):
@@ -80,6 +82,8 @@ class DirectionOrientedGradient(GramianWeighting):
 
 def project_onto_simplex(point: Array) -> Array:
     """The nearest point with coordinates of at least 0 that sum to 1."""
+    # A common shift makes no difference, but beside large numbers the 1 would be lost.
+    point = point - LARGE * np.trunc(point.max() / LARGE)
     total, excess = -1.0, 0.0
     for count, value in enumerate(sorted(point.tolist(), reverse=True), 1):
         total += value
