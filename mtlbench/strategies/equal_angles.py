@@ -25,9 +25,9 @@ class ImpartialGradient(GramianWeighting):
     as for equal gradients, it is the shortest. If none does, as for opposite gradients, the equal
     projections are 0: C β = 0, hence d = 0, and β is the solution nearest to 1.
 
-    Departs from the authors' code: that inverts D Uᵀ even if it is singular. For three tasks and
-    more d grows without bound where Σ_k β_k / ‖g_k‖ goes through 0; it is cut to the length
-    Σ_k ‖g_k‖ here, and is 0 where rounding hides the sign of that sum.
+    Departs from the authors' code: the paper does not say what holds where D Uᵀ is singular. For
+    three tasks and more d grows without bound as Σ_k β_k / ‖g_k‖ goes through 0; here it is cut to
+    the length Σ_k ‖g_k‖, and is 0 where rounding hides the sign of that sum.
 
     Liu, Li, Kuang, Xue, Chen, Yang, Liao, Zhang: Towards Impartial Multi-task Learning, ICLR
     2021.

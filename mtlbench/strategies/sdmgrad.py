@@ -24,7 +24,8 @@ class DirectionOrientedGradient(GramianWeighting):
     they share out among themselves what they had of w, and the others keep theirs.
 
     Departs from the authors' code: all gradients are of one batch, where that takes two batches
-    for G and a third for d, so that G is without bias.
+    for G and a third for d, so that G is without bias; and d is neither multiplied by K nor cut to
+    length 1, which the paper does not mention.
 
     Xiao, Ban, Ji: Direction-oriented Multi-objective Learning: Simple and Provable Stochastic
     Algorithms, NeurIPS 2023, Algorithm 1; s and momentum as in the authors' code.
