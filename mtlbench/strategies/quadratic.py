@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from mtlbench.strategies.gramian import Array
 
 PATIENCE, MOST_EXCHANGES = 10, 500
+ALIKE = 8
 
 
 def minimize_nonnegative(hessian: Array, linear: Array) -> Array:
@@ -49,12 +50,16 @@ def minimize_nonnegative(hessian: Array, linear: Array) -> Array:
 
 def _solve_where(free: NDArray[np.bool_], hessian: Array, linear: Array) -> Array:
     """The rows x [n, m] that are 0 but where they are free [n, m], and solve H x = b there."""
-    width = int(free.sum(1).max(initial=0))
-    places = np.argsort(~free, axis=1, kind="stable")[:, :width]  # those that are free come first
-    here = np.take_along_axis(free, places, axis=1)
-    system = hessian[places[:, :, None], places[:, None, :]]
-    system = np.where(here[:, :, None] & here[:, None, :], system, np.eye(width))
-    b = np.where(here, np.take_along_axis(linear, places, axis=1), 0)
     x = np.zeros_like(linear)
-    np.put_along_axis(x, places, np.linalg.solve(system, b[:, :, None])[:, :, 0], axis=1)
+    count = free.sum(1)
+    order = np.argsort(~free, axis=1, kind="stable")  # the places that are free come first
+    size = -(-count // ALIKE)
+    for one in np.unique(size[count > 0]):  # rows with about as many of them are solved together
+        (rows,) = (size == one).nonzero()
+        places = order[rows, : count[rows].max()]
+        here = np.arange(places.shape[1]) < count[rows, None]
+        system = hessian[places[:, :, None], places[:, None, :]]
+        system = np.where(here[:, :, None] & here[:, None, :], system, np.eye(places.shape[1]))
+        b = np.where(here, linear[rows[:, None], places], 0)
+        x[rows[:, None], places] = np.linalg.solve(system, b[:, :, None])[:, :, 0]
     return x
