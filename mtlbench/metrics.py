@@ -82,7 +82,10 @@ def absolute_error(unit: str) -> Metric:
 
 
 def relative_error() -> Metric:
-    """Mean of |prediction − label| / |label| over all labelled values (%)."""
+    """Mean of |prediction − label| / |label| over all labelled values (%).
+
+    The code of MTAN and of LibMTL prints the ratio itself: 0.3 there is 30 % here.
+    """
 
     def make() -> "torchmetrics.Metric":
         from torchmetrics import MeanAbsolutePercentageError

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from mtlbench.registry import register_strategy
 from mtlbench.strategies.base import Setting
-from mtlbench.strategies.tracking import GradientTracking
+from mtlbench.strategies.tracking import GradientTracking, units
 
 EPSILON = 1e-8
 """The paper's ε, in the logarithm and beside the length."""
@@ -57,6 +57,8 @@ class DualBalancing(GradientTracking):
         scale = 1 / (losses + EPSILON)
         for average, gradient, factor, part in zip(tracked, jacobian, scale, rate, strict=True):
             average.lerp_(factor * gradient, part)
-        length = torch.linalg.vector_norm(tracked, dim=1)
+        unit = units(tracked)
+        length = unit * torch.linalg.vector_norm(tracked / unit[:, None], dim=1)
         longest = torch.where(present, length, 0).max()
-        return torch.where(present, longest / (length + EPSILON), 0) @ tracked
+        unit = units(longest.view(1, 1))  # of a weight, which may be too large without
+        return unit * (torch.where(present, longest / unit / (length + EPSILON), 0) @ tracked)

@@ -18,6 +18,9 @@ class DynamicWeightAverage(LossWeighting):
     with epoch-mean losses L_k(t), r_k = 1 in the first two epochs and for a task that had no
     label in one of the two, T the temperature and λ_k a fixed scale of each loss.
 
+    Departs from the authors' code: L_k(t) is the mean over the labels of an epoch, where that has
+    the mean over its batches, which counts a label in a small batch for more.
+
     Liu, Johns, Davison: End-to-End Multi-Task Learning with Attention, CVPR 2019, Eq. 7.
 
     Args:

@@ -5,7 +5,9 @@ from torch import Tensor
 
 from mtlbench.registry import register_strategy
 from mtlbench.strategies.base import Setting
-from mtlbench.strategies.tracking import GradientTracking
+from mtlbench.strategies.tracking import GradientTracking, units
+
+LARGE, STEP = 2.0**40, 16.0
 
 
 @register_strategy("excess-mtl", label="ExcessMTL")
@@ -46,21 +48,39 @@ class ExcessRisks(GradientTracking):
         super().start(setting)
         self.register_buffer("log_weights", setting.tensor([0.0] * len(setting.tasks)))
         self.register_buffer("first_risk", setting.tensor([0.0] * len(setting.tasks)))
+        self.register_buffer("units", setting.tensor([1.0] * len(setting.tasks)))
 
     def direction(self, jacobian: Tensor, losses: Tensor, present: Tensor) -> Tensor:
         log_weights, first = self.get_buffer("log_weights"), self.get_buffer("first_risk")
-        risk = torch.stack(
-            [
-                gradient.square().div_(squares.addcmul_(gradient, gradient).add(1e-7).sqrt_()).sum()
-                for squares, gradient in zip(self.rows(jacobian), jacobian, strict=True)
-            ]
-        )
+        risk = self._risks(jacobian)
         moves = present & (first > 0)
-        moved = log_weights + self.lr * risk / first
+        farthest = torch.finfo(risk.dtype).max / 4
+        moved = log_weights + (self.lr * risk / first).clamp(max=farthest)
+        # Beside large numbers Σ w would be lost.
+        moved = moved - STEP * torch.trunc(torch.where(moves, moved, 0).max() / STEP)
         share = _log_sum(log_weights, moves) - _log_sum(moved, moves)
-        log_weights.copy_(torch.where(moves, moved + share, log_weights))
+        moved = (moved + share).clamp(min=-farthest)
+        log_weights.copy_(torch.where(moves, moved, log_weights))
         first.copy_(torch.where(present & (first == 0), risk, first))
         return torch.where(present, log_weights.exp(), 0) @ jacobian
+
+    def _risks(self, jacobian: Tensor) -> Tensor:
+        """e [K], of which S learns.
+
+        S is kept in units in which it does not overflow; they are above 1 only for large gradients.
+        """
+        tracked, last = self.rows(jacobian), self.get_buffer("units")
+        unit = torch.maximum(last, units(jacobian) / LARGE)
+        epsilon = (1e-7 / unit / unit).clamp(min=torch.finfo(unit.dtype).tiny)
+        risks = []
+        for squares, gradient, beside, one, shrink in zip(
+            tracked, jacobian, epsilon, unit, (last / unit).square(), strict=True
+        ):
+            scaled = gradient / one
+            root = squares.mul_(shrink).addcmul_(scaled, scaled).add(beside).sqrt_()
+            risks.append(scaled.square_().div_(root).sum())
+        last.copy_(unit)
+        return torch.stack(risks) * unit
 
 
 def _log_sum(log_values: Tensor, among: Tensor) -> Tensor:

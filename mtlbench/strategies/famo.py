@@ -31,13 +31,15 @@ class FastAdaptiveWeighting(LossWeighting):
 
     Departs from the authors' code: that computes the losses of a batch a second time after the
     network's step, which costs a forward pass, and has D(t) of the same batch. D(t) is here that
-    of the next batch, so that δ holds what tells the two batches apart too.
+    of the next batch, so that δ holds what tells the two batches apart too. That code also cuts
+    the gradient of the shared parameters to length 1, which the paper does not mention.
 
     Liu, Feng, Stone, Liu: FAMO: Fast Adaptive Multitask Optimization, NeurIPS 2023, Algorithm 1.
 
     Args:
         lr: learning rate of ξ, above 0; 0.025 in the paper and the authors' code.
-        weight_decay: decay of ξ, at least 0; 0.001 in the paper and LibMTL.
+        weight_decay: decay of ξ, the paper's γ, at least 0; 0.001 in the paper and LibMTL. The
+            authors' code has 0.001 for QM9 and 0.01 for CelebA and in its example.
         min_losses: task name to b, at least 0; 0 for a task that is not named.
 
     Raises:

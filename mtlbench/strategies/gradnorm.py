@@ -23,6 +23,10 @@ class GradientNormalization(GradientWeighting):
     a label in the batch is left out of both means and keeps its weight and its moments of Adam;
     the others share what they had together.
 
+    Departs from the authors' code: there is none to follow. In the paper the weights are those of
+    the losses, and so reach the heads too; here a parameter that only one task reaches takes that
+    task's own gradient without the weight, as in all gradient weightings here.
+
     Chen, Badrinarayanan, Lee, Rabinovich: GradNorm: Gradient Normalization for Adaptive Loss
     Balancing in Deep Multitask Networks, ICML 2018, Eqs. 1 and 2, Algorithm 1.
 
@@ -59,7 +63,8 @@ class GradientNormalization(GradientWeighting):
 
         ratio = _mean_is_one(torch.where(here, losses / initial, 0), here)
         target = torch.where(here, weights * norms, 0).sum() / here.sum() * ratio**self.alpha
-        gradient = torch.sign(weights * norms - target) * norms
+        longest = torch.finfo(norms.dtype).max ** 0.5 / 2  # Adam squares it
+        gradient = torch.sign(weights * norms - target) * norms.clamp(max=longest)
         for parameter, grad, learns in zip(
             self.task_weights, gradient.split(1), here.tolist(), strict=True
         ):

@@ -1,13 +1,12 @@
 """Weights that groups of tasks share."""
 
-from itertools import combinations
-
 import torch
 from torch import Tensor
 
 from mtlbench.registry import register_strategy
 from mtlbench.strategies.base import LossWeighting, Setting
 from mtlbench.strategies.scalarizations import invert, softmax_over
+from mtlbench.strategies.tracking import units
 
 
 @register_strategy("go4align", label="GO4Align")
@@ -25,7 +24,7 @@ class GroupAlignment(LossWeighting):
     weight 0.
 
     Departs from the authors' code: groups are those with the smallest sum of squares of all,
-    found by trying every cut of the sorted numbers, where that iterates from random centres.
+    found among all cuts of the sorted numbers, where that iterates from random centres.
 
     Shen, Wang, Xiao, van Noord, Worring: GO4Align: Group Optimization for Multi-Task Alignment,
     NeurIPS 2024, Section 3; equations as in the authors' code.
@@ -49,9 +48,7 @@ class GroupAlignment(LossWeighting):
     def start(self, setting: Setting) -> None:
         tasks = len(setting.tasks)
         self.register_buffer("total", setting.tensor([0.0] * tasks))
-        self.register_buffer(
-            "members", _cuts(tasks, min(self.groups, tasks)).to(setting.device), persistent=False
-        )
+        self.most_groups = min(self.groups, tasks)
 
     def weights(self, losses: Tensor, present: Tensor) -> Tensor:
         total = self.get_buffer("total")
@@ -67,20 +64,42 @@ class GroupAlignment(LossWeighting):
         here = counted[order]
         middle = torch.where(counted, values, 0).sum() / counted.sum().clamp(min=1)
         distance = torch.where(here, ordered - middle, 0)
-        members = self.get_buffer("members").to(values.dtype)
-        sizes = (members @ here.to(values.dtype)).clamp(min=1)  # [cuts, groups]
-        sums = members @ distance
+
+        # Of the run from place i to j [K, K], counted values alone.
+        upwards = torch.ones_like(values).expand(len(values), -1).triu()
+        sizes = ((upwards * here) @ upwards).clamp(min=1)
+        sums = (upwards * distance) @ upwards
         # Σ (x − mean of its group)² is smallest where Σ n (mean of group)² is largest.
-        best = (sums.square() / sizes).sum(1).argmax().view(1)
-        means = (sums / sizes).index_select(0, best) @ members.index_select(0, best)[0]
-        return torch.zeros_like(values).scatter(0, order, (means[0] + middle) * here)
+        unit = units(distance[None])
+        gain = torch.where(upwards > 0, (sums / unit).square() / sizes, -torch.inf)
+        means = sums / sizes
+        return torch.zeros_like(values).scatter(
+            0, order, (_means_of_best_runs(means, gain, self.most_groups) + middle) * here
+        )
 
 
-def _cuts(places: int, groups: int) -> Tensor:
-    """All ways to cut a row into that many groups, as a mask [cuts, groups, places]."""
-    place = torch.arange(places)
-    ways = []
-    for inner in combinations(range(1, places), groups - 1):
-        starts, ends = torch.tensor([0, *inner]), torch.tensor([*inner, places])
-        ways.append((place >= starts[:, None]) & (place < ends[:, None]))
-    return torch.stack(ways)
+def _means_of_best_runs(means: Tensor, gain: Tensor, groups: int) -> Tensor:
+    """The mean at each place [K], cut into so many runs that the sum of their gains is largest.
+
+    By dynamic programming: of the best cuts of the places up to j into one group less, one goes on.
+    No step waits for the device.
+
+    Args:
+        means: of the run from place i to j [K, K].
+        gain: of the run from place i to j [K, K], −∞ where there is none.
+        groups: at most K.
+    """
+    places = torch.arange(len(gain), device=gain.device)
+    best, first_of_last = gain[0], []
+    for _ in range(groups - 1):
+        one_more = gain[1:] + best[:-1, None]
+        first = one_more.argmax(0, keepdim=True)
+        best = one_more.gather(0, first)[0]
+        first_of_last.append(first[0] + 1)
+    result, last = torch.zeros_like(best), places[-1:]
+    for first in [*reversed(first_of_last), torch.zeros_like(places)]:
+        start = first.gather(0, last)
+        mean = means.index_select(0, start).index_select(1, last)[0]
+        result = torch.where((start <= places) & (places <= last), mean, result)
+        last = start - 1
+    return result

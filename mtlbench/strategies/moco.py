@@ -5,7 +5,10 @@ from torch import Tensor
 
 from mtlbench.registry import register_strategy
 from mtlbench.strategies.base import Setting
-from mtlbench.strategies.tracking import GradientTracking
+from mtlbench.strategies.tracking import GradientTracking, units
+
+FAR = 4.0
+"""A λ between 0 and 1 that is to fall by more than 2 below all others is projected to 0."""
 
 
 @register_strategy("moco", label="MoCo")
@@ -19,7 +22,7 @@ class MultiObjectiveGradientCorrection(GradientTracking):
     with g_k the gradient of task k, Y [K, P] the rows y_k, Π the projection onto λ ≥ 0 and
     Σ_k λ_k = 1, n_k the number of steps so far that labelled task k and n of those that labelled
     any. Y begins at 0, λ at 1/K. A task without a label in the batch keeps y_k and λ_k and has no
-    part in the update; the λ of the others move among themselves, with their sum as it was.
+    part in the update; the λ of the others move among themselves, with the sum that theirs leaves.
 
     Departs from the authors' code: that has a softmax of the λ, which keeps them close to each
     other, in the place of the paper's projection. It does normalise the gradients as here, where
@@ -78,16 +81,23 @@ class MultiObjectiveGradientCorrection(GradientTracking):
         steps_of_any += present.any()
 
         tracked = self.rows(jacobian)
-        length = torch.linalg.vector_norm(jacobian, dim=1)
-        scale = losses / (length + 1e-8)
+        unit = units(jacobian)
+        length = torch.linalg.vector_norm(jacobian / unit[:, None], dim=1)
+        scale = losses / (length + 1e-8 / unit) / unit
         rate = torch.where(present, self.beta / steps**self.beta_sigma, 0)
         for y, gradient, factor, part in zip(tracked, jacobian, scale, rate, strict=True):
             y.lerp_(factor * gradient, part)
 
         mine = torch.where(present, lambdas, 0)
-        slope = tracked @ (mine @ tracked) + self.rho * mine
-        moved = lambdas - self.gamma / steps_of_any**self.gamma_sigma * slope
-        lambdas.copy_(torch.where(present, project_to_simplex(moved, present, mine.sum()), lambdas))
+        # What all λ move by makes no difference to the projection. In float32 it would hide them.
+        unit = units(tracked).max().clamp(min=1)
+        slope = tracked @ (mine / unit @ tracked) + self.rho * mine / unit
+        steeper = slope - torch.where(present, slope, torch.inf).min()
+        fall = self.gamma / steps_of_any**self.gamma_sigma * steeper * unit
+        # Not the sum of `mine`, in which rounding would add up from step to step.
+        total = (1 - torch.where(present, 0, lambdas).sum()).clamp(min=0)
+        moved = project_to_simplex(lambdas - fall.clamp(max=FAR), present, total)
+        lambdas.copy_(torch.where(present, moved, lambdas))
         return torch.where(present, lambdas, 0) @ tracked
 
 
@@ -96,7 +106,9 @@ def project_to_simplex(values: Tensor, present: Tensor, total: Tensor) -> Tensor
 
     Duchi, Shalev-Shwartz, Singer, Chandra: Efficient Projections onto the l1-Ball for Learning in
     High Dimensions, ICML 2008, Fig. 1. What comes for those that are not present means nothing.
+    The values count from their largest: beside large numbers the total would be lost.
     """
+    values = values - torch.where(present, values, -torch.inf).max()
     largest = torch.where(present, values, -torch.inf).sort(descending=True).values
     excess = (largest.cumsum(0) - total) / torch.arange(1, len(values) + 1, device=values.device)
     positive = (largest > excess).sum(0, keepdim=True).clamp(min=1)

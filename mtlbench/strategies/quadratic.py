@@ -1,19 +1,22 @@
 """Quadratic programmes of a few variables that may not be negative."""
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mtlbench.strategies.gramian import Array
 
-FULL_EXCHANGES, MOST_EXCHANGES = 10, 500
+PATIENCE, MOST_EXCHANGES = 10, 500
+ALIKE = 8
 
 
 def minimize_nonnegative(hessian: Array, linear: Array) -> Array:
     """x ≥ 0 that minimises ½ xᵀ H x − bᵀ x, for each row b.
 
     By principal pivoting: x is 0 in some places and solves H x = b in the others, and the places
-    where x is negative or its multiplier H x − b is change sides. All of them at once is fast; if
-    that has not ended soon, only the last of them, which ends always (Murty 1974). All rows are
-    solved together.
+    where x is negative or its multiplier H x − b is change sides. All of them at once is fast; in
+    a row where that has not left fewer of them for some time, only the last changes until it has,
+    which it always does in the end (Murty 1974). All rows are solved together, each until it is
+    right.
 
     Júdice, Pires: A Block Principal Pivoting Algorithm for Large-Scale Strictly Monotone Linear
     Complementarity Problems, Computers & Operations Research 1994.
@@ -25,17 +28,38 @@ def minimize_nonnegative(hessian: Array, linear: Array) -> Array:
     Returns:
         The rows x [n, m].
     """
-    identity = np.eye(len(hessian))
-    free = linear > 0
-    x: Array = np.zeros_like(linear)
-    for exchange in range(MOST_EXCHANGES):
-        system = np.where(free[:, :, None] & free[:, None, :], hessian, identity)
-        x = np.linalg.solve(system, (free * linear)[:, :, None])[:, :, 0].astype(np.float64)
-        noise = 1e-13 * (np.abs(x) + np.abs(linear)).max(axis=1, keepdims=True)
-        wrong = np.where(free, x, x @ hessian - linear) < -noise
-        if not wrong.any():
+    result: Array = np.zeros_like(linear)
+    rows, free = np.arange(len(linear)), linear > 0
+    fewest, chances = np.full(len(linear), np.inf), np.zeros(len(linear))
+    for _ in range(MOST_EXCHANGES):
+        b = linear[rows]
+        result[rows] = x = _solve_where(free, hessian, b)
+        noise = 1e-13 * (np.abs(x) + np.abs(b)).max(axis=1, keepdims=True)
+        wrong = np.where(free, x, x @ hessian - b) < -noise
+        count = wrong.sum(1)
+        left = count > 0
+        if not left.any():
             break
-        if exchange >= FULL_EXCHANGES:
-            wrong &= wrong[:, ::-1].cumsum(1)[:, ::-1] == 1
-        free ^= wrong
-    return np.maximum(x, 0)
+        chances = np.where(count < fewest, PATIENCE, chances - 1)
+        fewest = np.minimum(count, fewest)
+        wrong[chances < 0] &= wrong[chances < 0][:, ::-1].cumsum(1)[:, ::-1] == 1
+        rows, free = rows[left], (free ^ wrong)[left]
+        fewest, chances = fewest[left], chances[left]
+    return np.maximum(result, 0)
+
+
+def _solve_where(free: NDArray[np.bool_], hessian: Array, linear: Array) -> Array:
+    """The rows x [n, m] that are 0 but where they are free [n, m], and solve H x = b there."""
+    x = np.zeros_like(linear)
+    count = free.sum(1)
+    order = np.argsort(~free, axis=1, kind="stable")  # the places that are free come first
+    size = -(-count // ALIKE)
+    for one in np.unique(size[count > 0]):  # rows with about as many of them are solved together
+        (rows,) = (size == one).nonzero()
+        places = order[rows, : count[rows].max()]
+        here = np.arange(places.shape[1]) < count[rows, None]
+        system = hessian[places[:, :, None], places[:, None, :]]
+        system = np.where(here[:, :, None] & here[:, None, :], system, np.eye(places.shape[1]))
+        b = np.where(here, linear[rows[:, None], places], 0)
+        x[rows[:, None], places] = np.linalg.solve(system, b[:, :, None])[:, :, 0]
+    return x

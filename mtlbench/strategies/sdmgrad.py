@@ -7,6 +7,8 @@ from mtlbench.registry import register_strategy
 from mtlbench.strategies.base import Setting
 from mtlbench.strategies.gramian import Array, GramianWeighting
 
+LARGE = 2.0**20
+
 
 @register_strategy("sdmgrad", label="SDMGrad")
 class DirectionOrientedGradient(GramianWeighting):
@@ -22,7 +24,8 @@ class DirectionOrientedGradient(GramianWeighting):
     they share out among themselves what they had of w, and the others keep theirs.
 
     Departs from the authors' code: all gradients are of one batch, where that takes two batches
-    for G and a third for d, so that G is without bias.
+    for G and a third for d, so that G is without bias; and d is neither multiplied by K nor cut to
+    length 1, which the paper does not mention.
 
     Xiao, Ban, Ji: Direction-oriented Multi-objective Learning: Simple and Provable Stochastic
     Algorithms, NeurIPS 2023, Algorithm 1; s and momentum as in the authors' code.
@@ -80,6 +83,8 @@ class DirectionOrientedGradient(GramianWeighting):
 
 def project_onto_simplex(point: Array) -> Array:
     """The nearest point with coordinates of at least 0 that sum to 1."""
+    # A common shift makes no difference, but beside large numbers the 1 would be lost.
+    point = point - LARGE * np.trunc(point.max() / LARGE)
     total, excess = -1.0, 0.0
     for count, value in enumerate(sorted(point.tolist(), reverse=True), 1):
         total += value

@@ -111,7 +111,8 @@ class GradientVaccine(SurgeryWeighting):
             target = targets[tasks, met]
             aim = np.minimum(target, LARGEST_TARGET)
             tangent, aimed = np.sqrt(1 - cosine**2), np.sqrt(1 - aim**2)
-            a = length * inverse[met] * (aim * tangent / aimed - cosine)
+            # No cosine is below an aim of −1.
+            a = length * inverse[met] * (aim * tangent / np.where(aimed > 0, aimed, 1) - cosine)
             changed[tasks, met] += np.where(known & (cosine < aim), a, 0)
             moved = (1 - self.beta) * target + self.beta * cosine
             targets[tasks, met] = np.where(known, moved, target)

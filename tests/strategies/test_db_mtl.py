@@ -1,6 +1,7 @@
 """DB-MTL, against loops over the paper's Algorithm 1."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from task_gradients import (
     assert_step_without_labels_changes_nothing,
     directions,
     make_step,
+    setting,
     started,
 )
 from toy import assert_agrees, many_examples
@@ -75,6 +77,17 @@ def test_all_tasks_have_the_length_of_the_longest_gradient() -> None:
     torch.testing.assert_close(
         directions(weighting, [step])[0], torch.full((3,), 3.0).double(), rtol=1e-6, atol=0
     )
+
+
+@pytest.mark.parametrize("size", [1e-12, 1.0, 1e30])
+def test_lengths_do_not_overflow_in_float32(size: float) -> None:
+    weighting = DualBalancing(beta=0.0)
+    weighting.start(replace(setting(3), dtype=torch.float32))
+    rows = torch.tensor([size, 1e-30, 1.0]).diag()
+    update = weighting.direction(rows, torch.ones(3), torch.tensor([True] * 3))
+    longest = max(size, 1.0)
+    expected = longest * torch.tensor([size / (size + 1e-8), 1e-22, 1.0])
+    torch.testing.assert_close(update, expected, rtol=1e-5, atol=0)
 
 
 def test_a_task_without_a_label_keeps_its_state() -> None:

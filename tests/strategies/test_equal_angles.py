@@ -118,6 +118,98 @@ def test_opposite_gradients_give_no_update(name: str) -> None:
     np.testing.assert_allclose(weigh(stage(name, 2), rows) @ rows, 0, atol=1e-12)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    ("rows", "weights"),
+    [
+        ([[1, 1], [-3, -3]], [3 / 4, 1 / 4]),
+        ([[1, 1], [-1.001, -1.001]], [1.001 / 2.001, 1 / 2.001]),
+        ([[1, 1], [-1, -1.001]], None),
+        ([[1, 0], [0, 2], [-1, -2]], [1 / 3, 1 / 3, 1 / 3]),
+        ([[1, 1], [2, 2], [-1, -1]], [2 / 7, 1 / 7, 4 / 7]),
+        ([[1, 1], [1, 1], [-1, -1], [-1, -1]], [1 / 4] * 4),
+        ([[1, 1], [3, 3]], [3 / 4, 1 / 4]),
+        ([[1, 1]] * 3, [1 / 3] * 3),
+        ([[1, 0], [1, 0], [0, 1]], [1 / 4, 1 / 4, 1 / 2]),
+    ],
+)
+def test_imtl_g_has_the_equations_value_for_dependent_gradients(
+    rows: list[list[float]], weights: list[float] | None, dtype: type
+) -> None:
+    """Opposite, nearly opposite and equal gradients, and more than there are dimensions."""
+    jacobian = np.array(rows, dtype=dtype)
+    strategy = stage("imtl-g", len(rows), dtype=torch.from_numpy(jacobian).dtype)
+    found = weigh(strategy, jacobian)
+    longest = np.linalg.norm(jacobian, axis=1).max()
+    if weights is not None:
+        np.testing.assert_allclose(found, weights, rtol=8 * np.finfo(dtype).eps)
+    if (jacobian < 0).any():  # the gradients have 0 among their combinations, or nearly so
+        update = np.linalg.norm(found.astype(np.float64) @ jacobian)
+        assert update <= 4 * np.finfo(dtype).eps * longest + (1e-3 if weights is None else 0)
+
+
+@many_examples
+@given(
+    independent_jacobians(min_tasks=2, max_tasks=2),
+    st.floats(1e-9, 1),
+    st.sampled_from([1, -1]),
+)
+def test_imtl_g_of_two_tasks_weighs_each_by_the_others_length_whatever_the_angle(
+    rows: Array, angle: float, sign: int
+) -> None:
+    lengths = np.linalg.norm(rows, axis=1)
+    aside = rows[1] - rows[1] @ units(rows)[0] * units(rows)[0]
+    rows[1] = sign * np.cos(angle) * units(rows)[0] + np.sin(angle) * units(aside[None])[0]
+    rows[1] *= lengths[1]
+    expected = lengths[::-1] / lengths.sum()
+    np.testing.assert_allclose(weigh(stage("imtl-g", 2), rows), expected, rtol=1e-6)
+
+
+@many_examples
+@given(jacobians(max_tasks=10), st.sampled_from([np.float32, np.float64]))
+def test_imtl_g_is_never_longer_than_all_gradients_together(rows: Array, dtype: type) -> None:
+    jacobian = rows.astype(dtype)
+    strategy = stage("imtl-g", len(rows), dtype=torch.from_numpy(jacobian).dtype)
+    update = weigh(strategy, jacobian).astype(np.float64) @ jacobian.astype(np.float64)
+    # Rounding of dependent gradients counts in their Gramian, and is a root of it in the update.
+    assert np.linalg.norm(update) <= 2 * np.linalg.norm(rows, axis=1).sum()
+
+
+def test_imtl_g_is_cut_where_its_equation_has_no_solution() -> None:
+    """u_3 lies between the others, and 1 / ‖g_3‖ brings the sum of all weights to 0."""
+    gradients = np.array([[1.0, 0.0, 0.2], [0.0, 1.0, 0.2], [0.5, 0.5, 0.3]])
+    beta = np.linalg.solve(units(gradients) @ units(gradients).T, np.ones(3))
+    of_third = -beta[2] / (beta[:2] / np.linalg.norm(gradients[:2], axis=1)).sum()
+    gradients[2] *= of_third / np.linalg.norm(gradients[2])
+    assert of_third > 0
+    for factor, sign in ((1 - 1e-6, -1), (1 + 1e-6, 1)):
+        rows = gradients * np.array([[1], [1], [factor]])
+        update = weigh(stage("imtl-g", 3), rows) @ rows
+        assert np.linalg.norm(update) == pytest.approx(np.linalg.norm(rows, axis=1).sum())
+        projections = units(rows) @ update
+        np.testing.assert_allclose(projections, projections[0], rtol=1e-9)
+        assert np.sign(projections[0]) == sign
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_imtl_g_goes_down_to_the_pareto_front_and_stays_there(dtype: torch.dtype) -> None:
+    """Two quadratics: at their front the gradients are opposite, but for rounding."""
+    chance = torch.Generator().manual_seed(0)
+    ends = torch.randn(2, 200, generator=chance, dtype=dtype)
+    theta = 3 * torch.randn(200, generator=chance, dtype=dtype)
+    strategy = stage("imtl-g", 2, dtype=dtype)
+    present = torch.tensor([True, True])
+    updates = []
+    for _ in range(400):
+        rows = theta - ends
+        weights = strategy.weights(rows @ rows.T, rows.square().sum(1) / 2, present)
+        update = weights @ rows
+        updates.append(float(update.norm()))
+        theta = theta - 0.1 * update
+    assert max(updates) == updates[0]
+    assert updates[-1] < 1e-3
+
+
 @every_strategy
 @many_examples
 @given(jacobians(min_tasks=2, spread=1))

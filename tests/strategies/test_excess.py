@@ -1,6 +1,7 @@
 """ExcessMTL, against loops over the paper's equations and against TorchJD."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from task_gradients import (
     assert_step_without_labels_changes_nothing,
     directions,
     make_step,
+    setting,
     started,
 )
 from torchjd.aggregation import ExcessMTL
@@ -93,6 +95,30 @@ def test_weights_do_not_overflow_where_a_first_risk_was_tiny() -> None:
     steps[0].jacobian[0] *= 1e-8
     assert directions(weighting, steps).isfinite().all()
     assert weighting.get_buffer("log_weights").isfinite().all()
+
+
+def test_the_weights_keep_their_sum_where_a_first_gradient_was_tiny() -> None:
+    """In float32, where the logarithm of a weight would be 3e8 beside that of 3."""
+    weighting = ExcessRisks()
+    weighting.start(replace(setting(3), dtype=torch.float32))
+    here = torch.tensor([True] * 3)
+    for size in (1e-7, 1.0, 1.0):
+        weighting.direction(size * (torch.eye(3)[:, :2] + 0.5), torch.ones(3), here)
+        weights = weighting.get_buffer("log_weights").exp()
+        assert float(weights.sum()) == pytest.approx(3, rel=1e-5)
+
+
+def test_risks_of_gradients_too_large_for_float32_are_those_of_float64() -> None:
+    single, double = ExcessRisks(), started(ExcessRisks(), 3)
+    single.start(replace(setting(3), dtype=torch.float32))
+    for number, size in enumerate((1.0, 1e30, 1e10, 1e25, 1e30)):
+        each = make_step(3, 4, number)
+        rows = (size * each.jacobian).float()
+        update = single.direction(rows, each.losses.float(), each.present)
+        expected = double.direction(rows.double(), each.losses, each.present)
+        assert all(value.isfinite().all() for value in single.buffers())
+        # The first risks are 1e30 times smaller than those that follow, a logarithm of up to 1e28.
+        torch.testing.assert_close(update.double(), expected, rtol=1e-5, atol=1e-5 * size)
 
 
 def test_a_task_without_a_gradient_at_first_waits_for_one() -> None:

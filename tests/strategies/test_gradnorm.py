@@ -1,6 +1,7 @@
 """GradNorm, against Algorithm 1 of the paper with Adam by hand."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from task_gradients import (
     assert_step_without_labels_changes_nothing,
     directions,
     make_step,
+    setting,
     started,
 )
 from toy import assert_agrees, assert_same_bits, many_examples
@@ -137,6 +139,21 @@ def test_a_task_whose_loss_is_zero_at_first_waits_for_another() -> None:
             weights = weighting.weights(step.gramian, step.losses, step.present)
             assert weights.isfinite().all()
     assert weighting.get_buffer("initial")[1] == 2
+
+
+def test_one_huge_gradient_does_not_stop_it_for_good() -> None:
+    """Adam's squares of it are infinite in float32, and stay so."""
+    weighting = GradientNormalization()
+    weighting.start(replace(setting(2), dtype=torch.float32))
+    here, seen = torch.tensor([True, True]), []
+    with torch.no_grad():
+        for size in (1.0, 1e30, 1.0, 1.0):
+            gramian = torch.tensor([size, 0.5 * size]).double().square().diag()
+            seen.append(weighting.weights(gramian, torch.tensor([1.0, 1.0]), here))
+    assert all(weights.dtype == torch.float32 for weights in seen)
+    states = weighting.adam.state.values()
+    assert all(state["exp_avg_sq"].isfinite() for state in states)
+    assert len({float(weights[0]) for weights in seen}) == len(seen)
 
 
 def test_a_restored_state_goes_on_bit_for_bit(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Weights that groups of tasks share, against K-means by trying every grouping."""
 
 import math
-from itertools import product
+from itertools import combinations, pairwise, product
 
 import pytest
 import torch
@@ -85,6 +85,43 @@ def test_a_task_without_a_label_or_without_a_loss_leaves_the_others_alone() -> N
         assert_agrees(weights[[0, 2]], pair.weights(losses[[0, 2]], torch.tensor([True, True])))
         assert weights[1] == 0
     assert stage.weights(0 * losses, torch.tensor([False] * 3)).tolist() == [0, 0, 0]
+
+
+@many_examples
+@given(st.lists(st.floats(0.1, 10), min_size=12, max_size=12), st.integers(1, 12))
+def test_many_tasks_are_grouped_as_by_every_cut_of_the_sorted_numbers(
+    values: list[float], groups: int
+) -> None:
+    stage = weighting(tasks=12, go4align__groups=groups, go4align__step_size=0)
+    losses = torch.tensor(values, dtype=torch.float64)
+    weights = stage.weights(losses, torch.tensor([True] * 12))
+    scaled = sorted((losses.sum() / losses / 12).tolist())
+    least = min(
+        sum(squares(scaled[i:j]) for i, j in pairwise([0, *cut, 12]))
+        for cut in combinations(range(1, 12), groups - 1)
+    )
+    ordered = weights.sort().values
+    runs = ordered.unique_consecutive(return_counts=True)[1].tolist()
+    found = sum(
+        squares(run.tolist()) for run in torch.tensor(scaled, dtype=torch.float64).split(runs)
+    )
+    assert len(runs) <= groups
+    assert found <= least + 1e-9 * sum(value**2 for value in scaled)
+    assert_agrees(ordered.sum(), losses.sum() * (1 / losses).sum() / 12)
+
+
+def squares(values: list[float]) -> float:
+    """Σ (x − mean)²."""
+    mean = math.fsum(values) / len(values)
+    return math.fsum((value - mean) ** 2 for value in values)
+
+
+def test_many_tasks_in_many_groups_take_no_longer_to_start_than_few() -> None:
+    """There are 82,251 ways to cut 40 places into 5 groups."""
+    stage = weighting(tasks=40, go4align__groups=5)
+    assert sum(value.numel() for value in stage.buffers()) == 40
+    weights = stage.weights(torch.linspace(1, 9, 40).double(), torch.tensor([True] * 40))
+    assert len(weights.unique()) == 5
 
 
 def test_the_indicators_survive_saving() -> None:

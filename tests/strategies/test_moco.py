@@ -1,11 +1,12 @@
 """MoCo, against loops over the paper's Algorithm 1 with the authors' normalised gradients."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from task_gradients import (
     Step,
@@ -15,6 +16,7 @@ from task_gradients import (
     assert_step_without_labels_changes_nothing,
     directions,
     make_step,
+    setting,
     started,
 )
 from toy import assert_agrees, many_examples, problem, step
@@ -101,6 +103,49 @@ def test_the_projection_is_the_nearest_point_of_the_simplex(
         torch.tensor(total, dtype=torch.float64),
     )
     assert_agrees(actual, torch.tensor(project_by_hand(values, total), dtype=torch.float64))
+
+
+@many_examples
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=8), st.integers(-40, 40), st.floats(-1, 1))
+@example([0.0, 0.0], 30, 1.0)
+def test_the_projection_keeps_the_sum_in_float32_whatever_the_size(
+    values: list[float], exponent: int, shift: float
+) -> None:
+    points = 2.0**exponent * (torch.tensor(values) + shift)
+    here = torch.ones(len(values), dtype=torch.bool)
+    projected = project_to_simplex(points, here, torch.tensor(0.75))
+    assert float(projected.min()) >= 0
+    # K numbers of at most 0.75 are summed.
+    assert float(projected.double().sum()) == pytest.approx(0.75, abs=1e-6)
+
+
+@pytest.mark.parametrize("size", [1e5, 1e20, 1e30])
+def test_one_spike_in_all_losses_is_forgotten(size: float) -> None:
+    """In float32, where λ would move by more than 2²⁴ times itself."""
+    weighting = MultiObjectiveGradientCorrection()
+    weighting.start(replace(setting(3), dtype=torch.float32))
+    here = torch.tensor([True] * 3)
+    rows = torch.tensor([[1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
+    losses = torch.ones(3)
+    for number in range(300):
+        spike = torch.full((3,), size) if number == 3 else losses
+        assert weighting.direction(rows, spike, here).isfinite().all()
+        assert float(weighting.get_buffer("lambdas").sum()) == pytest.approx(1, abs=1e-6)
+    steady = MultiObjectiveGradientCorrection(beta_sigma=0.0, beta=1.0)
+    steady.start(replace(setting(3), dtype=torch.float32))
+    steady.direction(rows, torch.full((3,), size), here)
+    for _ in range(300):
+        update = steady.direction(rows, losses, here)
+    torch.testing.assert_close(update, torch.tensor([0.5, 0.5]), rtol=0, atol=0.05)
+
+
+def test_the_sum_of_lambda_stays_1_over_many_steps_in_float32() -> None:
+    weighting = MultiObjectiveGradientCorrection(gamma_sigma=0.0)
+    weighting.start(replace(setting(4), dtype=torch.float32))
+    for number in range(3000):
+        each = make_step(4, 3, number % 50, [True, number % 2 == 0, number % 3 > 0, number % 5 > 0])
+        weighting.direction(each.jacobian.float(), each.losses.float(), each.present)
+    assert float(weighting.get_buffer("lambdas").double().sum()) == pytest.approx(1, abs=1e-6)
 
 
 def test_with_constant_gradients_it_finds_their_smallest_combination() -> None:

@@ -109,6 +109,15 @@ def test_the_projection_onto_the_simplex_is_the_nearest_point(point: list[float]
     np.testing.assert_allclose(projected, nearest_on_simplex(np.array(point)), atol=1e-12)
 
 
+@many_examples
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=10), st.integers(0, 60))
+def test_the_projection_sums_to_one_whatever_the_size(point: list[float], exponent: int) -> None:
+    projected = project_onto_simplex(2.0**exponent * (np.array(point) + 0.5))
+    assert projected.min() >= 0
+    # Beside 2⁵² a step of 1 is a rounding.
+    assert projected.sum() == pytest.approx(1, abs=1e-9 if exponent < 20 else 1e-3)
+
+
 @pytest.mark.parametrize(
     ("parameter", "value", "message"),
     [

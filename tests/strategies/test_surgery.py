@@ -135,6 +135,16 @@ def test_gradvac_never_lengthens_a_gradient_without_bound(rows: Array, times: in
     assert np.linalg.norm(weights @ rows) <= len(rows) * lengths.max() * 142.0 ** (len(rows) - 1)
 
 
+@pytest.mark.filterwarnings("error")
+def test_gradvac_of_pairs_that_were_always_opposite_stays_a_sum() -> None:
+    """The target comes to −1, below which there is no cosine."""
+    strategy, rows = stage("gradvac", 2), np.array([[1.0, 0.0], [-2.0, 0.0]])
+    strategy.get_buffer("targets").fill_(-1.0)
+    np.testing.assert_allclose(weigh(strategy, rows), np.ones(2))
+    np.testing.assert_allclose(strategy.get_buffer("targets"), [[-1, -1], [-1, -1]])
+    np.testing.assert_allclose(weigh(strategy, np.array([[1.0, 0.0], [-1.0, 1.0]])), np.ones(2))
+
+
 @pytest.mark.parametrize("value", [-0.1, 1.5])
 def test_a_parameter_out_of_its_range_is_refused(value: float) -> None:
     case = problem()

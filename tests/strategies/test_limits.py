@@ -1,0 +1,354 @@
+"""Every strategy on gradients at the edge of what there is: opposite, equal, zero, tiny, huge.
+
+The losses are linear in the shared parameters θ, which stay at 0: L_k + ⟨J_k, θ⟩ has the gradient
+J_k and the value L_k. Each task has a head of its own beside.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gramians import Array, jacobians
+from hypothesis import given
+from toy import many_examples
+from torch import Tensor, nn
+
+from mtlbench import registry
+from mtlbench.strategies import Strategy
+from mtlbench.strategies.base import KINDS
+from mtlbench.strategies.compose import build_strategy
+
+NAMES = [
+    entry.name
+    for entry in registry.strategies.entries()
+    if entry.cls.__module__.startswith("mtlbench.strategies.")
+]
+DTYPES = [torch.float32, torch.float64]
+TASKS = [1, 2, 3, 8, 40]
+SIZE = 12
+INSTANCES = 4
+STEPS = 4
+
+every_strategy = pytest.mark.parametrize("name", NAMES)
+every_precision = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
+
+
+# --- how long an update can be ---
+
+
+class Seen:
+    """What a strategy has seen of K tasks so far: the lengths of their gradients and the losses."""
+
+    def __init__(self, tasks: int) -> None:
+        self.tasks = tasks
+        self.lengths, self.past = np.zeros(tasks), np.zeros(tasks)
+        self.losses = [math.inf, 0.0]
+
+    def see(self, rows: Array, losses: Tensor) -> None:
+        self.lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
+        self.past = np.maximum(self.past, self.lengths)
+        self.losses = [
+            min(self.losses[0], float(losses.min())),
+            max(self.losses[1], float(losses.max())),
+        ]
+
+    @property
+    def all(self) -> float:
+        """Σ_k ‖g_k‖."""
+        return float(self.lengths.sum())
+
+    @property
+    def longest(self) -> float:
+        """max_k ‖g_k‖."""
+        return float(self.lengths.max())
+
+    @property
+    def ratio(self) -> float:
+        """The largest loss over the smallest."""
+        return self.losses[1] / self.losses[0]
+
+
+Bound = Callable[[Seen], float]
+
+at_most_one: Bound = lambda seen: seen.all  # noqa: E731
+"""Weights of at most 1, or gradients that are made shorter, or cut to that length."""
+
+sum_is_one: Bound = lambda seen: seen.longest  # noqa: E731
+"""A convex combination of the gradients."""
+
+sum_is_number_of_tasks: Bound = lambda seen: seen.tasks * seen.longest  # noqa: E731
+"""Weights above 0 that sum to K."""
+
+learned: Bound = lambda seen: 2 * seen.all  # noqa: E731
+"""Weights that begin at 1 at most and do not double in a few steps."""
+
+inverse_losses: Bound = lambda seen: seen.all / seen.losses[0]  # noqa: E731
+"""Weights of 1 / L."""
+
+root_of_number_of_tasks: Bound = lambda seen: math.sqrt(seen.tasks)  # noqa: E731
+"""G α = 1 / α, hence ‖Jᵀ α‖² = αᵀ G α = K."""
+
+BOUNDS: dict[str, Bound] = {
+    "equal": at_most_one,
+    "static": at_most_one,
+    "evolution": at_most_one,
+    "mtu": learned,
+    "ruw": learned,
+    "imtl-l": learned,
+    "dwa": sum_is_number_of_tasks,
+    "rlw": sum_is_number_of_tasks,
+    "uw-so": sum_is_number_of_tasks,
+    "famo": sum_is_one,
+    "log": inverse_losses,
+    "uw-o": inverse_losses,
+    "stch": lambda seen: seen.tasks * seen.longest / seen.losses[0],  # K softmax / L
+    "gls": lambda seen: seen.ratio * seen.all / seen.tasks,  # the mean of the losses over K L
+    "tch": sum_is_one,
+    "dtp": lambda seen: -math.log(0.01) * seen.all,  # − log κ, which is at least 0.01
+    "go4align": lambda seen: seen.tasks * seen.ratio * seen.all,  # a mean of p Σ L / L_k
+    "ilt": lambda seen: math.exp(4) * seen.all,  # e^(−s), and s is at least −4
+    "data-parameters": at_most_one,
+    "robust": at_most_one,
+    "trim": lambda seen: INSTANCES / (0.8 * INSTANCES) * seen.all,
+    "self-paced": at_most_one,
+    "mgda": sum_is_one,
+    "sdmgrad": sum_is_one,
+    "cagrad": lambda seen: 1.4 * seen.all / seen.tasks,  # (1 + c) ‖g_0‖
+    "upgrad": at_most_one,
+    "dualproj": at_most_one,
+    "nash-mtl": lambda seen: 1.0,  # max_norm
+    "fairgrad": root_of_number_of_tasks,
+    "imtl-g": at_most_one,
+    "config": at_most_one,
+    # rows of length σ_min or 0, which are orthogonal: √K σ_min
+    "aligned-mtl": lambda seen: math.sqrt(seen.tasks) * float(np.linalg.norm(seen.lengths)),
+    "pcgrad": at_most_one,
+    # g_i is at most 1 / √(1 − φ̂²) times as long after each meeting, and φ̂ at most 1 − 0.5^n
+    "gradvac": lambda seen: seen.all * (1 - (1 - 0.5**STEPS) ** 2) ** (-0.5 * (seen.tasks - 1)),
+    "gradnorm": sum_is_number_of_tasks,
+    "graddrop": at_most_one,
+    "moco": lambda seen: seen.losses[1],  # a convex combination of averages of L g / ‖g‖
+    "db-mtl": lambda seen: seen.tasks * float(seen.past.max()) / seen.losses[0],  # of ∇ log L
+    "excess-mtl": sum_is_number_of_tasks,
+}
+
+ROUNDING = 1.01
+"""How much longer an update may be than its bound."""
+
+
+def longest_update(name: str, seen: Seen) -> float:
+    """The bound; what a single task reaches takes that task's own gradient."""
+    bound = BOUNDS[name](seen)
+    return max(bound, seen.all) if seen.tasks == 1 else bound
+
+
+def test_every_strategy_has_a_bound() -> None:
+    assert sorted(BOUNDS) == sorted(NAMES)
+
+
+# --- gradients ---
+
+
+def spread_out(tasks: int, seed: int) -> Array:
+    return np.random.default_rng(seed).standard_normal((tasks, SIZE))
+
+
+def opposite(tasks: int, seed: int) -> Array:
+    return np.outer((-1.0) ** np.arange(tasks), spread_out(1, seed))
+
+
+def with_one_of_zero(tasks: int, seed: int) -> Array:
+    rows = spread_out(tasks, seed)
+    rows[seed % tasks] = 0
+    return rows
+
+
+def that_sum_to_zero(tasks: int, seed: int) -> Array:
+    rows = spread_out(tasks, seed)
+    rows[-1] = -rows[:-1].sum(0)
+    return rows
+
+
+def of_rank_one(tasks: int, seed: int) -> Array:
+    return np.outer(spread_out(tasks, seed)[:, 0], spread_out(1, seed + 1))
+
+
+def of_many_sizes(exponent: float) -> Callable[[int, int], Array]:
+    def rows(tasks: int, seed: int) -> Array:
+        sizes = np.random.default_rng(seed).uniform(-exponent, exponent, (tasks, 1))
+        return spread_out(tasks, seed) * 10.0**sizes
+
+    return rows
+
+
+def times(factor: float, rows: Callable[[int, int], Array]) -> Callable[[int, int], Array]:
+    return lambda tasks, seed: factor * rows(tasks, seed)
+
+
+GRADIENTS: dict[str, Callable[[int, int], Array]] = {
+    "spread out": spread_out,
+    "opposite": opposite,
+    "opposite, 1.001 times as long": lambda tasks, seed: (
+        opposite(tasks, seed) * 1.001 ** np.arange(tasks)[:, None]
+    ),
+    "nearly opposite": lambda tasks, seed: opposite(tasks, seed) + 1e-4 * spread_out(tasks, seed),
+    "nearly opposite within rounding": lambda tasks, seed: (
+        opposite(tasks, seed) + 1e-7 * spread_out(tasks, seed)
+    ),
+    "equal": lambda tasks, seed: np.repeat(spread_out(1, seed), tasks, 0),
+    "zero, one of them": with_one_of_zero,
+    "zero, all of them": lambda tasks, seed: np.zeros((tasks, SIZE)),
+    "of sum zero": that_sum_to_zero,
+    "of rank one": of_rank_one,
+    "of sizes from 1e-12 to 1e12": of_many_sizes(12),
+    "of sizes from 1e-30 to 1e30": of_many_sizes(30),
+}
+for size in (1e-30, 1e-12, 1e12, 1e30):
+    GRADIENTS[f"of size {size:.0e}"] = times(size, spread_out)
+    GRADIENTS[f"of size {size:.0e} and of sum zero"] = times(size, that_sum_to_zero)
+    GRADIENTS[f"of size {size:.0e} and opposite"] = times(size, opposite)
+
+
+# --- steps ---
+
+
+class Lines(nn.Module):
+    """Losses L + ⟨J_k, θ⟩ + ½ h_k² of each task, where θ is shared and h_k is its own."""
+
+    def __init__(self, tasks: int, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.theta = nn.Parameter(torch.zeros(SIZE, dtype=dtype))
+        self.heads = nn.ParameterList(nn.Parameter(torch.ones(1, dtype=dtype)) for _ in range(tasks))
+
+    def losses(self, rows: Tensor, values: Tensor) -> list[Tensor]:
+        return [
+            values[:, k] + rows[k] @ self.theta + (head - 1).square()
+            for k, head in enumerate(self.heads)
+        ]
+
+
+def strategy_of(name: str, network: Lines) -> Strategy:
+    return build_strategy(
+        name,
+        tasks={f"t{k}": KINDS[k % 2] for k in range(len(network.heads))},
+        num_instances=INSTANCES,
+        model=network,
+        dtype=network.theta.dtype,
+    )
+
+
+def some_losses(tasks: int, seed: int, dtype: torch.dtype) -> Tensor:
+    """From ½ to 2, [B, K]."""
+    chance = torch.Generator().manual_seed(seed)
+    return 4.0 ** (torch.rand(INSTANCES, tasks, generator=chance, dtype=dtype) - 0.5)
+
+
+def update_of(strategy: Strategy, network: Lines, rows: Array, losses: Tensor) -> Tensor:
+    """The gradient [P] that a step leaves in θ."""
+    network.zero_grad()
+    jacobian = torch.from_numpy(rows)
+    strategy.backward(network.losses(jacobian, losses), torch.arange(INSTANCES))
+    assert network.theta.grad is not None
+    return network.theta.grad
+
+
+def numbers(state: Any) -> Iterator[Tensor]:
+    """All tensors of a state."""
+    if isinstance(state, Tensor):
+        yield state
+    elif isinstance(state, dict):
+        for key, value in state.items():
+            if key != "sums_of_epoch":  # NaN where there is a direction and no weights
+                yield from numbers(value)
+    elif isinstance(state, list | tuple):
+        for value in state:
+            yield from numbers(value)
+
+
+def check_steps(name: str, dtype: torch.dtype, batches: list[Array]) -> None:
+    """That updates and state are finite, and updates no longer than the bound."""
+    tasks = len(batches[0])
+    network, seen = Lines(tasks, dtype), Seen(tasks)
+    strategy = strategy_of(name, network)
+    for number, batch in enumerate(batches):
+        rows = torch.from_numpy(batch).to(dtype).numpy()
+        losses = some_losses(tasks, number, dtype)
+        seen.see(rows, losses)
+        update = update_of(strategy, network, rows, losses)
+        assert update.isfinite().all()
+        # The smallest numbers are rounded to multiples of `tiny`.
+        least = tasks * SIZE * torch.finfo(dtype).tiny
+        length = float(np.linalg.norm(update.double().numpy()))
+        bound = ROUNDING * longest_update(name, seen) + least
+        assert length <= bound, f"{tasks} tasks, step {number}"
+        if number % 2:
+            strategy.end_epoch()
+    assert all(value.isfinite().all() for value in numbers(dict(strategy.state_dict())))
+
+
+@every_strategy
+@every_precision
+@pytest.mark.parametrize("gradients", GRADIENTS)
+@pytest.mark.filterwarnings("error")
+def test_updates_and_state_are_finite_and_bounded_for_gradients(
+    name: str, dtype: torch.dtype, gradients: str
+) -> None:
+    for tasks in TASKS:
+        check_steps(name, dtype, [GRADIENTS[gradients](tasks, seed) for seed in range(STEPS)])
+
+
+@every_strategy
+@every_precision
+@many_examples
+@given(jacobians(max_tasks=8, spread=8))
+@pytest.mark.filterwarnings("error")
+def test_updates_and_state_are_finite_and_bounded_for_any_gradients(
+    name: str, dtype: torch.dtype, rows: Array
+) -> None:
+    wide = np.zeros((len(rows), SIZE))
+    wide[:, : rows.shape[1]] = rows
+    check_steps(name, dtype, [wide, -wide, wide[::-1].copy(), wide])
+
+
+@every_strategy
+@pytest.mark.filterwarnings("error")
+def test_one_huge_batch_is_got_over(name: str) -> None:
+    """In float32, where its squares are infinite: what comes after it is that of plain gradients."""
+    batches = [spread_out(3, seed) for seed in range(STEPS)]
+    batches[1] *= 1e30
+    network, seen = Lines(3, torch.float32), Seen(3)
+    strategy = strategy_of(name, network)
+    for number, batch in enumerate(batches):
+        rows, losses = batch.astype(np.float32), some_losses(3, number, torch.float32)
+        seen.see(rows, losses)
+        length = float(update_of(strategy, network, rows, losses).double().norm())
+        # db-mtl keeps nine tenths of the batch in each step.
+        assert 1e-2 < length <= ROUNDING * longest_update(name, seen)
+        assert length < 1e3 or number == 1 or name == "db-mtl"
+
+
+@every_strategy
+@every_precision
+@pytest.mark.parametrize("gradients", ["spread out", "opposite", "of sum zero", "of rank one"])
+def test_a_step_of_forty_tasks_takes_less_than_ten_milliseconds(
+    name: str, dtype: torch.dtype, gradients: str
+) -> None:
+    """Of this thread, the fastest of several: other work only makes a step slower."""
+    network = Lines(40, dtype)
+    strategy = strategy_of(name, network)
+    rows = torch.from_numpy(GRADIENTS[gradients](40, 0)).to(dtype)
+    losses = some_losses(40, 0, dtype)
+    fastest = math.inf
+    for _ in range(20):
+        network.zero_grad()
+        of_tasks = network.losses(rows, losses)
+        start = time.thread_time()
+        strategy.backward(of_tasks, torch.arange(INSTANCES))
+        fastest = min(fastest, time.thread_time() - start)
+        if fastest < 0.01:
+            break
+    assert fastest < 0.01, f"{1e3 * fastest:.1f} ms"
