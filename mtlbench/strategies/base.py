@@ -269,8 +269,8 @@ class GradientWeighting(TaskStage):
             direction = self.direction(jacobian.matrix(), losses.values, losses.present)
             return torch.full_like(losses.values, float("nan")), jacobian.split(direction)
         weights = self.weights(jacobian.gramian(), losses.values, losses.present)
-        weights = torch.where(losses.present, weights.to(losses.values), 0)
-        return weights, jacobian.weighted(weights)
+        weights = torch.where(losses.present, weights, 0)
+        return weights.to(losses.values), jacobian.weighted(weights)
 
     def weights(self, gramian: Tensor, losses: Tensor, present: Tensor) -> Tensor:
         """The weight of each task's gradient.

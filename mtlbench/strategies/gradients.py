@@ -130,7 +130,9 @@ class Jacobian:
 
     def weighted(self, weights: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Each tensor, and its part of wᵀ J in its shape."""
-        scaled = weights.to(self._zeros) * self._power(1)
+        # Of a weight and its row's power of two either alone may be beyond the range of float32.
+        weights = weights.to(self._zeros.device)
+        scaled = weights * power_of_two(self._exponents, weights.dtype)
         return [
             (block.tensor, block.shaped(scaled.to(block.rows) @ block.rows))
             for block in self._blocks
