@@ -57,17 +57,6 @@ NEEDED: dict[str, dict[str, object]] = {
 }
 """Parameters that have no default."""
 
-EXTRA = {
-    "CAGrad": "clarabel",
-    "CAGradWeighting": "clarabel",
-    "NashMTL": "ecos",
-    "UPGrad": "quadprog",
-    "UPGradWeighting": "quadprog",
-    "DualProj": "quadprog",
-    "DualProjWeighting": "quadprog",
-}
-"""Packages that TorchJD does not install by itself."""
-
 WRAPPERS = ("CRMOGMWeighting", "GramianWeightedAggregator", "WeightedAggregator")
 BASES = ("Aggregator", "Scalarizer", "Weighting")
 USABLE = sorted({*aggregation.__all__, *scalarization.__all__} - {*UNFIT, *WRAPPERS, *BASES})
@@ -110,8 +99,6 @@ def trunk_gradient(network: Toy) -> Tensor:
 
 @pytest.mark.parametrize("name", USABLE)
 def test_every_name_of_torchjd_works_with_and_without_all_labels(name: str) -> None:
-    if name in EXTRA:
-        pytest.importorskip(EXTRA[name])
     case = problem(steps=4)
     case.batches[0].present[:] = True
     case.batches[1].present[:] = True
@@ -216,7 +203,6 @@ def test_a_vector_of_numbers_goes_with_the_tasks_that_are_left() -> None:
 
 
 def test_upgrad_takes_the_parameters_of_its_projector() -> None:
-    pytest.importorskip("quadprog")
     case = all_present(problem(steps=1))
     network, batch = case.network(), case.batches[0]
     aggregator = aggregation.UPGrad(
@@ -285,8 +271,6 @@ def test_dwa_hears_of_the_end_of_an_epoch() -> None:
     ],
 )
 def test_a_restored_object_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
-    if name in EXTRA:
-        pytest.importorskip(EXTRA[name])
     parameters = {"NashMTL": {"update_weights_every": 2}}.get(name, {})
     case = all_present(problem(steps=10))
 
@@ -418,5 +402,5 @@ def test_a_package_that_is_missing_is_named(
     case = problem()
     with pytest.raises(UserError, match=f"strategy 'torchjd:{name}': .*{package}") as raised:
         bridged(case, name, case.network(), **NEEDED.get(name, {}))
-    assert "pip install" in str(raised.value)
+    assert str(raised.value).endswith("; pip install 'mtlbench[torchjd]'")
     assert "\n" not in str(raised.value)
