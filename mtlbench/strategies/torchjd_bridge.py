@@ -269,7 +269,6 @@ def find(name: str) -> Entry:
     return Entry(f"{NAMESPACE}:{name}", _bridge(cls, base, what), f"{name} (TorchJD)", "")
 
 
-
 def _weighs_gramian(cls: type) -> bool:
     """Whether a weighting derives from `Weighting[PSDMatrix]`."""
     return any(
