@@ -42,7 +42,9 @@ LIMITS = {"right": 120, "studies": 130, "step-cost": 80, "full-size": 80, "compi
 TOTAL = 470
 """Seconds that all parts may take together: the last one gets what the others have left."""
 
-ENVIRONMENT = "environment"
+ENVIRONMENT, START = "environment", 90.0
+"""What comes before the parts, and its limit: on a new machine PyTorch starts slowly."""
+
 MOST_STARTS = 5
 """Processes that a part may take, where checks lose the device."""
 
@@ -153,7 +155,7 @@ def run_part(name: str, command: Sequence[str], records: Path, limit: float) -> 
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """Ends a process and all that it started. One that the driver holds is left behind."""
-    with suppress(ProcessLookupError):
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     try:
         process.wait(10)
@@ -175,14 +177,11 @@ def run_all(options: argparse.Namespace, parts: Sequence[str]) -> Record:
     for name in (ENVIRONMENT, *parts):
         records = options.out / f".{name}-{os.getpid()}.jsonl"
         left = options.total - (time.monotonic() - started)
-        limit = min(options.limits.get(name, 60.0), left)
+        limit = min(options.limits.get(name, START), left)
         command = [sys.executable, __file__, "--part", name, "--records", str(records)]
         command += ["--device", options.device, *(["--tiny"] if options.tiny else [])]
         say(f"{name}: for at most {limit:.0f} s")
-        try:
-            outcome = run_part(name, command, records, limit)
-        finally:
-            records.unlink(missing_ok=True)
+        outcome = run_part(name, command, records, limit)
         if name == ENVIRONMENT:
             report[ENVIRONMENT] = next(iter(outcome["records"]), {})
             card = report[ENVIRONMENT].get("card") or "unknown"
@@ -192,6 +191,10 @@ def run_all(options: argparse.Namespace, parts: Sequence[str]) -> Record:
         report["seconds"] = round(time.monotonic() - started, 1)
         report["passed"] = passed(report)
         file.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        records.unlink(missing_ok=True)
+        if not report[ENVIRONMENT]:
+            say(f"there is no device {options.device!r} here")
+            break
     report["file"] = str(file)
     return report
 
@@ -231,6 +234,7 @@ def main() -> int:
             parser.error(f"unknown part {name!r}; parts: {', '.join(LIMITS)}")
     options.limits = {**LIMITS, **{name: float(seconds) for name, seconds in given.items()}}
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what it started ends with it
     report = run_all(options, parts)
     from gpu_table import table  # beside this file
 

@@ -50,9 +50,12 @@ TINY_STUDIES = {
 
 AT_A_TIME = 4
 
-STDS, SLACK = 4.0, 0.05
+STDS = 4.0
+SLACK = {"max": 0.05, "min": 0.15}
 """A metric is within the reference if it is no further from its mean than so many standard
-deviations, or than this share of the mean: the deviation of three seeds may be small by chance."""
+deviations, or than this share of the mean, by its direction: the deviation of three seeds may be
+small by chance. Of the reference runs themselves, each held against the others of its strategy, 1 %
+of the metrics are outside."""
 
 REPEATS = 20
 
@@ -83,10 +86,10 @@ def environment(device: str, tiny: bool) -> Iterator[Record]:
 
 
 def right(device: str, tiny: bool, done: set[str]) -> Iterator[Record]:
-    """Every check of every strategy that is not done yet."""
+    """Every check of every strategy that is not done yet; tiny, of one strategy in six."""
     gpu_checks.prepare(device)
     for check, run in gpu_checks.CHECKS.items():
-        for case in gpu_checks.cases_of(check):
+        for case in gpu_checks.cases_of(check)[:: 6 if tiny else 1]:
             key = f"{check}: {case}"
             if key in done:
                 continue
@@ -118,7 +121,7 @@ def studies(device: str, tiny: bool) -> Iterator[Record]:
         )
     ]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2 if tiny else AT_A_TIME, context) as pool:
+    with ProcessPoolExecutor(1 if tiny else AT_A_TIME, context) as pool:
         runs = {pool.submit(run_of_study, spec, device, tiny): spec for spec in specs}
         for run in as_completed(runs):
             spec = runs[run]
@@ -136,7 +139,7 @@ def run_of_study(spec: RunSpec, device: str, tiny: bool) -> Record:
         torch.set_num_threads(1)
     *_, record = train(spec, device=device)
     assert isinstance(record, RunRecord)
-    return _judged(record.info, [] if tiny else reference_runs(spec))
+    return judged(record.info, [] if tiny else reference_runs(spec))
 
 
 def reference_runs(spec: RunSpec) -> list[Record]:
@@ -151,7 +154,7 @@ def reference_runs(spec: RunSpec) -> list[Record]:
     ]
 
 
-def _judged(info: Record, references: list[Record]) -> Record:
+def judged(info: Record, references: list[Record]) -> Record:
     """A run's metrics, each with the reference beside it and whether it is within."""
     metrics = []
     for metric in info["metrics"]:
@@ -165,7 +168,8 @@ def _judged(info: Record, references: list[Record]) -> Record:
         entry: Record = {"task": key[0], "metric": key[1], "value": metric["value"]}
         if len(values) > 1:
             mean, std = statistics.mean(values), statistics.stdev(values)
-            within = abs(metric["value"] - mean) <= max(STDS * std, SLACK * abs(mean))
+            most = max(STDS * std, SLACK[metric["direction"]] * abs(mean))
+            within = abs(metric["value"] - mean) <= most
             entry |= {"mean": mean, "std": std, "n": len(values), "within": within}
         metrics.append(entry)
     within = all(entry.get("within", True) for entry in metrics)
@@ -212,7 +216,10 @@ def eager(device: str, tiny: bool) -> Iterator[Record]:
     yield {"matrix_tflops": {names.get(key, key): rate / 1e12 for key, rate in rates.items()}}
     for case in _networks(tiny):
         model = full_size.mtlbench_model(case, torch.device(device))
-        yield from _timed(case, model, device, tiny, rates, ("float32", "bfloat16"), "eager")
+        try:
+            yield from _timed(case, model, device, tiny, rates, ("float32", "bfloat16"), "eager")
+        except Exception as error:
+            yield {"network": case.name, "ok": False, "note": describe(error)[:300]}
 
 
 def compiled(device: str, tiny: bool) -> Iterator[Record]:

@@ -131,6 +131,8 @@ def _networks(records: list[Record]) -> Iterator[str]:
 
 
 def _not_passed(parts: Record) -> Iterator[str]:
+    if not parts:
+        yield "- no part: the device does not answer"
     for name, part in parts.items():
         if part["status"] != "done":
             yield f"- {name}: {part['status']}, {part['note']}"

@@ -301,6 +301,7 @@ def test_a_table_in_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> 
         )
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_the_table_learns_the_same_on_the_cpu() -> None:
     chance = torch.Generator().manual_seed(0)

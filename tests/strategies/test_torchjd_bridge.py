@@ -1,5 +1,6 @@
 """What TorchJD has by name: TorchJD itself is the oracle."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,10 @@ from toy import (
     step,
 )
 
-from mtlbench import registry
+from mtlbench import registry, strategies
 from mtlbench.checkpoint import load_tree, save_tree
 from mtlbench.errors import UserError
-from mtlbench.strategies import Strategy
+from mtlbench.strategies import Strategy, torchjd_bridge
 from mtlbench.strategies.compose import Composition, build_strategy
 from mtlbench.strategies.torchjd_bridge import UNFIT
 
@@ -404,3 +405,11 @@ def test_a_package_that_is_missing_is_named(
         bridged(case, name, case.network(), **NEEDED.get(name, {}))
     assert str(raised.value).endswith("; pip install 'mtlbench[torchjd]'")
     assert "\n" not in str(raised.value)
+
+
+def test_without_torchjd_its_names_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchjd", None)
+    monkeypatch.delitem(sys.modules, torchjd_bridge.__name__)
+    monkeypatch.delattr(strategies, "torchjd_bridge")
+    with pytest.raises(UserError, match="TorchJD is not installed; pip install 'mtlbench"):
+        registry.strategies.get("torchjd:UPGrad")
