@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,18 @@ def test_what_waits_for_the_device_is_named() -> None:
         values.cpu()
         values + 1
     assert found == ["outside the package"] * 3
+
+
+def test_on_a_gpu_the_warnings_of_pytorch_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[Any] = []
+    monkeypatch.setattr(torch.cuda, "get_sync_debug_mode", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
+    with gpu_checks.waits("cuda") as found:
+        for message in ("called a synchronizing CUDA operation", "something else") * 2:
+            warnings.warn(message, stacklevel=1)
+    assert len(found) == 2
+    assert found[0].startswith("test_gpu.py:")
+    assert modes == ["warn", 0]
 
 
 def test_results_that_are_apart_fail() -> None:
