@@ -164,15 +164,19 @@ def plain_step(case: Case, device: torch.device) -> Step:
     return step
 
 
-def mtlbench_step(case: Case, device: torch.device, compile_mode: str) -> Step:
+def mtlbench_model(case: Case, device: torch.device) -> nn.Module:
     torch.manual_seed(0)
     model = case.model().to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if compile_mode != "no":
-        model.compile(mode=compile_mode)
+    return model
+
+
+def mtlbench_step(
+    case: Case, device: torch.device, model: nn.Module, *, half: bool, strategy_name: str = "ilt"
+) -> Step:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
     strategy = build_strategy(
-        "ilt",
+        strategy_name,
         tasks={task.name: task.kind for task in case.tasks()},
         num_instances=len(case.images),
         device=device,
@@ -185,7 +189,7 @@ def mtlbench_step(case: Case, device: torch.device, compile_mode: str) -> Step:
         index = next(indices)
         inputs = images[index].float() / 127.5 - 1
         inputs = inputs.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
             outputs = model(inputs)
         losses = {
             task.name: task.losses(outputs[task.name], targets[task.name][index])
@@ -236,9 +240,12 @@ def operations(step: Step) -> int:
 def rows(case: Case, options: argparse.Namespace, rates: dict[str, float]) -> Iterator[str]:
     """The lines of a case in the table."""
     device = options.device
+    model = mtlbench_model(case, device)
+    if options.compile != "no":
+        model.compile(mode=options.compile)
     steps = {
         "plain loop": plain_step(case, device),
-        "MTLBench": mtlbench_step(case, device, options.compile),
+        "MTLBench": mtlbench_step(case, device, model, half=device.type == "cuda"),
     }
     work = operations(steps["plain loop"])
     for step in steps.values():

@@ -133,18 +133,18 @@ class Network(nn.Module):
 class Bench:
     """The network's start, the batch, and a step with each strategy."""
 
-    def __init__(self, device: str) -> None:
+    def __init__(self, device: str, *, batch: int = BATCH, size: int = SIZE) -> None:
         self.device = device
         chance = torch.Generator().manual_seed(0)
-        shape = (BATCH, SIZE, SIZE)
-        self.images = torch.randn(BATCH, 3, SIZE, SIZE, generator=chance).to(device)
+        shape = (batch, size, size)
+        self.images = torch.randn(batch, 3, size, size, generator=chance).to(device)
         self.targets = {
             task: torch.randint(7, shape, generator=chance).to(device)
             if kind == "classification"
             else torch.rand(shape, generator=chance).to(device)
             for task, kind in TASKS.items()
         }
-        self.index = torch.randint(INSTANCES, (BATCH,), generator=chance).to(device)
+        self.index = torch.randint(INSTANCES, (batch,), generator=chance).to(device)
 
     def network(self) -> tuple[Network, torch.optim.Optimizer]:
         torch.manual_seed(0)

@@ -7,12 +7,12 @@ import signal
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mtlbench.errors import UserError
 from mtlbench.trackers import NAMES as TRACKERS
+from mtlbench.version import package_version
 
 FORMATS = ("table", "github", "latex", "html", "csv", "json")
 LISTS = ("strategies", "suites", "variants", "corruptions")
@@ -70,7 +70,7 @@ def _parser() -> _Parser:
         description="Which loss weighting should I use, and which of my labels are wrong?",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"mtlbench {version('mtlbench')}")
+    parser.add_argument("--version", action="version", version=f"mtlbench {package_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
     def command(name: str, function: Any, summary: str) -> _Parser:

@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from mtlbench.study import RunSpec
 from mtlbench.suites.base import Data, Split, Suite
 from mtlbench.tasks import Task
 from mtlbench.traces import Traces
+from mtlbench.version import package_version
 
 EVALUATION_BATCH = 256
 """Most instances that are evaluated at a time."""
@@ -405,7 +405,7 @@ class Run:
             "metrics": self.metrics,
             "timings": {f"{name}_seconds": value for name, value in self.seconds.items()},
             "versions": {
-                "mtlbench": version("mtlbench"),
+                "mtlbench": package_version(),
                 "torch": torch.__version__,
                 "python": platform.python_version(),
             },

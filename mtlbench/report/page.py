@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import math
-from importlib.metadata import version
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -21,6 +20,7 @@ from mtlbench.report.runs import (
     suite_parameters,
     tally,
 )
+from mtlbench.version import package_version
 
 FOLDER = Path(__file__).parent
 GENERATOR = '<meta name="generator" content="mtlbench '
@@ -55,7 +55,7 @@ def render(content: Content, title: str, command: str) -> str:
         content=content,
         title=title,
         command=command,
-        version=version("mtlbench"),
+        version=package_version(),
         generator=Markup(GENERATOR),
         style=Markup(style),
         script=Markup(script),

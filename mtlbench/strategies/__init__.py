@@ -1,8 +1,11 @@
 """Weighting strategies: `base` holds the contract, each other file one family.
 
-Importing this package registers them all.
+Importing this package registers them all; TorchJD is imported when a name of it is asked for.
 """
 
+from mtlbench import registry
+from mtlbench.errors import UserError
+from mtlbench.registry import Entry
 from mtlbench.strategies import (
     aligned,
     bargaining,
@@ -33,7 +36,6 @@ from mtlbench.strategies import (
     sdmgrad,
     softmax_uncertainty,
     surgery,
-    torchjd_bridge,
     uncertainty,
 )
 from mtlbench.strategies.base import (
@@ -83,6 +85,20 @@ __all__ = [
     "sdmgrad",
     "softmax_uncertainty",
     "surgery",
-    "torchjd_bridge",
     "uncertainty",
 ]
+
+
+def _find_in_torchjd(name: str) -> Entry:
+    try:
+        from mtlbench.strategies import torchjd_bridge
+    except ModuleNotFoundError as error:
+        if error.name != "torchjd":
+            raise
+        raise UserError(
+            f"strategy 'torchjd:{name}': TorchJD is not installed; pip install 'mtlbench[torchjd]'"
+        ) from None
+    return torchjd_bridge.find(name)
+
+
+registry.strategies.register_namespace("torchjd", _find_in_torchjd)

@@ -51,7 +51,9 @@ class GradientSignDropout(GradientWeighting):
             positive += row.clamp(min=0)
             negative += row.clamp(max=0)
         purity = positive / (positive - negative)
-        chance = torch.rand(len(purity), generator=self.generator, dtype=purity.dtype)
+        # From pinned memory: another copy would wait for all that the device has still to do.
+        chance = torch.empty(len(purity), dtype=purity.dtype, pin_memory=purity.is_cuda)
+        chance.uniform_(generator=self.generator)
         # Where all gradients are 0 the purity is NaN, and what is kept is 0 either way.
-        kept = torch.where(purity > chance.to(purity.device), positive, negative)
+        kept = torch.where(purity > chance.to(purity.device, non_blocking=True), positive, negative)
         return self.leak * (positive + negative) + (1 - self.leak) * kept

@@ -47,7 +47,7 @@ class GramianWeighting(GradientWeighting):
             block = (block + block.T) / 2  # a product of matrices rounds ⟨g, h⟩ and ⟨h, g⟩ apart
             finite = np.isfinite(block).all()
             weights[self.here] = self.solve(block, of_losses[self.here]) if finite else np.nan
-        return torch.from_numpy(weights).to(gramian)
+        return torch.from_numpy(weights).to(gramian, non_blocking=True)
 
     def solve(self, gramian: Array, losses: Array) -> Array:
         """The weights [m] of the tasks that have a label in the batch.

@@ -45,12 +45,16 @@ class InstanceTable(nn.Module):
             values = _mapped_zeros(Path(where), shape, dtype)
         self.register_buffer("values", values)
         self.register_state_dict_pre_hook(lambda *_: self._settle())
+        self.register_load_state_dict_pre_hook(lambda *_: self._settle())
 
     def read(self, index: Tensor) -> Tensor:
         """The rows [B, C, K] of these instances [B], on the model's device."""
         self._settle()
         values = self.get_buffer("values")
-        return values[index.to(values.device)].to(self.device, non_blocking=True)
+        rows = values[index.to(values.device)]
+        if self.device.type == "cuda" and not rows.is_cuda:
+            rows = rows.pin_memory()  # from other memory the copy may wait for the device
+        return rows.to(self.device, non_blocking=True)
 
     def write(self, index: Tensor, rows: Tensor) -> None:
         """Puts rows [B, C, K] in the place of those of these instances [B]."""
@@ -62,7 +66,7 @@ class InstanceTable(nn.Module):
         host = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
         host.copy_(rows, non_blocking=True)
         copied = torch.cuda.Event()
-        copied.record()
+        copied.record(torch.cuda.current_stream(rows.device))
         self._written = index.to(values.device), host, copied
 
     def column(self, number: int) -> Tensor:
@@ -108,6 +112,6 @@ def sum_repeats(index: Tensor, *values: Tensor) -> list[Tensor]:
     An instance drawn twice into a batch so gets the sum of its gradients in both places, and both
     write the same row.
     """
-    number = index.to(values[0].device)
+    number = index.to(values[0].device, non_blocking=True)
     same = (number[:, None] == number[None, :]).to(values[0].dtype)
     return [same @ value.to(same.dtype) for value in values]

@@ -20,7 +20,6 @@ from torchjd.aggregation import GramianWeightedAggregator, WeightedAggregator, W
 from torchjd.linalg import DualConeProjector, PSDMatrix, QuadprogProjector
 from torchjd.scalarization import DWA, Scalarizer
 
-from mtlbench import registry
 from mtlbench.errors import UserError, unknown
 from mtlbench.randomness import global_draws_from
 from mtlbench.registry import Entry
@@ -85,7 +84,10 @@ class Bridge(Stage):
                 self._call(self._make(every), self._example(), torch.Generator().manual_seed(0))
         except ImportError as error:
             name = f"{NAMESPACE}:{self.torchjd_class.__name__}"
-            raise UserError(f"strategy {name!r}: {error}") from None
+            what, _, _ = str(error).partition(" Install")  # then comes TorchJD's own advice
+            raise UserError(
+                f"strategy {name!r}: {what.rstrip('.')}; pip install 'mtlbench[torchjd]'"
+            ) from None
         except RuntimeError as error:
             raise ValueError(str(error)) from error
         self.objects[every] = self._make(every)
@@ -254,9 +256,6 @@ def find(name: str) -> Entry:
     else:
         base, what = DirectionBridge, "a direction from the gradients"
     return Entry(f"{NAMESPACE}:{name}", _bridge(cls, base, what), f"{name} (TorchJD)", "")
-
-
-registry.strategies.register_namespace(NAMESPACE, find)
 
 
 def _weighs_gramian(cls: type) -> bool:

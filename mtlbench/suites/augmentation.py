@@ -6,7 +6,8 @@ from torch import Tensor
 
 def draw_half(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
     """Which of so many instances are changed, each with probability one half: bool [B]."""
-    return (torch.rand(count, generator=generator) < 0.5).to(device)
+    # A blocking copy would wait for all that the device has still to do.
+    return (torch.rand(count, generator=generator) < 0.5).to(device, non_blocking=True)
 
 
 def choose(changed: Tensor, after: Tensor, before: Tensor) -> Tensor:

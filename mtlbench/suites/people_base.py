@@ -101,13 +101,16 @@ class PeopleSuite(Suite):
     ) -> tuple[Tensor, Targets]:
         """Contrast and brightness of each colour change at random by up to a fifth, and each
         picture is mirrored with probability one half, left and right limbs changing places."""
-        change = torch.rand(2, len(inputs), 3, 1, 1, generator=generator).to(inputs) * 0.4 - 0.2
+        change = torch.rand(2, len(inputs), 3, 1, 1, generator=generator) * 0.4 - 0.2
+        change = change.to(inputs, non_blocking=True)
         mirrored = draw_half(len(inputs), generator, inputs.device)
         inputs = (inputs * (1 + change[0]) + change[1]).clamp(-1, 1)
         parts, pose = targets["segmentation"], targets["pose"]
         return choose(mirrored, inputs.flip(-1), inputs), {
             **targets,
-            "segmentation": choose(mirrored, _OTHER_SIDE.to(parts)[parts.long()].flip(-1), parts),
+            "segmentation": choose(
+                mirrored, _other_side(parts.device)[parts.long()].to(parts.dtype).flip(-1), parts
+            ),
             "pose": choose(mirrored, mirror_pose(pose), pose),
         }
 
@@ -126,19 +129,26 @@ class PeopleSuite(Suite):
 def mirror_pose(pose: Tensor) -> Tensor:
     """The pose [B, 144] of the mirror image: joints change sides, and a rotation R becomes M R M
     with M = diag(−1, 1, 1)."""
-    joints = pose.unflatten(1, (-1, 6))[:, _OTHER_SIDE[1:] - 1]
-    return (joints * pose.new_tensor([1, -1, -1, -1, 1, 1])).flatten(1)
+    joints = pose.unflatten(1, (-1, 6))[:, _other_side(pose.device)[1:] - 1]
+    return (joints * _signs(pose.device)).flatten(1)
 
 
-def _other_side() -> Tensor:
+# Kept on each device: to bring them there in every step would wait for all that it has still to do.
+
+
+@functools.cache
+def _signs(device: torch.device) -> Tensor:
+    """What M R M multiplies the 6 numbers of a rotation R with."""
+    return torch.tensor([1, -1, -1, -1, 1, 1], device=device)
+
+
+@functools.cache
+def _other_side(device: torch.device) -> Tensor:
     """The class, background or part, that each class is in a mirror."""
     swapped = [
         name.replace("left", "*").replace("right", "left").replace("*", "right") for name in CLASSES
     ]
-    return torch.tensor([CLASSES.index(name) for name in swapped])
-
-
-_OTHER_SIDE = _other_side()
+    return torch.tensor([CLASSES.index(name) for name in swapped], device=device)
 
 
 @functools.lru_cache(maxsize=4)

@@ -26,6 +26,7 @@ from toy import (
 from mtlbench.errors import UserError
 from mtlbench.strategies import Strategy
 from mtlbench.strategies.compose import build_strategy
+from mtlbench.strategies.table import InstanceTable
 
 
 class ByHand:
@@ -301,6 +302,21 @@ def test_a_table_in_a_directory_that_is_not_there_is_refused(tmp_path: Path) -> 
         )
 
 
+def test_rows_still_on_their_way_to_the_table_are_not_written_over_a_loaded_state() -> None:
+    """From a GPU they arrive later than the step that wrote them."""
+
+    class Arrived:
+        def synchronize(self) -> None:
+            pass
+
+    table = InstanceTable((3, 2, 1), "cpu", torch.device("cpu"), torch.float32)
+    saved = {name: value.clone() for name, value in table.state_dict().items()}
+    table._written = torch.tensor([1]), torch.ones(1, 2, 1), Arrived()
+    table.load_state_dict(saved)
+    assert (table.column(0) == 0).all()
+
+
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu_the_table_learns_the_same_on_the_cpu() -> None:
     chance = torch.Generator().manual_seed(0)

@@ -1,5 +1,6 @@
 """What TorchJD has by name: TorchJD itself is the oracle."""
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,10 +35,10 @@ from toy import (
     step,
 )
 
-from mtlbench import registry
+from mtlbench import registry, strategies
 from mtlbench.checkpoint import load_tree, save_tree
 from mtlbench.errors import UserError
-from mtlbench.strategies import Strategy
+from mtlbench.strategies import Strategy, torchjd_bridge
 from mtlbench.strategies.compose import Composition, build_strategy
 from mtlbench.strategies.torchjd_bridge import UNFIT
 
@@ -56,17 +57,6 @@ NEEDED: dict[str, dict[str, object]] = {
     "CAGradWeighting": {"c": 0.5},
 }
 """Parameters that have no default."""
-
-EXTRA = {
-    "CAGrad": "clarabel",
-    "CAGradWeighting": "clarabel",
-    "NashMTL": "ecos",
-    "UPGrad": "quadprog",
-    "UPGradWeighting": "quadprog",
-    "DualProj": "quadprog",
-    "DualProjWeighting": "quadprog",
-}
-"""Packages that TorchJD does not install by itself."""
 
 WRAPPERS = ("CRMOGMWeighting", "GramianWeightedAggregator", "WeightedAggregator")
 BASES = ("Aggregator", "Scalarizer", "Weighting")
@@ -110,8 +100,6 @@ def trunk_gradient(network: Toy) -> Tensor:
 
 @pytest.mark.parametrize("name", USABLE)
 def test_every_name_of_torchjd_works_with_and_without_all_labels(name: str) -> None:
-    if name in EXTRA:
-        pytest.importorskip(EXTRA[name])
     case = problem(steps=4)
     case.batches[0].present[:] = True
     case.batches[1].present[:] = True
@@ -216,7 +204,6 @@ def test_a_vector_of_numbers_goes_with_the_tasks_that_are_left() -> None:
 
 
 def test_upgrad_takes_the_parameters_of_its_projector() -> None:
-    pytest.importorskip("quadprog")
     case = all_present(problem(steps=1))
     network, batch = case.network(), case.batches[0]
     aggregator = aggregation.UPGrad(
@@ -285,8 +272,6 @@ def test_dwa_hears_of_the_end_of_an_epoch() -> None:
     ],
 )
 def test_a_restored_object_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
-    if name in EXTRA:
-        pytest.importorskip(EXTRA[name])
     parameters = {"NashMTL": {"update_weights_every": 2}}.get(name, {})
     case = all_present(problem(steps=10))
 
@@ -416,5 +401,13 @@ def test_a_package_that_is_missing_is_named(
     case = problem()
     with pytest.raises(UserError, match=f"strategy 'torchjd:{name}': .*{package}") as raised:
         bridged(case, name, case.network(), **NEEDED.get(name, {}))
-    assert "pip install" in str(raised.value)
+    assert str(raised.value).endswith("; pip install 'mtlbench[torchjd]'")
     assert "\n" not in str(raised.value)
+
+
+def test_without_torchjd_its_names_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torchjd", None)
+    monkeypatch.delitem(sys.modules, torchjd_bridge.__name__)
+    monkeypatch.delattr(strategies, "torchjd_bridge")
+    with pytest.raises(UserError, match="TorchJD is not installed; pip install 'mtlbench"):
+        registry.strategies.get("torchjd:UPGrad")

@@ -1,0 +1,334 @@
+"""The parts of `benchmarks/gpu.py`, each a generator of records that JSON can write.
+
+A record with `ok` is the outcome of a check; the others are measurements.
+"""
+
+import gc
+import json
+import multiprocessing
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import full_size
+import gpu_checks
+import step_cost
+import torch
+
+from mtlbench import registry
+from mtlbench.errors import UserError, describe
+from mtlbench.store import RunRecord
+from mtlbench.strategies.compose import GRADIENT, stage_of
+from mtlbench.study import RunSpec, plan
+from mtlbench.trainer import train
+from mtlbench.version import package_version
+from mtlbench.worker import keep_freed_memory
+
+Record = dict[str, Any]
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "results" / "reference"
+
+STUDY_STRATEGIES = ("equal", "ilt", "mgda", "ilt+cagrad")
+STUDIES = (
+    ("digits", "clean"),
+    ("streets", "clean"),
+    ("digits", "left@0.4"),
+    ("streets", "segmentation@0.4"),
+)
+TINY_SUITE = {"epochs": 1, "train_size": 64, "validation_size": 16, "test_size": 16}
+TINY_STUDIES = {
+    ("digits", "left@0.4"): TINY_SUITE,
+    ("streets", "clean"): TINY_SUITE | {"height": 16, "width": 32, "channels": 4},
+}
+
+AT_A_TIME = 4
+
+STDS = 4.0
+SLACK = {"max": 0.05, "min": 0.15}
+"""A metric is within the reference if it is no further from its mean than so many standard
+deviations, or than this share of the mean, by its direction: the deviation of three seeds may be
+small by chance. Of the reference runs themselves, each held against the others of its strategy, 1 %
+of the metrics are outside."""
+
+REPEATS = 20
+
+
+class DeviceLostError(Exception):
+    """The device does not answer any more; what is left needs another process."""
+
+
+def environment(device: str, tiny: bool) -> Iterator[Record]:
+    """What is measured on, and with."""
+    cuda = torch.device(device).type == "cuda"
+    record: Record = {
+        "card": torch.cuda.get_device_name(device) if cuda else "cpu",
+        "driver": _output(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"])
+        if cuda
+        else None,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version() if cuda else None,
+        "python": platform.python_version(),
+        "mtlbench": package_version(),
+        "commit": _output(["git", "-C", str(ROOT), "rev-parse", "HEAD"]),
+    }
+    if cuda:
+        record["memory_gib"] = round(torch.cuda.mem_get_info(device)[1] / 2**30, 1)
+        record["capability"] = ".".join(map(str, torch.cuda.get_device_capability(device)))
+    yield record
+
+
+def right(device: str, tiny: bool, done: set[str]) -> Iterator[Record]:
+    """Every check of every strategy that is not done yet; tiny, of one strategy in six."""
+    gpu_checks.prepare(device)
+    for check, run in gpu_checks.CHECKS.items():
+        for case in gpu_checks.cases_of(check)[:: 6 if tiny else 1]:
+            key = f"{check}: {case}"
+            if key in done:
+                continue
+            record: Record = {"key": key, "check": check, "case": str(case)}
+            try:
+                record |= {"ok": True, "note": run(case, device)}
+            except Exception as error:
+                failed = isinstance(error, AssertionError)
+                record |= {"ok": False, "note": str(error) if failed else describe(error)}
+            yield record
+            if not record["ok"] and not _answers(device):
+                raise DeviceLostError(f"the device is lost after {key}")
+
+
+def studies(device: str, tiny: bool) -> Iterator[Record]:
+    """A run of some strategies on two suites, held against the reference runs.
+
+    Several run at a time: a step of networks as small as these leaves a GPU idle.
+    """
+    specs = [
+        spec
+        for suite, variant in (TINY_STUDIES if tiny else STUDIES)
+        for spec in plan(
+            suite,
+            strategies=STUDY_STRATEGIES,
+            variants=[variant],
+            seeds=1,
+            overrides=TINY_STUDIES[suite, variant] if tiny else {},
+        )
+    ]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1 if tiny else AT_A_TIME, context) as pool:
+        runs = {pool.submit(run_of_study, spec, device, tiny): spec for spec in specs}
+        for run in as_completed(runs):
+            spec = runs[run]
+            yield {
+                "suite": spec.suite,
+                "variant": spec.variant,
+                "strategy": spec.strategy,
+                **run.result(),
+            }
+
+
+def run_of_study(spec: RunSpec, device: str, tiny: bool) -> Record:
+    """Trains one run and judges it."""
+    if device == "cpu":
+        torch.set_num_threads(1)
+    *_, record = train(spec, device=device)
+    assert isinstance(record, RunRecord)
+    return judged(record.info, [] if tiny else reference_runs(spec))
+
+
+def reference_runs(spec: RunSpec) -> list[Record]:
+    """What `run.json` says of the reference runs that differ in their seed at most."""
+    directory = REFERENCE / spec.suite / spec.variant / spec.strategy
+    runs = [json.loads(file.read_bytes()) for file in sorted(directory.glob("seed-*/run.json"))]
+    wanted = (dict(spec.suite_parameters), dict(spec.strategy_parameters))
+    return [
+        run
+        for run in runs
+        if (run["spec"]["suite_parameters"], run["spec"]["strategy_parameters"]) == wanted
+    ]
+
+
+def judged(info: Record, references: list[Record]) -> Record:
+    """A run's metrics, each with the reference beside it and whether it is within."""
+    metrics = []
+    for metric in info["metrics"]:
+        key = (metric["task"], metric["metric"])
+        values = [
+            other["value"]
+            for run in references
+            for other in run["metrics"]
+            if (other["task"], other["metric"]) == key
+        ]
+        entry: Record = {"task": key[0], "metric": key[1], "value": metric["value"]}
+        if len(values) > 1:
+            mean, std = statistics.mean(values), statistics.stdev(values)
+            most = max(STDS * std, SLACK[metric["direction"]] * abs(mean))
+            within = abs(metric["value"] - mean) <= most
+            entry |= {"mean": mean, "std": std, "n": len(values), "within": within}
+        metrics.append(entry)
+    within = all(entry.get("within", True) for entry in metrics)
+    return {
+        "ok": info["status"] == "done" and within,
+        "status": info["status"],
+        "error": info["error"],
+        "timings": info["timings"],
+        "compared": any("within" in entry for entry in metrics),
+        "metrics": metrics,
+    }
+
+
+def step_costs(device: str, tiny: bool) -> Iterator[Record]:
+    """Every strategy's step over `equal`, those that weigh gradients on the representation too."""
+    keep_freed_memory()
+    bench = step_cost.Bench(device, **({"batch": 2, "size": 16} if tiny else {}))
+    equal = bench.ours("equal")
+    for entry in registry.strategies.entries():
+        stage = stage_of(entry)
+        forms = [{}, {"on": "representation"}] if stage == GRADIENT else [{}]
+        for form in forms:
+            record: Record = {"strategy": entry.name, "stage": stage, **form}
+            try:
+                step = bench.ours(entry.name, **form)
+                seconds, ratios = step_cost.between(equal, step, 1 if tiny else REPEATS)
+                record["ms"] = round(1e3 * statistics.median(seconds), 3)
+                record["ratio"] = round(statistics.median(ratios), 3)
+            except UserError:  # a direction's state by parameter has no representation
+                continue
+            except Exception as error:
+                record |= {"ok": False, "note": describe(error)}
+            yield record
+
+
+# --- full-size networks ---------------------------------------------------------------------
+
+
+def eager(device: str, tiny: bool) -> Iterator[Record]:
+    """Both full-size networks as PyTorch runs them, `equal` and `ilt`, beside a plain loop."""
+    rates = _matrix_rates(device)
+    cuda = torch.device(device).type == "cuda"
+    names = {"float32": "float32 by TF32" if cuda else "float32"}
+    yield {"matrix_tflops": {names.get(key, key): rate / 1e12 for key, rate in rates.items()}}
+    for case in _networks(tiny):
+        model = full_size.mtlbench_model(case, torch.device(device))
+        try:
+            yield from _timed(case, model, device, tiny, rates, ("float32", "bfloat16"), "eager")
+        except Exception as error:
+            yield {"network": case.name, "ok": False, "note": describe(error)[:300]}
+
+
+def compiled(device: str, tiny: bool) -> Iterator[Record]:
+    """The same, compiled; what is soonest compiled comes first."""
+    rates = _matrix_rates(device)
+    for precision in ("bfloat16", "float32"):
+        # Tiny, HRNet is left out, whose graph alone takes half a minute to trace.
+        for case in _networks(tiny)[1:] if tiny else reversed(_networks(tiny)):
+            torch.compiler.reset()
+            model = full_size.mtlbench_model(case, torch.device(device))
+            # What a graph is made of is compiled by a backend; tiny, it is only traced.
+            model.compile(backend="eager" if tiny else "inductor")
+            try:
+                yield from _timed(case, model, device, tiny, rates, (precision,), "compiled")
+            except Exception as error:
+                what = {"network": case.name, "precision": precision, "mode": "compiled"}
+                yield {**what, "ok": False, "note": describe(error)[:300]}
+
+
+def _networks(tiny: bool) -> list[full_size.Case]:
+    torch.manual_seed(0)
+    cases = [full_size.hrnet(tiny), full_size.multi_task_unet(tiny)]
+    return [_cut(case, 64) for case in cases] if tiny else cases
+
+
+def _cut(case: full_size.Case, side: int) -> full_size.Case:
+    """The case with smaller pictures."""
+    shape = case.images.shape[2:]
+    targets = {
+        name: target[..., :side, :side] if target.shape[1:] == shape else target
+        for name, target in case.targets.items()
+    }
+    return replace(case, images=case.images[..., :side, :side], targets=targets)
+
+
+def _matrix_rates(device: str) -> dict[str, float]:
+    """Operations a second that matrix products reach; float32 convolutions use TF32 on a GPU."""
+    place = torch.device(device)
+    rates = {"float32": full_size.matrix_rate(torch.float32, place, tf32=place.type == "cuda")}
+    if place.type == "cuda":
+        rates["bfloat16"] = full_size.matrix_rate(torch.bfloat16, place)
+    return rates
+
+
+def _timed(
+    case: full_size.Case,
+    model: torch.nn.Module,
+    device: str,
+    tiny: bool,
+    rates: dict[str, float],
+    precisions: tuple[str, ...],
+    mode: str,
+) -> Iterator[Record]:
+    """Loops that take turns: the plain one, and one with each strategy in each precision."""
+    place = torch.device(device)
+    loops: dict[tuple[str, str], Callable[[], object]] = {
+        ("plain", "float32"): full_size.plain_step(case, place)
+    }
+    for precision in precisions:
+        for strategy in ("equal", "ilt"):
+            loops[strategy, precision] = full_size.mtlbench_step(
+                case, place, model, half=precision == "bfloat16", strategy_name=strategy
+            )
+    repeats, steps = (1, 1) if tiny else (3, 10)
+    work = full_size.operations(loops["plain", "float32"])
+    started = time.perf_counter()
+    for step in loops.values():
+        full_size.seconds_of(step, 1 if tiny else full_size.WARM_UP, place)
+    warm_up = time.perf_counter() - started
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in loops}
+    for _ in range(repeats):
+        for key, step in loops.items():
+            seconds[key].append(full_size.seconds_of(step, steps, place))
+    plain = seconds["plain", "float32"]
+    for (strategy, precision), taken in seconds.items():
+        median = statistics.median(taken)
+        rate = rates.get(precision)
+        yield {
+            "network": case.name,
+            "loop": strategy,
+            "precision": precision,
+            "mode": "eager" if strategy == "plain" else mode,
+            "images_per_second": case.batch / median,
+            "ms": 1e3 * median,
+            "over_plain": statistics.median(a / b for a, b in zip(plain, taken, strict=True)),
+            "of_matrix_rate": work / median / rate if rate else None,
+            "warm_up_seconds": round(warm_up, 1),
+        }
+    loops.clear()
+    gc.collect()
+    if place.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _answers(device: str) -> bool:
+    """Whether the device still works after an error: one inside a kernel loses the process its
+    device."""
+    if torch.device(device).type == "cuda":
+        try:
+            torch.cuda.synchronize(device)
+            torch.ones(1, device=device).cpu()
+        except Exception:
+            return False
+    return True
+
+
+def _output(command: list[str]) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip().splitlines()[0] if done.stdout.strip() else None
