@@ -23,8 +23,8 @@ import mtlbench
 from mtlbench import registry
 from mtlbench.checkpoint import load_tree, save_tree
 from mtlbench.errors import UserError
-from mtlbench.strategies.base import Strategy
-from mtlbench.strategies.compose import GRADIENT, Composition, build_strategy, stage_of
+from mtlbench.strategies.base import GRADIENT, Strategy
+from mtlbench.strategies.compose import Composition, build_strategy, stage_of
 from mtlbench.strategies.gradnorm import GradientNormalization
 from mtlbench.strategies.gramian import GramianWeighting
 

@@ -24,7 +24,8 @@ import torch
 from mtlbench import registry
 from mtlbench.errors import UserError, describe
 from mtlbench.store import RunRecord
-from mtlbench.strategies.compose import GRADIENT, stage_of
+from mtlbench.strategies.base import GRADIENT
+from mtlbench.strategies.compose import stage_of
 from mtlbench.study import RunSpec, plan
 from mtlbench.trainer import train
 from mtlbench.version import package_version

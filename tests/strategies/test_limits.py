@@ -222,7 +222,9 @@ class Lines(nn.Module):
     def __init__(self, tasks: int, dtype: torch.dtype) -> None:
         super().__init__()
         self.theta = nn.Parameter(torch.zeros(SIZE, dtype=dtype))
-        self.heads = nn.ParameterList(nn.Parameter(torch.ones(1, dtype=dtype)) for _ in range(tasks))
+        self.heads = nn.ParameterList(
+            nn.Parameter(torch.ones(1, dtype=dtype)) for _ in range(tasks)
+        )
 
     def losses(self, rows: Tensor, values: Tensor) -> list[Tensor]:
         return [
