@@ -371,17 +371,21 @@ def test_a_strategy_takes_less_than_ten_milliseconds_for_forty_tasks(
 ) -> None:
     """Beside what the sum of the losses takes with this network."""
     rows = torch.from_numpy(GRADIENTS[gradients](40, 0)).to(dtype)
-    own = fastest_step(name, rows) - fastest_step("equal", rows)
-    assert own < 0.01, f"{1e3 * own:.1f} ms"
+    limit = 0.01 + fastest_step("equal", rows, limit=0)
+    fastest = fastest_step(name, rows, limit)
+    assert fastest < limit, f"{1e3 * fastest:.1f} ms, more than {1e3 * limit:.1f} ms"
 
 
-def fastest_step(name: str, rows: Tensor) -> float:
-    """The time of this thread (s): other work on the machine can only make a step slower."""
+def fastest_step(name: str, rows: Tensor, limit: float) -> float:
+    """The time of this thread (s), of up to 40 steps until one is below a limit.
+
+    Other work on the machine can only make a step slower.
+    """
     network = Lines(len(rows), rows.dtype)
     strategy = strategy_of(name, network)
     losses = some_losses(len(rows), 0, rows.dtype)
-    times = []
-    for _ in range(8):
+    times: list[float] = []
+    while not times or (len(times) < 40 and min(times) >= limit):
         network.zero_grad()
         of_tasks = network.losses(rows, losses)
         start = time.thread_time()
