@@ -7,6 +7,7 @@ from mtlbench.strategies.gramian import Array
 
 PATIENCE, MOST_EXCHANGES = 10, 500
 ALIKE = 8
+"""A system takes the cube of its size: with 100 tasks sizes go from 30 to 60."""
 
 
 def minimize_nonnegative(hessian: Array, linear: Array) -> Array:
@@ -50,16 +51,20 @@ def minimize_nonnegative(hessian: Array, linear: Array) -> Array:
 
 def _solve_where(free: NDArray[np.bool_], hessian: Array, linear: Array) -> Array:
     """The rows x [n, m] that are 0 but where they are free [n, m], and solve H x = b there."""
+    m = len(hessian)
     x = np.zeros_like(linear)
     count = free.sum(1)
-    order = np.argsort(~free, axis=1, kind="stable")  # the places that are free come first
     size = -(-count // ALIKE)
+    order = np.argsort(~free, axis=1, kind="stable")  # the places that are free come first
+    rest = m + np.arange(m)  # places of an identity beside H, to fill up a row
+    extended = np.zeros((2 * m, 2 * m))
+    extended[:m, :m], extended[rest, rest] = hessian, 1
     for one in np.unique(size[count > 0]):  # rows with about as many of them are solved together
         (rows,) = (size == one).nonzero()
-        places = order[rows, : count[rows].max()]
-        here = np.arange(places.shape[1]) < count[rows, None]
-        system = hessian[places[:, :, None], places[:, None, :]]
-        system = np.where(here[:, :, None] & here[:, None, :], system, np.eye(places.shape[1]))
-        b = np.where(here, linear[rows[:, None], places], 0)
-        x[rows[:, None], places] = np.linalg.solve(system, b[:, :, None])[:, :, 0]
+        width = count[rows].max()
+        filled = np.arange(width) < count[rows, None]
+        places = np.where(filled, order[rows, :width], rest[:width])
+        system = extended.take(2 * m * places[:, :, None] + places[:, None, :])
+        b = np.where(filled, linear[rows[:, None], order[rows, :width]], 0)
+        x[rows[:, None], order[rows, :width]] = np.linalg.solve(system, b[:, :, None])[:, :, 0]
     return x

@@ -175,6 +175,18 @@ def test_imtl_g_is_never_longer_than_all_gradients_together(rows: Array, dtype: 
     assert np.linalg.norm(update) <= 2 * np.linalg.norm(rows, axis=1).sum()
 
 
+@many_examples
+@given(jacobians(min_tasks=2), st.data())
+def test_imtl_g_has_one_update_whatever_the_order_of_dependent_gradients(
+    rows: Array, data: st.DataObject
+) -> None:
+    order = data.draw(st.permutations(range(len(rows))))
+    update = weigh(stage("imtl-g", len(rows)), rows) @ rows
+    permuted = weigh(stage("imtl-g", len(rows)), rows[order]) @ rows[order]
+    # Where gradients cancel, of a square of their lengths the rounding is left: its root.
+    np.testing.assert_allclose(permuted, update, atol=1e-6 * np.linalg.norm(rows, axis=1).sum())
+
+
 def test_imtl_g_is_cut_where_its_equation_has_no_solution() -> None:
     """u_3 lies between the others, and 1 / ‖g_3‖ brings the sum of all weights to 0."""
     gradients = np.array([[1.0, 0.0, 0.2], [0.0, 1.0, 0.2], [0.5, 0.5, 0.3]])

@@ -4,6 +4,7 @@ The losses are linear in the shared parameters θ, which stay at 0: L_k + ⟨J_k
 J_k and the value L_k. Each task has a head of its own beside.
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -14,11 +15,11 @@ import pytest
 import torch
 from gramians import Array, jacobians
 from hypothesis import given
-from toy import many_examples
 from torch import Tensor, nn
+from toy import many_examples
 
 from mtlbench import registry
-from mtlbench.strategies import Strategy
+from mtlbench.strategies import GradientWeighting, Strategy
 from mtlbench.strategies.base import KINDS
 from mtlbench.strategies.compose import build_strategy
 
@@ -35,6 +36,11 @@ STEPS = 4
 
 every_strategy = pytest.mark.parametrize("name", NAMES)
 every_precision = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
+
+
+def has_weights_of_gradients(name: str) -> bool:
+    cls = registry.strategies.get(name).cls
+    return issubclass(cls, GradientWeighting) and not cls().gives_direction
 
 
 # --- how long an update can be ---
@@ -74,23 +80,36 @@ class Seen:
 
 Bound = Callable[[Seen], float]
 
-at_most_one: Bound = lambda seen: seen.all  # noqa: E731
-"""Weights of at most 1, or gradients that are made shorter, or cut to that length."""
 
-sum_is_one: Bound = lambda seen: seen.longest  # noqa: E731
-"""A convex combination of the gradients."""
+def at_most_one(seen: Seen) -> float:
+    """Weights of at most 1, or gradients that are made shorter, or cut to that length."""
+    return seen.all
 
-sum_is_number_of_tasks: Bound = lambda seen: seen.tasks * seen.longest  # noqa: E731
-"""Weights above 0 that sum to K."""
 
-learned: Bound = lambda seen: 2 * seen.all  # noqa: E731
-"""Weights that begin at 1 at most and do not double in a few steps."""
+def sum_is_one(seen: Seen) -> float:
+    """A convex combination of the gradients."""
+    return seen.longest
 
-inverse_losses: Bound = lambda seen: seen.all / seen.losses[0]  # noqa: E731
-"""Weights of 1 / L."""
 
-root_of_number_of_tasks: Bound = lambda seen: math.sqrt(seen.tasks)  # noqa: E731
-"""G α = 1 / α, hence ‖Jᵀ α‖² = αᵀ G α = K."""
+def sum_is_number_of_tasks(seen: Seen) -> float:
+    """Weights above 0 that sum to K."""
+    return seen.tasks * seen.longest
+
+
+def learned(seen: Seen) -> float:
+    """Weights that begin at 1 at most and do not double in a few steps."""
+    return 2 * seen.all
+
+
+def inverse_losses(seen: Seen) -> float:
+    """Weights of 1 / L."""
+    return seen.all / seen.losses[0]
+
+
+def root_of_number_of_tasks(seen: Seen) -> float:
+    """G α = 1 / α, hence ‖Jᵀ α‖² = αᵀ G α = K."""
+    return math.sqrt(seen.tasks)
+
 
 BOUNDS: dict[str, Bound] = {
     "equal": at_most_one,
@@ -287,8 +306,7 @@ def check_steps(name: str, dtype: torch.dtype, batches: list[Array]) -> None:
         length = float(np.linalg.norm(update.double().numpy()))
         bound = ROUNDING * longest_update(name, seen) + least
         assert length <= bound, f"{tasks} tasks, step {number}"
-        if number % 2:
-            strategy.end_epoch()
+        strategy.end_epoch()
     assert all(value.isfinite().all() for value in numbers(dict(strategy.state_dict())))
 
 
@@ -300,7 +318,8 @@ def test_updates_and_state_are_finite_and_bounded_for_gradients(
     name: str, dtype: torch.dtype, gradients: str
 ) -> None:
     for tasks in TASKS:
-        check_steps(name, dtype, [GRADIENTS[gradients](tasks, seed) for seed in range(STEPS)])
+        steps = STEPS if tasks < 40 else 2  # which take their time
+        check_steps(name, dtype, [GRADIENTS[gradients](tasks, seed) for seed in range(steps)])
 
 
 @every_strategy
@@ -319,7 +338,7 @@ def test_updates_and_state_are_finite_and_bounded_for_any_gradients(
 @every_strategy
 @pytest.mark.filterwarnings("error")
 def test_one_huge_batch_is_got_over(name: str) -> None:
-    """In float32, where its squares are infinite: what comes after it is that of plain gradients."""
+    """In float32, where its squares are infinite; what follows is as long as usual."""
     batches = [spread_out(3, seed) for seed in range(STEPS)]
     batches[1] *= 1e30
     network, seen = Lines(3, torch.float32), Seen(3)
@@ -333,24 +352,49 @@ def test_one_huge_batch_is_got_over(name: str) -> None:
         assert length < 1e3 or number == 1 or name == "db-mtl"
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if has_weights_of_gradients(name)])
+def test_a_gramian_may_be_more_precise_than_the_losses(name: str) -> None:
+    """A Gramian in float64 holds squares that float32 does not."""
+    of_single, of_double = (strategy_of(name, Lines(3, torch.float32)).task for _ in range(2))
+    rows, present = torch.from_numpy(spread_out(3, 0)).float(), torch.tensor([True] * 3)
+    gramian, losses = rows @ rows.T, torch.tensor([1.0, 0.5, 2.0])
+    with torch.no_grad():
+        single = of_single.weights(gramian, losses, present)
+        double = of_double.weights(gramian.double(), losses, present)
+    torch.testing.assert_close(double.float(), single, rtol=1e-6, atol=1e-7)
+
+
 @every_strategy
 @every_precision
 @pytest.mark.parametrize("gradients", ["spread out", "opposite", "of sum zero", "of rank one"])
-def test_a_step_of_forty_tasks_takes_less_than_ten_milliseconds(
+def test_a_strategy_takes_less_than_ten_milliseconds_for_forty_tasks(
     name: str, dtype: torch.dtype, gradients: str
 ) -> None:
-    """Of this thread, the fastest of several: other work only makes a step slower."""
-    network = Lines(40, dtype)
-    strategy = strategy_of(name, network)
+    """Beside what the sum of the losses takes with this network."""
     rows = torch.from_numpy(GRADIENTS[gradients](40, 0)).to(dtype)
-    losses = some_losses(40, 0, dtype)
-    fastest = math.inf
-    for _ in range(20):
+    limit = 0.01 + time_of_network(dtype)
+    fastest = fastest_step(name, rows, limit)
+    assert fastest < limit, f"{1e3 * fastest:.1f} ms, more than {1e3 * limit:.1f} ms"
+
+
+@functools.cache
+def time_of_network(dtype: torch.dtype) -> float:
+    return fastest_step("equal", torch.ones(40, SIZE, dtype=dtype), limit=0)
+
+
+def fastest_step(name: str, rows: Tensor, limit: float) -> float:
+    """The time of this thread (s), of up to 40 steps until one is below a limit.
+
+    Other work on the machine can only make a step slower.
+    """
+    network = Lines(len(rows), rows.dtype)
+    strategy = strategy_of(name, network)
+    losses = some_losses(len(rows), 0, rows.dtype)
+    times: list[float] = []
+    while not times or (len(times) < 40 and min(times) >= limit):
         network.zero_grad()
         of_tasks = network.losses(rows, losses)
         start = time.thread_time()
         strategy.backward(of_tasks, torch.arange(INSTANCES))
-        fastest = min(fastest, time.thread_time() - start)
-        if fastest < 0.01:
-            break
-    assert fastest < 0.01, f"{1e3 * fastest:.1f} ms"
+        times.append(time.thread_time() - start)
+    return min(times)
