@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench.strategies.gradients import Jacobian, TaskLosses
-from mtlbench.strategies.network import Network
+from mtlbench.strategies.network import Network, keep_compiled_buffers
 from mtlbench.strategies.table import ON_DEVICE, InstanceTable
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
@@ -121,17 +121,12 @@ class InstanceStage(Stage):
     """Weighs the instances inside each task; this default gives the mean over present labels.
 
     Attributes:
-        needs_index: whether it looks at the index of an instance. A stage with weights of its own
-            is taken to do so, unless it sets this to False.
+        needs_index: whether it looks at the index of an instance; None for a stage that does not
+            say: it is taken to do so if it has weights or a transformation of its own.
     """
 
     stage = INSTANCE
-    needs_index: bool = False
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        if {"weights", "transform"} & vars(cls).keys() and "needs_index" not in vars(cls):
-            cls.needs_index = True
+    needs_index: bool | None = None
 
     def weights(self, losses: Tensor, index: Tensor, present: Tensor) -> Tensor:
         """The weights v, relative to the mean: 1 everywhere is the plain mean.
@@ -227,8 +222,11 @@ class LossWeighting(TaskStage):
         with torch.no_grad():
             weights = torch.where(losses.present, self.weights(losses.values, losses.present), 0)
             cotangents = weights * losses.instance_weights
-        vectors = list(losses.vectors)
-        torch.autograd.backward(vectors, list(cotangents.to(vectors[0].dtype).unbind(1)))
+        by_task = cotangents.to(losses.vectors[0].dtype).unbind(1)
+        # A task without a label may have come as a constant.
+        learn = [k for k, vector in enumerate(losses.vectors) if vector.requires_grad]
+        if learn:
+            torch.autograd.backward([losses.vectors[k] for k in learn], [by_task[k] for k in learn])
         return weights
 
 
@@ -243,11 +241,14 @@ class GradientWeighting(TaskStage):
         tracks_parameters: whether it remembers a number for each shared parameter.
         max_norm: the longest update of the shared parameters that the strategy allows, to which it
             cuts its own weights; 0 for any.
+        gramian_in_float64: whether `weights` takes the Gramian in float64, which squares of any
+            gradients fit in.
     """
 
     stage = GRADIENT
     tracks_parameters: bool = False
     max_norm: float = 0.0
+    gramian_in_float64: bool = False
 
     @property
     def gives_direction(self) -> bool:
@@ -268,7 +269,14 @@ class GradientWeighting(TaskStage):
         if self.gives_direction:
             direction = self.direction(jacobian.matrix(), losses.values, losses.present)
             return torch.full_like(losses.values, float("nan")), jacobian.split(direction)
-        weights = self.weights(jacobian.gramian(), losses.values, losses.present)
+        dtype = torch.float64 if self.gramian_in_float64 else losses.values.dtype
+        weights = self.weights(jacobian.gramian(dtype), losses.values, losses.present)
+        if not isinstance(weights, Tensor) or weights.shape != losses.values.shape:
+            found = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
+            raise ValueError(
+                f"{type(self).__name__}.weights must give a tensor of shape "
+                f"{tuple(losses.values.shape)}, but gives {found}"
+            )
         weights = torch.where(losses.present, weights, 0)
         return weights.to(losses.values), jacobian.weighted(weights)
 
@@ -277,8 +285,8 @@ class GradientWeighting(TaskStage):
 
         Args:
             gramian: J Jᵀ [K, K] of the Jacobian J [K, P] of the task losses over the P shared
-                parameters, or numbers of the representation, in float64 where the device has
-                it; zero rows where the batch has no label of a task.
+                parameters, or numbers of the representation; zero rows where the batch has no
+                label of a task.
             losses: detached task losses [K]; 0 where the batch has no label of a task.
             present: which tasks have a label in the batch, bool [K].
 
@@ -369,6 +377,8 @@ class Strategy(nn.Module):
                 "representation is needed for on=representation and for every above 1: the "
                 "module whose output all heads see"
             )
+        if task.stage == GRADIENT:
+            keep_compiled_buffers()
         cut = representation if task.needs_representation else None
         self._network = Network(model, shared, cut)
         for stage in (instance, task):
@@ -416,9 +426,10 @@ class Strategy(nn.Module):
         values = torch.stack([vector.detach() for vector in vectors], dim=1).to(self.setting.dtype)
         if present is None:
             present = torch.ones_like(values, dtype=torch.bool)
-        elif present.shape != values.shape:
+        elif present.shape != values.shape or present.dtype != torch.bool:
             raise ValueError(
-                f"present must have shape {tuple(values.shape)}, but has {tuple(present.shape)}"
+                f"present must be bool and have shape {tuple(values.shape)}, but is "
+                f"{str(present.dtype).removeprefix('torch.')} and has {tuple(present.shape)}"
             )
         if index is None:
             index = self._no_index(len(values))
@@ -466,6 +477,10 @@ class Strategy(nn.Module):
             losses = [losses[task] for task in tasks]
         if len(losses) != len(tasks):
             raise ValueError(f"losses must be one a task, {len(tasks)}, but are {len(losses)}")
+        given = [loss for loss in losses if isinstance(loss, Tensor)]
+        if not given:
+            raise ValueError("losses must be tensors")
+        losses = [x if isinstance(x, Tensor) else torch.full_like(given[0], x) for x in losses]
         vectors = [loss.reshape(1) if loss.ndim == 0 else loss for loss in losses]
         for task, vector in zip(tasks, vectors, strict=True):
             if vector.shape != vectors[0].shape or vector.ndim != 1:
@@ -476,7 +491,12 @@ class Strategy(nn.Module):
         return vectors
 
     def _no_index(self, batch: int) -> Tensor:
-        if self.instance.needs_index:
+        needs = self.instance.needs_index
+        own = self.instance.weights, self.instance.transform
+        if needs is None:
+            plain = InstanceStage.weights, InstanceStage.transform
+            needs = tuple(getattr(method, "__func__", None) for method in own) != plain
+        if needs:
             raise ValueError(
                 f"index is needed: {type(self.instance).__name__} looks at the index of each "
                 "instance (needs_index)"

@@ -32,9 +32,13 @@ class TaskLosses:
 
     def backward(self, task: int, *, retain_graph: bool) -> None:
         """Adds the gradient of one task's loss to `.grad` of all that it depends on."""
+        self.backward_from(task, self.instance_weights[:, task], retain_graph=retain_graph)
+
+    def backward_from(self, task: int, cotangent: Tensor, *, retain_graph: bool) -> None:
+        """Adds the gradient of a weighted sum of one task's losses, with weights [B]."""
         vector = self.vectors[task]
-        cotangent = self.instance_weights[:, task].to(vector.dtype)
-        torch.autograd.backward([vector], [cotangent], retain_graph=retain_graph)
+        if vector.requires_grad:  # a task without a label may have come as a constant
+            torch.autograd.backward([vector], [cotangent.to(vector.dtype)], retain_graph)
 
 
 def gradients_of(tensors: Sequence[Tensor], backward: Callable[[], object]) -> list[Tensor | None]:
@@ -114,14 +118,13 @@ class Jacobian:
             for block in self._blocks:
                 block.scale(self._power(-1))
 
-    def gramian(self) -> Tensor:
-        """J Jᵀ [K, K] in float64, where the device has it; summed in the blocks' precision."""
+    def gramian(self, dtype: torch.dtype) -> Tensor:
+        """J Jᵀ [K, K] in some precision, summed in that of the blocks."""
         gramian = torch.outer(self._zeros, self._zeros)
         for block in self._blocks:
             gramian += (block.rows @ block.rows.T).to(gramian)
-        exact = torch.float64 if gramian.device.type != "mps" else gramian.dtype
-        power = self._power(1).to(exact)
-        return power[:, None] * gramian.to(exact) * power
+        power = power_of_two(self._exponents, dtype)
+        return power[:, None] * gramian.to(dtype) * power
 
     def matrix(self) -> Tensor:
         """J [K, P]."""
@@ -131,8 +134,9 @@ class Jacobian:
     def weighted(self, weights: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Each tensor, and its part of wᵀ J in its shape."""
         # Of a weight and its row's power of two either alone may be beyond the range of float32.
-        weights = weights.to(self._zeros.device)
-        scaled = weights * power_of_two(self._exponents, weights.dtype)
+        precise = torch.promote_types(weights.dtype, self._zeros.dtype)
+        weights = weights.to(self._zeros.device, precise)
+        scaled = weights * power_of_two(self._exponents, precise)
         return [
             (block.tensor, block.shaped(scaled.to(block.rows) @ block.rows))
             for block in self._blocks

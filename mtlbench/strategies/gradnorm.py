@@ -39,6 +39,8 @@ class GradientNormalization(GradientWeighting):
         ValueError: a parameter out of its range.
     """
 
+    gramian_in_float64 = True
+
     def __init__(self, alpha: float = 1.5, lr: float = 0.025) -> None:
         super().__init__()
         if alpha < 0:

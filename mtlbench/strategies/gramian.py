@@ -28,6 +28,7 @@ class GramianWeighting(GradientWeighting):
             precision that it was summed in.
     """
 
+    gramian_in_float64 = True
     needs_directions = False
     here: NDArray[np.intp]
     resolution: float

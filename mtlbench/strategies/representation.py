@@ -2,8 +2,10 @@
 
 import copy
 import dataclasses
+import functools
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +15,8 @@ from torch.utils.weak import TensorWeakRef
 
 NOT_RUN = (
     "the module of the representation has not run in training since the last step, as far as the "
-    "losses show (a network compiled before the strategy was built does not notice it)"
+    "losses show (a network that was compiled before the strategy was built hides it, and so does "
+    "a reentrant checkpoint around it)"
 )
 
 
@@ -45,10 +48,10 @@ class Representation:
     """What the shared layers give to the heads, cut off from what made it.
 
     Whenever the module runs in training, its outputs are put aside, and the heads go on from
-    copies without a history. The backward pass of a task ends there, so that the tasks'
-    gradients can be joined before one backward pass through the shared layers. The module may run
-    several times before the losses come: for each loader, for both halves of a pair, on its own
-    outputs.
+    copies without a history. While the strategy holds back, the backward pass of a task ends
+    there, so that the tasks' gradients can be joined before one backward pass through the shared
+    layers; any other backward pass goes on through them as ever. The module may run several times
+    before the losses come: for each loader, for both halves of a pair, on its own outputs.
 
     Args:
         module: the part of the network whose output all heads see: a tensor, or tuples, lists,
@@ -59,7 +62,7 @@ class Representation:
     def __init__(self, module: nn.Module, model: nn.Module | None) -> None:
         self._modules = [module] if model is None else [module, model]
         self._calls: list[Call] = []
-        self._ran = False
+        self._ran = self._holds_back = False
         self.cut_uncompiled = torch.compiler.disable(self.cut)  # a compiled graph has no leaves
         _attach(self, module)
 
@@ -69,7 +72,10 @@ class Representation:
         Raises:
             ValueError: there is none, or another strategy cuts the module's output by now.
         """
-        if _newest(self._modules[0]) is not self:
+        newest = _newest(self._modules[0])
+        if newest is None:
+            raise ValueError("a copy of a strategy does not notice its module; make one for it")
+        if newest is not self:
             raise ValueError(
                 "a strategy made later has the same module as its representation; make this one "
                 "anew to go on with it"
@@ -79,6 +85,15 @@ class Representation:
             raise ValueError(NOT_RUN)
         self._ran = False
         return list(self._calls)
+
+    @contextmanager
+    def holding_back(self) -> Iterator[None]:
+        """Lets backward passes end where the heads began."""
+        self._holds_back = True
+        try:
+            yield
+        finally:
+            self._holds_back = False
 
     def backward(self, calls: Sequence[Call], *, retain_graph: bool) -> None:
         """Passes on what stands in `.grad` of the leaves, and takes it from there.
@@ -100,6 +115,13 @@ class Representation:
             if not retain_graph:
                 self._calls = [other for other in self._calls if other is not call]
 
+    def _pass_on(self, output: Tensor, leaf: Tensor) -> None:
+        """Goes on through the shared layers in a backward pass that is not the strategy's."""
+        if not self._holds_back:
+            gradient, leaf.grad = leaf.grad, None
+            # Whether the pass keeps its graph is not known here; this one lives as the losses do.
+            torch.autograd.backward([output], [gradient], retain_graph=True)
+
     def cut(self, output: Any) -> Any:
         """Puts outputs aside and gives the heads copies without a history."""
         if not (torch.is_grad_enabled() and any(module.training for module in self._modules)):
@@ -111,6 +133,7 @@ class Representation:
             if not tensor.requires_grad:
                 return tensor
             leaf = tensor.detach().requires_grad_()
+            leaf.register_post_accumulate_grad_hook(functools.partial(self._pass_on, tensor))
             call.outputs.append(tensor)
             call.leaves.append(TensorWeakRef(leaf))
             return leaf.clone()  # heads may change it in place, which a leaf does not allow

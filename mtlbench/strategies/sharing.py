@@ -7,9 +7,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge
 
-from mtlbench.strategies.gradients import ByTask, TaskLosses, accumulate
+from mtlbench.strategies.gradients import ByTask, TaskLosses, gradients_of
+from mtlbench.strategies.graph import Graph, any_nonzero, leaves
 
 EAGER_STEPS = 8
 """While a parameter is in question, the graph is looked at in so many steps, and then in those
@@ -23,22 +23,23 @@ class Sharing:
     of several tasks reach in the graph. A graph can say too much, not too little: where the
     network is compiled as one, or the losses are slices of one tensor, every loss reaches every
     head, with gradients of 0. So a parameter counts as shared once two tasks have had a gradient
-    that is not 0 over it. Where a single one has, the graph is refused if another task reaches no
-    parameter of its own, or if its gradient does get into the part of the graph that both have in
-    common: it is then the graph that sorts the gradients, and not a head that starts at 0. A layer
-    whose rows are the heads of tasks that have no other is refused, too.
+    that is not 0 over it. Where a single one has, `Graph.sorts_out` looks where the others' got
+    lost: an operation that hands parts of its gradient to several inputs is not to be trusted,
+    other than a head that starts at 0. A layer whose rows are the heads of tasks is refused, too.
 
     Args:
         model: the network; its parameters are read in every step, so that it may change.
         shared: the shared parameters, or modules that hold them; None to find them.
 
     Raises:
-        ValueError: `shared` holds something else, or nothing.
+        ValueError: `model` is no module, or `shared` holds something else, or nothing.
     """
 
     def __init__(
         self, model: nn.Module | None, shared: nn.Module | Iterable[Any] | None = None
     ) -> None:
+        if not (model is None or isinstance(model, nn.Module)):
+            raise ValueError(f"model must be a module, but is of type {type(model).__name__}")
         self._model = model
         self._told = None if shared is None else _parts(shared)
         self._known: list[Tensor] = []  # held, so that an id stays the id of one tensor
@@ -72,24 +73,19 @@ class Sharing:
         self.looks = self._in_question and (few or self._steps_in_question.bit_count() == 1)
         if self.looks:
             ids = set(map(id, known))
-            self._outside = [
-                leaf
-                for leaf in _leaves(roots)
-                if isinstance(leaf, nn.Parameter) and id(leaf) not in ids
-            ]
+            found = [leaf for leaf in leaves(roots) if isinstance(leaf, nn.Parameter)]
+            self._outside = [leaf for leaf in found if id(leaf) not in ids]
         return known + self._outside
 
-    def shared(
-        self, gradients: Sequence[ByTask], losses: TaskLosses, *, beyond: bool = False
-    ) -> list[ByTask]:
-        """Those of the parameters that are shared, with each task's gradient.
-
-        What belongs to a single task gets its gradient right away.
+    def split(
+        self, gradients: Sequence[ByTask], losses: TaskLosses, behind: set[int] | None = None
+    ) -> tuple[list[ByTask], list[tuple[Tensor, Tensor]]]:
+        """The shared ones of the parameters, with each task's gradient, and what is the others'.
 
         Args:
             gradients: each task's over every candidate.
             losses: where they come from.
-            beyond: whether the graph is cut, so that shared parameters may lie beyond.
+            behind: ids of the parameters behind the cut, where the graph is cut: they are shared.
 
         Raises:
             ValueError: the graph cannot tell them apart, or no task reaches what it was told.
@@ -97,55 +93,59 @@ class Sharing:
         reached = [(p, by_task, _tasks(by_task)) for p, by_task in gradients]
         if self._told is not None:
             shared = [(p, by_task) for p, by_task, tasks in reached if tasks]
-            if gradients and not shared and not beyond:
+            if gradients and not shared and behind is None:
                 raise ValueError("none of the losses depends on any of the shared parameters")
-            return shared
+            return shared, []
         several = [entry for entry in reached if len(entry[2]) > 1]
         if self.looks:
-            headed = {tasks[0] for _, _, tasks in reached if len(tasks) == 1}
-            self._look(several, headed, losses)
+            self._look(several, losses)
+        elif new := [entry for entry in several if id(entry[0]) not in self._nonzero]:
+            self._look_at_numbers(new, losses)
         in_question = any(len(self._nonzero[id(parameter)]) < 2 for parameter, _, _ in several)
         if in_question and not self._in_question:
             self._steps_in_question = 0
         self._in_question = in_question
+        shared, own = [], []
         for parameter, by_task, tasks in reached:
-            if len(tasks) == 1:
+            if len(tasks) > 1 or (tasks and behind and id(parameter) in behind):
+                shared.append((parameter, by_task))
+            elif tasks:
                 gradient = by_task[tasks[0]]
                 assert gradient is not None
-                if parameter.grad is None:
-                    parameter.grad = gradient
-                else:
-                    accumulate(parameter, gradient)
-        return [(p, by_task) for p, by_task, _ in several]
+                own.append((parameter, gradient))
+        return shared, own
 
     def _look(
         self,
         several: Sequence[tuple[Tensor, Sequence[Tensor | None], list[int]]],
-        headed: set[int],
         losses: TaskLosses,
     ) -> None:
         """Makes sure of those parameters that several tasks reach in the graph.
 
         Args:
             several: the parameters, the gradients over them, and the tasks that reach them.
-            headed: tasks that reach a parameter of their own.
             losses: those of the batch.
 
         Raises:
             ValueError: one of them is a task's own.
         """
         several = [entry for entry in several if len(self._nonzero[id(entry[0])]) < 2]
-        flags = iter(_any_nonzero([g for _, by_task, _ in several for g in by_task]))
-        in_batch = [
-            {k for k, flag in enumerate([next(flags) for _ in by_task]) if flag}
-            for _, by_task, _ in several
-        ]
-        active = set().union(*in_batch)
         graph = Graph(losses)
-        for (parameter, by_task, tasks), now in zip(several, in_batch, strict=True):
+        flags = _flags([by_task for _, by_task, _ in several])
+        columns = [list(by_task) for _, by_task, _ in several]
+        for k in range(len(losses.tasks)):
+            if several and not any(row[k] for row in flags):
+                # Nothing of this task in the batch: what its losses would do, whatever the labels.
+                probe = self._probe(graph, k, [parameter for parameter, _, _ in several])
+                for column, row, gradient, flag in zip(
+                    columns, flags, probe, _flags([probe])[0], strict=True
+                ):
+                    column[k], row[k] = gradient, flag
+        for (parameter, _, tasks), by_task, row in zip(several, columns, flags, strict=True):
             nonzero = self._nonzero[id(parameter)]
-            nonzero |= now
-            if len(now) > 1 and not now & headed and _apart(by_task):
+            nonzero |= {k for k, flag in enumerate(row) if flag}
+            apart = len(nonzero) > 1 and _apart(by_task)
+            if apart and graph.has_columns(sorted(nonzero), parameter):
                 raise ValueError(
                     f"{self._name(parameter)} holds the heads of several tasks, each in a part of "
                     "its own; name the shared module or parameters by shared=…"
@@ -153,25 +153,55 @@ class Sharing:
             if len(nonzero) == 1:
                 (owner,) = nonzero
                 for other in set(tasks) - nonzero:
-                    headless = other in active and other not in headed
-                    if headless or graph.gets_lost(other, owner, parameter):
-                        raise ValueError(self._complaint(parameter, other, owner, losses.tasks))
+                    if graph.sorts_out(other, parameter):
+                        names = losses.tasks[owner], losses.tasks[other]
+                        raise ValueError(self._complaint(parameter, *names))
 
-    def _complaint(self, parameter: Tensor, other: int, owner: int, tasks: Sequence[str]) -> str:
+    def _look_at_numbers(
+        self,
+        several: Sequence[tuple[Tensor, Sequence[Tensor | None], list[int]]],
+        losses: TaskLosses,
+    ) -> None:
+        """The same where the graph has changed and is gone.
+
+        Raises:
+            ValueError: one of the parameters has one task's gradient only.
+        """
+        flags = _flags([by_task for _, by_task, _ in several])
+        for (parameter, _, tasks), row in zip(several, flags, strict=True):
+            nonzero = self._nonzero[id(parameter)]
+            nonzero |= {k for k, flag in enumerate(row) if flag}
+            if len(nonzero) == 1:
+                (owner,) = nonzero
+                other = next(k for k in tasks if k != owner)
+                names = losses.tasks[owner], losses.tasks[other]
+                raise ValueError(self._complaint(parameter, *names))
+
+    def _probe(self, graph: Graph, task: int, parameters: list[Tensor]) -> list[Tensor | None]:
+        """The gradients of the sum of a task's losses; no `.grad` changes."""
+        others = [*self._known, *self._outside, *leaves([graph.losses.vectors[task]])]
+        tensors = list({id(tensor): tensor for tensor in [*parameters, *others]}.values())
+        return gradients_of(tensors, lambda: graph.backward_from(task))[: len(parameters)]
+
+    def _complaint(self, parameter: Tensor, owner: str, other: str) -> str:
         return (
-            f"the graph of the losses cannot tell heads from shared layers: tasks {tasks[owner]!r} "
-            f"and {tasks[other]!r} both reach {self._name(parameter)}, but only the first has a "
-            "gradient there; the network is compiled as a whole, or losses are cut out of one "
-            "tensor: keep them apart, or name the shared module or parameters by shared=…"
+            f"the graph of the losses cannot tell heads from shared layers: tasks {owner!r} and "
+            f"{other!r} both reach {self._name(parameter)}, but only the first has a gradient "
+            "there, as where a network is compiled as a whole, losses are cut out of one tensor, "
+            "or something is multiplied by 0; keep the losses apart, or name the shared module or "
+            "parameters by shared=…"
         )
 
     def _name(self, parameter: Tensor) -> str:
-        names = {id(p): name for name, p in self._model.named_parameters()} if self._model else {}
+        named = [] if self._model is None else self._model.named_parameters()
+        names = {id(p): name for name, p in named}
         return names.get(id(parameter), f"a parameter of shape {tuple(parameter.shape)}")
 
 
 def _parts(shared: nn.Module | Iterable[Any]) -> list[nn.Module | Tensor]:
-    parts: list[Any] = [shared] if isinstance(shared, nn.Module | Tensor) else list(shared)
+    if isinstance(shared, nn.Module | Tensor):
+        shared = [shared]
+    parts: list[Any] = list(shared) if isinstance(shared, Iterable) else [shared]
     for part in parts:
         if not (isinstance(part, nn.Module) or (isinstance(part, Tensor) and part.is_leaf)):
             raise ValueError(
@@ -196,115 +226,13 @@ def _tasks(by_task: Sequence[Tensor | None]) -> list[int]:
     return [k for k, gradient in enumerate(by_task) if gradient is not None]
 
 
-def _any_nonzero(gradients: Sequence[Tensor | None]) -> list[bool]:
-    """Whether each is not 0 throughout. The device is waited for once."""
-    flags = [
-        (g.coalesce().values() if g.is_sparse else g).any() for g in gradients if g is not None
-    ]
-    told = iter(torch.stack([f.to(flags[0].device) for f in flags]).tolist() if flags else [])
-    return [g is not None and next(told) for g in gradients]
+def _flags(rows: Sequence[Sequence[Tensor | None]]) -> list[list[bool]]:
+    """Whether each gradient is not 0 throughout."""
+    flags = iter(any_nonzero([gradient for row in rows for gradient in row]))
+    return [[next(flags) for _ in row] for row in rows]
 
 
 def _apart(by_task: Sequence[Tensor | None]) -> bool:
     """Whether no two tasks' gradients are both other than 0 at any place."""
     places = [(g.to_dense() if g.is_sparse else g) != 0 for g in by_task if g is not None]
     return not bool((torch.stack(places).sum(0) > 1).any())
-
-
-Node = torch.autograd.graph.Node
-Edge = tuple[Node, int]
-
-
-class Graph:
-    """The autograd graph of a batch's losses."""
-
-    def __init__(self, losses: TaskLosses) -> None:
-        self.losses = losses
-        self._below: dict[int, dict[Node, list[Edge]]] = {}
-        self._lost: dict[tuple[int, int], set[int] | None] = {}
-
-    def gets_lost(self, task: int, other: int, leaf: Tensor) -> bool:
-        """Whether a task's gradient enters what its graph has in common with another task's, and
-        could from there on reach a leaf."""
-        pair = (task, other)
-        if pair not in self._lost:
-            self._lost[pair] = self._reachable(task, other)
-        reachable = self._lost[pair]
-        return reachable is not None and (id(leaf) in reachable or not self._has(task, leaf))
-
-    def _reachable(self, task: int, other: int) -> set[int] | None:
-        """The leaves below where the gradient enters the common graph; None where it does not."""
-        mine, others = self._nodes(task), self._nodes(other)
-        entered = self._entered(task, mine, others)
-        if not entered:
-            return None
-        return {id(_variable(node)) for node in _descend(entered)}
-
-    def _entered(
-        self, task: int, mine: dict[Node, list[Edge]], others: dict[Node, list[Edge]]
-    ) -> list[Node]:
-        vector = self.losses.vectors[task]
-        cotangent = self.losses.instance_weights[:, task].to(vector.dtype)
-        root = vector.grad_fn
-        if root in others:
-            return [root] if root is not None and bool(cotangent.any()) else []
-        edges = {
-            edge
-            for node, below in mine.items()
-            if node not in others
-            for edge in below
-            if edge[0] in others and _variable(edge[0]) is None
-        }
-        ordered = list(edges)
-        if not ordered:
-            return []
-        try:
-            gradients = torch.autograd.grad(
-                [vector],
-                [GradientEdge(node, number) for node, number in ordered],
-                [cotangent],
-                retain_graph=True,
-                allow_unused=True,
-            )
-        except RuntimeError:  # a reentrant checkpoint in the task's own part
-            return []
-        flags = _any_nonzero(gradients)
-        return [node for (node, _), flag in zip(ordered, flags, strict=True) if flag]
-
-    def _has(self, task: int, leaf: Tensor) -> bool:
-        """Whether the graph shows the leaf: what a reentrant checkpoint holds is hidden."""
-        return any(_variable(node) is leaf for node in self._nodes(task))
-
-    def _nodes(self, task: int) -> dict[Node, list[Edge]]:
-        """All nodes of a task's graph, with the edges that leave them."""
-        if task not in self._below:
-            root = self.losses.vectors[task].grad_fn
-            self._below[task] = {} if root is None else _descend([root])
-        return self._below[task]
-
-
-def _descend(roots: Sequence[Node]) -> dict[Node, list[Edge]]:
-    found: dict[Node, list[Edge]] = {}
-    waiting = list(roots)
-    while waiting:
-        node = waiting.pop()
-        if node in found:
-            continue
-        found[node] = [
-            (below, number) for below, number in node.next_functions if below is not None
-        ]
-        waiting += [below for below, _ in found[node]]
-    return found
-
-
-def _leaves(roots: Sequence[Tensor]) -> list[Tensor]:
-    """The tensors at the ends of the graph, in the order that they are met."""
-    nodes = [root.grad_fn for root in roots if root.grad_fn is not None]
-    variables = [_variable(node) for node in _descend(nodes)]
-    return [variable for variable in variables if variable is not None]
-
-
-def _variable(node: Node) -> Tensor | None:
-    """The tensor whose `.grad` a node at the end of the graph adds to."""
-    ends = node.name() == "torch::autograd::AccumulateGrad"
-    return node.variable if ends else None  # type: ignore[attr-defined]

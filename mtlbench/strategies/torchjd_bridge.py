@@ -157,7 +157,7 @@ class GramianBridge(Bridge, GradientWeighting):
         rows = self._rows(present)
         if rows:
             some = torch.tensor(rows)
-            part = gramian.to(self.home, self.setting.dtype)[some][:, some]
+            part = gramian.to(self.home)[some][:, some]
             new = self._call(self._object(rows), part, self.setting.generator)
             weights[some.to(weights.device)] = new.to(weights)
         return weights

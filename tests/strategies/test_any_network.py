@@ -231,6 +231,83 @@ def test_a_layer_whose_rows_are_heads_is_refused_and_right_with_shared_named(nam
         torch.testing.assert_close(parameter.grad, gradient)
 
 
+def scaled_rows(net: OneLayerOfHeads) -> list[Tensor]:
+    if not hasattr(net, "scales"):
+        net.scales = nn.ParameterList([nn.Parameter(torch.ones(())) for _ in TASKS])
+    return [loss * scale for loss, scale in zip(net.losses().unbind(1), net.scales, strict=True)]
+
+
+ROWS: dict[str, Callable[[OneLayerOfHeads], list[Tensor]]] = {
+    "scaled by parameters of their own": scaled_rows,
+    "computed apart": lambda net: [net.losses()[:, k] for k in range(2)],
+    "one labelled in this batch": lambda net: list(net.losses().unbind(1)),
+}
+
+
+@a_few
+@pytest.mark.parametrize("kind", ROWS)
+def test_a_layer_whose_rows_are_heads_is_found_in_other_guises(name: str, kind: str) -> None:
+    net = OneLayerOfHeads()
+    one = (torch.arange(2) == 0).expand(BATCH, 2)
+    losses, present = ROWS[kind](net), one if "labelled" in kind else None
+    strategy = make(name, net)
+    with pytest.raises(ValueError, match=r"last\.weight holds the heads of several tasks"):
+        strategy.backward(losses, torch.arange(BATCH), present)
+    assert not gradients(net)
+
+
+@a_few
+def test_a_term_of_zero_over_all_parameters_is_refused(name: str) -> None:
+    """People add it for data parallel training; it ties every head to the task."""
+    net = Net()
+    losses = losses_of(net(inputs()))
+    losses["a"] = losses["a"] + 0 * sum(p.sum() for p in net.parameters())
+    with pytest.raises(ValueError, match=r"multiplied by 0"):
+        step(make(name, net), losses)
+
+
+@of_weights
+def test_a_graph_that_begins_to_lie_is_found(name: str) -> None:
+    net = Net()
+    strategy = make(name, net)
+    for _ in range(3):
+        step(strategy, losses_of(net(inputs())))
+    losses = OPAQUE["columns"](net)
+    with pytest.raises(ValueError, match="cannot tell heads"):
+        step(strategy, losses)
+
+
+class Flow(nn.Module):
+    """u' = −u with u(0) = 1: two losses of one output, and at t = 0 a layer without a gradient."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.Linear(1, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def losses(self) -> list[Tensor]:
+        t = torch.linspace(0, 1, BATCH)[:, None].requires_grad_()
+        u = self.layers(t)
+        (slope,) = torch.autograd.grad(u.sum(), t, create_graph=True)
+        start = self.layers(torch.zeros(BATCH, 1))
+        return [(slope + u).square().squeeze(1), (start - 1).square().squeeze(1)]
+
+
+@a_few
+def test_losses_of_one_output_are_no_reason_to_refuse(name: str) -> None:
+    net = Flow()
+    step(make(name, net), net.losses())
+    assert all(p.grad is not None for p in net.parameters())
+
+
+@a_few
+def test_tasks_that_see_different_rows_of_one_table_are_no_reason_to_refuse(name: str) -> None:
+    torch.manual_seed(0)
+    net = nn.ModuleDict({"table": nn.Embedding(40, 4), "last": nn.Linear(4, 1)})
+    seen = [net["table"](torch.arange(k * BATCH, (k + 1) * BATCH)) for k in range(2)]
+    step(make(name, net), [net["last"](features).squeeze(1).square() for features in seen])
+
+
 @a_few
 def test_a_head_that_starts_at_zero_is_no_reason_to_refuse(name: str) -> None:
     net = Net()
@@ -341,6 +418,120 @@ def test_a_head_replaced_between_steps_learns(name: str) -> None:
     net.a.load_state_dict(state)
     step(strategy, losses_of(net(inputs())))
     assert_same(net, expected)
+
+
+class Tied(nn.Module):
+    """One head is the table that the shared layers begin with, as in language models."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.table, self.trunk = nn.Embedding(9, 4), nn.Linear(4, 4)
+        self.a = nn.Linear(4, 1)
+
+    def losses(self) -> list[Tensor]:
+        words = torch.arange(BATCH) % 9
+        z = self.trunk(self.table(words))
+        scores = functional.linear(z, self.table.weight)
+        own = functional.cross_entropy(scores, words, reduction="none")
+        return [(self.a(z).squeeze(1) - 1).square(), own]
+
+
+class Fixed(GradientWeighting):
+    """Weights that tell whether something was weighed."""
+
+    def weights(self, gramian: Tensor, losses: Tensor, present: Tensor) -> Tensor:
+        return torch.tensor([10.0, 0.1])
+
+
+def fixed(net: nn.Module, **options: Any) -> Strategy:
+    task = FewerPasses(Fixed(), **options) if options else Fixed()
+    return Strategy(InstanceStage(), task, tasks=TASKS, model=net, representation=net.trunk)
+
+
+@pytest.mark.parametrize("options", [{}, {"on": "representation"}, {"every": 2}])
+def test_what_one_head_shares_with_the_shared_layers_is_weighed_in_every_step(
+    options: dict[str, Any],
+) -> None:
+    net, expected = Tied(), Tied()
+    strategy = fixed(net, **options)
+    one, other = (loss.mean() for loss in expected.losses())
+    (10 * one + 0.1 * other).backward()
+    for _ in range(3):
+        net.zero_grad()
+        step(strategy, net.losses())
+        for layer in ("table", "trunk"):
+            wanted = getattr(expected, layer).weight.grad
+            torch.testing.assert_close(getattr(net, layer).weight.grad, wanted)
+
+
+@pytest.mark.parametrize("options", [{"on": "representation"}, {"every": 2}])
+def test_heads_may_see_what_goes_around_the_representation(options: dict[str, Any]) -> None:
+    """As in a U-Net."""
+    nets = [Net(), Net()]
+    for net in nets:
+        net.stem, net.trunk = nn.Linear(8, 8), nn.Linear(8, 8)
+        net.load_state_dict(nets[0].state_dict())
+
+    def losses(net: Net) -> dict[str, Tensor]:
+        first = net.stem(inputs()).tanh()
+        return losses_of(net.heads(torch.cat([first, net.trunk(first)], 1)))
+
+    strategy = fixed(nets[0], **options)
+    one, other = (loss.mean() for loss in losses(nets[1]).values())
+    (10 * one + 0.1 * other).backward()
+    for _ in range(3):
+        nets[0].zero_grad()
+        step(strategy, losses(nets[0]))
+        for layer in ("stem", "trunk"):
+            actual, wanted = (getattr(net, layer).weight.grad for net in nets)
+            torch.testing.assert_close(actual, wanted)
+
+
+def test_weights_may_be_of_any_type() -> None:
+    class Worst(GradientWeighting):
+        def weights(self, gramian: Tensor, losses: Tensor, present: Tensor) -> Tensor:
+            return losses >= losses.max()
+
+    net, expected = Net(), Net()
+    small = {task: 1e-4 * loss for task, loss in losses_of(net(inputs())).items()}
+    step(Strategy(InstanceStage(), Worst(), tasks=TASKS, model=net), small)
+    means = [1e-4 * loss.mean() for loss in losses_of(expected(inputs())).values()]
+    torch.stack(means).max().backward()
+    torch.testing.assert_close(net.trunk[0].weight.grad, expected.trunk[0].weight.grad)
+
+
+@pytest.mark.parametrize("weights", [[1.0, 2.0], torch.ones(3), torch.ones(2, 1)])
+def test_weights_of_another_shape_are_refused(weights: Any) -> None:
+    class Odd(GradientWeighting):
+        def weights(self, gramian: Tensor, losses: Tensor, present: Tensor) -> Tensor:
+            return weights
+
+    net = Net()
+    strategy = Strategy(InstanceStage(), Odd(), tasks=TASKS, model=net)
+    with pytest.raises(ValueError, match=r"Odd\.weights must give a tensor of shape \(2,\)"):
+        step(strategy, losses_of(net(inputs())))
+    assert not gradients(net)
+
+
+@every_strategy
+@pytest.mark.parametrize("constant", [torch.zeros(BATCH), 0.0])
+def test_a_task_without_labels_may_come_as_a_constant(name: str, constant: Any) -> None:
+    net = Net()
+    losses = losses_of(net(inputs())) | {"b": constant}
+    present = torch.tensor([True, False]).expand(BATCH, 2)
+    make(name, net).backward(losses, torch.arange(BATCH), present)
+    assert net.a.weight.grad.isfinite().all()
+    assert net.b.weight.grad is None
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [([nn.Linear(2, 2)], "model must be a module, but is of type list")],
+)
+def test_a_model_that_is_no_module_is_refused(model: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make("mgda", model)
 
 
 @a_few
@@ -649,6 +840,48 @@ def test_of_two_strategies_with_one_representation_the_newer_works_and_the_older
         step(older, losses_of(net(inputs())))
 
 
+@pytest.mark.parametrize("other", ["equal", "mgda", "a plain backward pass"])
+def test_other_backward_passes_go_through_the_representation(other: str) -> None:
+    """Warm-up epochs, a further loss, or another strategy on the same network."""
+    net, expected = Net(), Net()
+    strategies = {
+        "representation": make("mgda", net, representation=net.trunk, on="representation"),
+        "equal": make("equal", net),
+        "mgda": make("mgda", net),
+    }
+    if other in strategies:
+        step(strategies[other], losses_of(net(inputs())))
+        step(make(other, expected), losses_of(expected(inputs())))
+    else:
+        for each in (net, expected):
+            sum(loss.mean() for loss in losses_of(each(inputs())).values()).backward()
+    assert_same(net, expected)
+    net.zero_grad()
+    step(strategies["representation"], losses_of(net(inputs())))
+    assert_same(net, on_representation("mgda"))
+
+
+@pytest.mark.parametrize("options", [{"on": "representation"}, {"every": 2}])
+def test_a_representation_that_holds_the_heads_is_refused(options: dict[str, Any]) -> None:
+    net = Net()
+    strategy = make("mgda", net, representation=net, **options)
+    with pytest.raises(ValueError, match="representation holds the heads, too"):
+        step(strategy, losses_of(net(inputs())))
+
+
+@pytest.mark.parametrize("part", ["trunk", "heads"])
+def test_parts_compiled_for_changing_batches_may_be_gone_through_again(part: str) -> None:
+    torch._dynamo.reset()
+    net = Net()
+    net.trunk = nn.Sequential(nn.Linear(8, 16), nn.GELU())
+    strategy = make("mgda", net)
+    for module in [net.trunk] if part == "trunk" else [net.a, net.b]:
+        module.compile(backend="aot_eager", dynamic=True)
+    for size in (BATCH, BATCH - 3):
+        losses = {task: loss[:size] for task, loss in losses_of(net(inputs())).items()}
+        strategy.backward(losses, torch.arange(size))
+
+
 def test_a_copy_of_the_network_is_whole() -> None:
     """Averages of weights are kept in a deep copy."""
     net = Net()
@@ -788,6 +1021,13 @@ class Buffer(InstanceStage):
         return 1 / self.seen[index]
 
 
+class ByIndex:
+    """Weights that come from somewhere else."""
+
+    def weights(self, losses: Tensor, index: Tensor, present: Tensor) -> Tensor:
+        return (1 + index[:, None]).expand_as(losses)
+
+
 class ByLoss(InstanceStage):
     needs_index = False
 
@@ -795,7 +1035,11 @@ class ByLoss(InstanceStage):
         return 1 / (1 + losses)
 
 
-@pytest.mark.parametrize("stage", [Table, Buffer])
+class Mixed(ByIndex, InstanceStage):
+    pass
+
+
+@pytest.mark.parametrize("stage", [Table, Buffer, Mixed])
 def test_an_instance_stage_that_may_look_at_the_index_gets_one_or_an_error(stage: type) -> None:
     net = Net()
     strategy = Strategy(

@@ -377,7 +377,11 @@ def test_one_loss_can_stand_for_two_tasks() -> None:
         ({"losses": [3, 4, 3]}, r"one shape \[B\], but task 't1' has \(4,\) and 't0' \(3,\)"),
         ({"losses": {"t0": 3, "t1": 3, "depth": 3}}, r"losses must name the tasks \('t0', 't1'"),
         ({"index": torch.arange(4)}, r"index must have shape \(3,\), but has \(4,\)"),
-        ({"present": torch.ones(3) > 0}, r"present must have shape \(3, 3\), but has \(3,\)"),
+        (
+            {"present": torch.ones(3) > 0},
+            r"present must be bool and have shape \(3, 3\), but is bool and has \(3,\)",
+        ),
+        ({"present": torch.ones(3, 3)}, r"present must be bool .* is float32 and has \(3, 3\)"),
     ],
 )
 def test_a_batch_that_does_not_fit_is_refused_in_one_line(

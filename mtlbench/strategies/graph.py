@@ -1,0 +1,228 @@
+"""The autograd graph of a batch's losses: what it ties together, and whether it can be trusted."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.autograd.function import BackwardCFunction
+from torch.autograd.graph import GradientEdge, Node
+
+from mtlbench.strategies.gradients import TaskLosses
+
+Edge = tuple[Node, int]
+
+Below = dict[Node, list[Edge]]
+"""Nodes with the edges that leave them, towards the parameters."""
+
+PRODUCTS = ("Mul", "Div", "Mm", "Bmm", "Addmm", "Baddbmm", "Addbmm", "Mv", "Dot", "Linear")
+"""Operations, and all convolutions, whose gradient over one input vanishes with the other."""
+
+
+class Graph:
+    """The graph of each task's losses, to be gone through again while it is there."""
+
+    def __init__(self, losses: TaskLosses) -> None:
+        self.losses = losses
+        self._below: dict[int, Below] = {}
+        self._gradients: dict[int, dict[Edge, bool]] = {}
+
+    def backward_from(self, task: int) -> None:
+        """A backward pass of the sum of a task's losses, whatever their weights."""
+        ones = torch.ones_like(self.losses.vectors[task])
+        self.losses.backward_from(task, ones, retain_graph=True)
+
+    def sorts_out(self, task: int, leaf: Tensor) -> bool:
+        """Whether a task has no gradient over a leaf because an operation on the way there hands
+        its gradient to some of its inputs only.
+
+        Other reasons may pass: a factor that is 0 as it happens, such as a head that starts at 0,
+        or a function that is flat here.
+        """
+        below = self._nodes(task)
+        ends = {node for node in below if _variable(node) is leaf}
+        if not ends:  # hidden: in a function of somebody's own, such as a reentrant checkpoint
+            ends = {node for node in below if isinstance(node, BackwardCFunction)}
+            return any(self._arrives(task, node) for node in ends)
+        ways = _leading_to(ends, below)
+        for node in ways - ends:
+            on = [edge for edge in below[node] if edge[0] in ways]
+            lost = self._arrives(task, node) and not any(self._flows(task, edge) for edge in on)
+            if lost and not _may_vanish(node, on, below):
+                return True
+        return False
+
+    def has_columns(self, tasks: Sequence[int], leaf: Tensor) -> bool:
+        """Whether tasks use parts of their own of what comes from a leaf: columns of an output."""
+        common = set.intersection(*(set(self._nodes(task)) for task in tasks))
+        ends = {node for node in common if _variable(node) is leaf}
+        ways = _leading_to(ends, self._nodes(tasks[0])) & common - ends
+        edges = [edge for edge in self._edges(tasks[0]) if edge[0] in ways]
+        rows = zip(*(self._over(task, edges) for task in tasks), strict=True)
+        if any(_apart_in_columns([[gradient] for gradient in row]) for row in rows):
+            return True
+        # Where each task has an output of its own, by the operation that the leaf is used in.
+        return _apart_in_columns([self._over(task, self._uses(task, leaf)) for task in tasks])
+
+    def _uses(self, task: int, leaf: Tensor) -> list[Edge]:
+        """The edges into the operations that use a leaf, or a view of it."""
+        below = self._nodes(task)
+        views = {node for node in below if _variable(node) is leaf}
+        uses: set[Node] = set()
+        for node in _leading_to(views, below) - views:
+            if _is_parameter((node, 0), below):
+                views.add(node)
+        for node in below:
+            if node not in views and any(lower in views for lower, _ in below[node]):
+                uses.add(node)
+        return [edge for edge in self._edges(task) if edge[0] in uses]
+
+    # --- gradients on the way ---
+
+    def _arrives(self, task: int, node: Node) -> bool:
+        """Whether a task's gradient is not 0 where it comes to a node."""
+        return any(self._flows(task, edge) for edge in self._edges(task) if edge[0] is node)
+
+    def _flows(self, task: int, edge: Edge) -> bool:
+        """Whether a task's gradient is not 0 at an edge, or cannot be known there."""
+        if task not in self._gradients:
+            edges = self._edges(task)
+            flags = any_nonzero(self._over(task, edges))
+            if not any(flags):  # a reentrant checkpoint lets nothing be seen below it
+                edges = self._edges(task, through_functions=False)
+                flags = any_nonzero(self._over(task, edges))
+            self._gradients[task] = dict(zip(edges, flags, strict=True))
+        return self._gradients[task].get(edge, True)
+
+    def _over(self, task: int, edges: Sequence[Edge]) -> Sequence[Tensor | None]:
+        """A task's gradients at edges, with weights of 1 for all of its losses."""
+        vector = self.losses.vectors[task]
+        if not edges or not vector.requires_grad:
+            return [None] * len(edges)
+        try:
+            return torch.autograd.grad(
+                [vector],
+                [GradientEdge(node, number) for node, number in edges],
+                [torch.ones_like(vector)],
+                retain_graph=True,
+                allow_unused=True,
+            )
+        except RuntimeError:  # a reentrant checkpoint on the way
+            return [None] * len(edges)
+
+    def _edges(self, task: int, *, through_functions: bool = True) -> list[Edge]:
+        """All edges of a task's graph, the one into its root among them; or those that are above
+        all functions in Python."""
+        root = self._root(task)
+        if root is None:
+            return []
+        if through_functions:
+            below = self._nodes(task)
+        else:
+            below = descend([root[0]], stop_at=BackwardCFunction)
+        return list(dict.fromkeys([root, *(edge for edges in below.values() for edge in edges)]))
+
+    def _root(self, task: int) -> Edge | None:
+        vector = self.losses.vectors[task]
+        return None if vector.grad_fn is None else (vector.grad_fn, vector.output_nr)
+
+    def _nodes(self, task: int) -> Below:
+        if task not in self._below:
+            root = self._root(task)
+            self._below[task] = {} if root is None else descend([root[0]])
+        return self._below[task]
+
+
+def _may_vanish(node: Node, on: Sequence[Edge], below: Below) -> bool:
+    """Whether a gradient may end at a node for its numbers alone: in a product with what is 0, or
+    in a function of one input that is flat."""
+    edges, name = below[node], node.name()
+    if isinstance(node, BackwardCFunction) or "DifferentiableGraph" in name:
+        return len(edges) == 1
+    product = name.startswith(PRODUCTS) or "Convolution" in name
+    if not product:
+        return len(node.next_functions) == 1
+    # By a constant it is the graph's doing, unless the constant is the layer's input.
+    return len(edges) > 1 or (not name.startswith(("Mul", "Div")) and _is_parameter(on[0], below))
+
+
+def _apart_in_columns(by_task: Sequence[Sequence[Tensor | None]]) -> bool:
+    """Whether each task's gradients [B, …] are other than 0 in places that no other task uses."""
+    used = []
+    for gradients in by_task:
+        given = [g for g in gradients if g is not None and g.ndim > 1]
+        columns = [(gradient != 0).flatten(1).any(0) for gradient in given]
+        if not columns or any(each.shape != columns[0].shape for each in columns):
+            return False
+        used.append(torch.stack(columns).any(0))
+    if any(each.shape != used[0].shape or not each.any() for each in used):
+        return False
+    return not bool((torch.stack(used).sum(0) > 1).any())
+
+
+def _is_parameter(edge: Edge, below: Below) -> bool:
+    """Whether an edge leads to a leaf and nowhere else, through views of it."""
+    node = edge[0]
+    while _variable(node) is None and len(below[node]) == 1:
+        node = below[node][0][0]
+    return _variable(node) is not None
+
+
+def descend(roots: Sequence[Node], stop_at: type | tuple[type, ...] = ()) -> Below:
+    """All nodes below some, and below no node of a certain type."""
+    found: Below = {}
+    waiting = list(roots)
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            edges = () if isinstance(node, stop_at) else node.next_functions
+            found[node] = [(on, number) for on, number in edges if on is not None]
+            waiting += [below for below, _ in found[node]]
+    return found
+
+
+def leaves(roots: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors at the ends of the graph, in the order that they are met."""
+    variables = [_variable(node) for node in descend(_functions(roots))]
+    return [variable for variable in variables if variable is not None]
+
+
+def meet(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
+    """Whether two graphs have a part in common, apart from the tensors at their ends."""
+    one, other = descend(_functions(some)), descend(_functions(others))
+    return any(_variable(node) is None for node in one if node in other)
+
+
+def _functions(tensors: Sequence[Tensor]) -> list[Node]:
+    return [tensor.grad_fn for tensor in tensors if tensor.grad_fn is not None]
+
+
+def any_nonzero(gradients: Sequence[Tensor | None]) -> list[bool]:
+    """Whether each is not 0 throughout. The device is waited for once."""
+    flags = [
+        (g.coalesce().values() if g.is_sparse else g).any() for g in gradients if g is not None
+    ]
+    told = iter(torch.stack([f.to(flags[0].device) for f in flags]).tolist() if flags else [])
+    return [g is not None and next(told) for g in gradients]
+
+
+def _leading_to(ends: set[Node], below: Below) -> set[Node]:
+    """The ends, and all nodes from which one of them is reached."""
+    above: dict[Node, list[Node]] = defaultdict(list)
+    for node, edges in below.items():
+        for lower, _ in edges:
+            above[lower].append(node)
+    found: set[Node] = set()
+    waiting = list(ends)
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += above[node]
+    return found
+
+
+def _variable(node: Node) -> Tensor | None:
+    """The tensor whose `.grad` a node at the end of the graph adds to."""
+    ends = node.name() == "torch::autograd::AccumulateGrad"
+    return node.variable if ends else None  # type: ignore[attr-defined]
