@@ -18,6 +18,8 @@ Below = dict[Node, list[Edge]]
 PRODUCTS = ("Mul", "Div", "Mm", "Bmm", "Addmm", "Baddbmm", "Addbmm", "Mv", "Dot", "Linear")
 """Operations, and all convolutions, whose gradient over one input vanishes with the other."""
 
+CUTS = ("Select", "Slice", "Split", "Unbind")
+
 
 class Graph:
     """The graph of each task's losses, to be gone through again while it is there."""
@@ -61,20 +63,27 @@ class Graph:
         rows = zip(*(self._over(task, edges) for task in tasks), strict=True)
         if any(_apart_in_columns([[gradient] for gradient in row]) for row in rows):
             return True
-        # Where each task has an output of its own, by the operation that the leaf is used in.
-        return _apart_in_columns([self._over(task, self._uses(task, leaf)) for task in tasks])
+        # Where each task has an output of its own, or cuts its rows out of the leaf.
+        views = [self._views(task, leaf) for task in tasks]
+        if all(any(node.name().startswith(CUTS) for node in some) for some in views):
+            return True
+        uses = [self._uses(task, some) for task, some in zip(tasks, views, strict=True)]
+        return _apart_in_columns(list(map(self._over, tasks, uses)))
 
-    def _uses(self, task: int, leaf: Tensor) -> list[Edge]:
-        """The edges into the operations that use a leaf, or a view of it."""
+    def _views(self, task: int, leaf: Tensor) -> set[Node]:
+        """A leaf and the views of it that a task uses."""
         below = self._nodes(task)
-        views = {node for node in below if _variable(node) is leaf}
-        uses: set[Node] = set()
-        for node in _leading_to(views, below) - views:
-            if _is_parameter((node, 0), below):
-                views.add(node)
-        for node in below:
-            if node not in views and any(lower in views for lower, _ in below[node]):
-                uses.add(node)
+        ends = {node for node in below if _variable(node) is leaf}
+        return ends | {n for n in _leading_to(ends, below) if _is_parameter((n, 0), below)}
+
+    def _uses(self, task: int, views: set[Node]) -> list[Edge]:
+        """The edges into the operations that use them."""
+        below = self._nodes(task)
+        uses = {
+            node
+            for node, edges in below.items()
+            if node not in views and any(lower in views for lower, _ in edges)
+        }
         return [edge for edge in self._edges(task) if edge[0] in uses]
 
     # --- gradients on the way ---

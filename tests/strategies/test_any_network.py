@@ -240,6 +240,9 @@ def scaled_rows(net: OneLayerOfHeads) -> list[Tensor]:
 ROWS: dict[str, Callable[[OneLayerOfHeads], list[Tensor]]] = {
     "scaled by parameters of their own": scaled_rows,
     "computed apart": lambda net: [net.losses()[:, k] for k in range(2)],
+    "cut out of its weights": lambda net: [
+        functional.softplus(net.trunk(inputs()) @ net.last.weight[k]) for k in range(2)
+    ],
     "one labelled in this batch": lambda net: list(net.losses().unbind(1)),
 }
 
