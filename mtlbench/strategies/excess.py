@@ -5,7 +5,8 @@ from torch import Tensor
 
 from mtlbench.registry import register_strategy
 from mtlbench.strategies.base import Setting
-from mtlbench.strategies.tracking import GradientTracking, units
+from mtlbench.strategies.gradients import units
+from mtlbench.strategies.tracking import GradientTracking
 
 LARGE, STEP = 2.0**40, 16.0
 

@@ -94,6 +94,18 @@ def power_of_two(exponents: Tensor, dtype: torch.dtype) -> Tensor:
     return ((exponents.int() + 127) << 23).view(torch.float32).to(dtype)
 
 
+def units(rows: Tensor) -> Tensor:
+    """The power of two [K] next above the largest number of each row [K, P]; 1 for a row of zeros.
+
+    A row in this unit is as exact as before, and neither its squares nor their sum overflow or
+    vanish.
+    """
+    if not rows.shape[1]:
+        return rows.new_ones(len(rows))
+    largest = torch.linalg.vector_norm(rows, torch.inf, dim=1)
+    return power_of_two(exponents_of(largest), rows.dtype)
+
+
 class Jacobian:
     """The tasks' gradients over tensors that they share, J [K, P], in blocks [K, P_t].
 

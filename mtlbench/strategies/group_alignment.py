@@ -5,8 +5,8 @@ from torch import Tensor
 
 from mtlbench.registry import register_strategy
 from mtlbench.strategies.base import LossWeighting, Setting
+from mtlbench.strategies.gradients import units
 from mtlbench.strategies.scalarizations import invert, softmax_over
-from mtlbench.strategies.tracking import units
 
 
 @register_strategy("go4align", label="GO4Align")

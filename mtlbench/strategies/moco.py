@@ -5,7 +5,8 @@ from torch import Tensor
 
 from mtlbench.registry import register_strategy
 from mtlbench.strategies.base import Setting
-from mtlbench.strategies.tracking import GradientTracking, units
+from mtlbench.strategies.gradients import units
+from mtlbench.strategies.tracking import GradientTracking
 
 FAR = 4.0
 """A λ between 0 and 1 that is to fall by more than 2 below all others is projected to 0."""

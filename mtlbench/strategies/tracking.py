@@ -41,21 +41,6 @@ class GradientTracking(GradientWeighting):
         return tracked
 
 
-def units(rows: Tensor) -> Tensor:
-    """The power of two [K] next above the largest number of each row [K, P]; 1 for a row of zeros.
-
-    A row in this unit is as exact as before, and neither its squares nor their sum overflow or
-    vanish. The unit and its inverse are normal numbers.
-    """
-    if not rows.shape[1]:
-        return rows.new_ones(len(rows))
-    largest = torch.linalg.vector_norm(rows, torch.inf, dim=1)
-    unit = largest / torch.frexp(largest).mantissa
-    smallest = torch.finfo(rows.dtype).tiny
-    usual = largest.isfinite() & (largest > 0)
-    return torch.where(usual, unit.clamp(smallest, 1 / smallest), 1)
-
-
 def _take_saved_shape(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     saved = state.get(f"{prefix}tracked")
     if saved is not None:
