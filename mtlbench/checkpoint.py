@@ -1,10 +1,13 @@
 """Saves and restores a tree of state as one safetensors file.
 
 Tensors are stored as they are and come back in the same memory layout; the tree around them
-(dicts, lists, numbers, text) goes into the file's metadata as JSON. Reading it runs no code.
+(dicts, lists, numbers, text) goes into the file's metadata as JSON, beside a SHA-256 of all of it.
+Reading it runs no code.
 """
 
+import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +26,8 @@ def save_tree(path: Path, tree: Any) -> None:
     skeleton = json.dumps(_flatten(tree, tensors))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as aside:
-        save_file(tensors, aside, metadata={"tree": skeleton})
+        metadata = {"tree": skeleton, "sha256": _digest(skeleton, tensors)}
+        save_file(tensors, aside, metadata=metadata)
 
 
 def load_tree(path: Path) -> Any:
@@ -34,9 +38,22 @@ def load_tree(path: Path) -> Any:
     """
     try:
         with safe_open(path, framework="pt") as file:
-            return _restore(json.loads(file.metadata()["tree"]), file.get_tensor)
+            metadata = file.metadata()
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)
+        if _digest(metadata["tree"], tensors) != metadata["sha256"]:
+            raise ValueError("its content was altered")
+        return _restore(json.loads(metadata["tree"]), tensors.__getitem__)
     except Exception as error:
         raise ValueError(f"checkpoint {path} cannot be read: {error}") from error
+
+
+def _digest(skeleton: str, tensors: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(skeleton.encode())
+    for key in sorted(tensors):
+        tensor = tensors[key]
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _flatten(value: Any, tensors: dict[str, torch.Tensor]) -> Any:
@@ -75,3 +92,55 @@ def _restore(value: Any, tensor: Any) -> Any:
     if kind == _TUPLE:
         return tuple(_restore(item, tensor) for item in content)
     return {key: _restore(item, tensor) for key, item in content}
+
+
+# --- optimisers ---------------------------------------------------------------------------------
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The state of an optimiser, with the parameters that it has any for."""
+    state = optimizer.state_dict()
+    return {**state, "stepped": sorted(state["state"])}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Takes over what `optimizer_state` gave. PyTorch itself takes a state of any shape.
+
+    Raises:
+        ValueError: it is not of such an optimiser.
+    """
+    own = optimizer.state_dict()["param_groups"]
+    given = state["param_groups"]
+    if [g["params"] for g in given] != [g["params"] for g in own]:
+        raise ValueError("the optimiser has other groups of parameters")
+    if not all(set(mine) <= set(group) for mine, group in zip(own, given, strict=True)):
+        raise ValueError("the optimiser is another one")
+    if sorted(state["state"]) != state["stepped"]:
+        raise ValueError("the optimiser's state lacks a parameter")
+    wanted = _state_of_a_step(optimizer)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, values in state["state"].items():
+        if wanted is not None and set(values) != set(wanted):
+            raise ValueError("the optimiser is another one")
+        for name, value in values.items():
+            like = wanted[name] if wanted is not None else value
+            if isinstance(value, torch.Tensor) != isinstance(like, torch.Tensor):
+                raise ValueError(f"{name} of the optimiser is of another type")
+            if isinstance(value, torch.Tensor) and isinstance(like, torch.Tensor):
+                shape = parameters[number].shape if like.ndim else torch.Size()
+                if wanted is not None and value.shape != shape:
+                    raise ValueError(f"{name} of the optimiser has another shape")
+    optimizer.load_state_dict({key: state[key] for key in ("state", "param_groups")})
+
+
+def _state_of_a_step(optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+    """What such an optimiser remembers of a parameter after a step; None where it cannot be made
+    anew."""
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.zeros(2)
+    try:
+        other: Any = type(optimizer)([parameter], **optimizer.defaults)
+        other.step()
+    except Exception:
+        return None
+    return dict(other.state[parameter])

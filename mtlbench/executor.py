@@ -88,10 +88,11 @@ class Event:
 
     Attributes:
         spec: a `RunSpec`, or a `FoldSpec`.
-        kind: `started`, `epoch`, `done`, `diverged` or `failed`.
+        kind: `started`, `epoch`, `notice`, `done`, `diverged` or `failed`.
         epoch, epochs: how many are over, and of how many.
         seconds: since the run started here.
-        error: last line of what went wrong, where `kind` is `failed`.
+        error: last line of what went wrong, where `kind` is `failed`; what a person should know,
+            where it is `notice`.
         history: of all epochs so far, where `kind` is `epoch`.
         record: all that a run leaves behind that has ended here; None where another process ended
             it.
@@ -312,6 +313,8 @@ class _Crew:
         """Takes the next message of a run: an epoch is over, or all is."""
         import ray
 
+        from mtlbench.trainer import Notice
+
         run = self.running[stream]
         message: Any
         try:
@@ -321,6 +324,9 @@ class _Crew:
             ray.kill(run.worker)
             run.worker = None
         seconds = time.monotonic() - run.started
+        if isinstance(message, Notice):
+            self.report(Event(run.spec, "notice", seconds=seconds, error=message.text))
+            return
         if not isinstance(message, RunRecord):
             epochs = message.epoch, message.epochs
             self.report(Event(run.spec, "epoch", *epochs, seconds, history=message.history))

@@ -35,7 +35,7 @@ class Tally:
         if event.kind in ENDED:
             self.ended[event.kind] += 1
             self.running.pop(event.spec.hash, None)
-        else:
+        elif event.kind != "notice":
             self.running[event.spec.hash] = event
 
     def seconds_left(self) -> float | None:
@@ -68,7 +68,9 @@ def show_progress(total: int, console: Console) -> Iterator[Callable[[Event], No
 
         def print_line(event: Event) -> None:
             tally.add(event)
-            if event.kind in ENDED:
+            if event.kind == "notice":
+                say(f"{event.spec} {event.error}")
+            elif event.kind in ENDED:
                 print(_line(event, tally), file=sys.stderr, flush=True)
 
         yield print_line
@@ -77,7 +79,9 @@ def show_progress(total: int, console: Console) -> Iterator[Callable[[Event], No
 
         def update(event: Event) -> None:
             tally.add(event)
-            if event.kind in ("diverged", "failed"):
+            if event.kind == "notice":
+                live.console.print(Text(f"{event.spec} {event.error}"), style="yellow")
+            elif event.kind in ("diverged", "failed"):
                 live.console.print(Text(_line(event, tally)), style="red")
             live.update(_picture(tally))
 

@@ -89,7 +89,16 @@ class Traces:
             "predictions": self.predictions,
         }
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
+    def load_state(self, state: Mapping[str, Any], epochs: int) -> None:
+        """Takes over what `state` gave.
+
+        Raises:
+            ValueError: it is not of so many epochs of these instances.
+        """
+        wanted = [self._loss.shape] * epochs
+        for name in ("losses", "margins", "predictions"):
+            if [values.shape for values in state[name]] != wanted:
+                raise ValueError(f"traces of {name} are not those of {epochs} epochs")
         self.losses, self.margins = state["losses"], state["margins"]
         self.predictions = state["predictions"]
 

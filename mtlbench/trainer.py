@@ -6,7 +6,6 @@ import platform
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ import torch
 from torch import Tensor
 
 from mtlbench.batches import Batch, Batches
-from mtlbench.checkpoint import load_tree, save_tree
+from mtlbench.checkpoint import load_optimizer, load_tree, optimizer_state, save_tree
 from mtlbench.corruption import Variant, corrupt
 from mtlbench.detection import detection_accuracy
+from mtlbench.errors import describe
 from mtlbench.randomness import derive_seed, named_generator
 from mtlbench.rows import Rows, to_device
 from mtlbench.store import DIVERGED, DONE, FAILED, History, RunRecord
@@ -54,6 +54,13 @@ class Progress:
     """Of all epochs so far, those before an interruption too."""
 
 
+@dataclass(frozen=True)
+class Notice:
+    """Something about a run that a person should know; it goes on."""
+
+    text: str
+
+
 def train(
     spec: RunSpec,
     *,
@@ -62,8 +69,11 @@ def train(
     checkpoint_seconds: float = 15.0,
     instance_tables: str | Path = ON_DEVICE,
     keep_traces: bool = False,
-) -> Iterator[Progress | RunRecord]:
+) -> Iterator[Progress | Notice | RunRecord]:
     """Trains one run, giving a `Progress` after each epoch and the `RunRecord` at the end.
+
+    A checkpoint is continued from wholly or not at all: one that is damaged, or of another run,
+    another version of this package or of PyTorch, is not, and the run begins anew.
 
     Args:
         spec: what to train.
@@ -75,23 +85,42 @@ def train(
     """
     run = Run(spec, torch.device(device), instance_tables, keep_traces)
     try:
-        run.start()
         if checkpoint is not None and checkpoint.exists():
-            with suppress(ValueError):  # a damaged checkpoint: the run starts anew
+            try:
+                run.start()
                 run.load_state(load_tree(checkpoint))
-        saved = time.monotonic()
-        while run.epoch < run.suite.epochs and run.status == DONE:
-            run.train_epoch()
-            if checkpoint is not None and time.monotonic() - saved >= checkpoint_seconds:
-                save_tree(checkpoint, run.state())
-                saved = time.monotonic()
-            so_far = {name: list(column) for name, column in run.history.items()}
-            yield Progress(run.epoch, run.suite.epochs, so_far)
+                yield from _epochs(run, checkpoint, checkpoint_seconds, most=1)
+            except Exception as error:  # it may fail in the first step only
+                yield Notice(f"begins anew: {describe(error)}")
+                checkpoint.unlink(missing_ok=True)
+                run = Run(spec, torch.device(device), instance_tables, keep_traces)
+                run.start()
+        else:
+            run.start()
+        yield from _epochs(run, checkpoint, checkpoint_seconds)
         if run.status == DONE:
             run.test()
     except Exception:
         run.status, run.error = FAILED, traceback.format_exc()
     yield run.record()
+
+
+def _epochs(
+    run: "Run", checkpoint: Path | None, checkpoint_seconds: float, most: float = math.inf
+) -> Iterator[Progress | Notice]:
+    """Trains up to so many epochs."""
+    saved = time.monotonic()
+    while most and run.epoch < run.suite.epochs and run.status == DONE:
+        run.train_epoch()
+        most -= 1
+        if checkpoint is not None and time.monotonic() - saved >= checkpoint_seconds:
+            try:
+                save_tree(checkpoint, run.state())
+            except OSError as error:  # a full disk: the run goes on, and would begin earlier
+                yield Notice(f"cannot save its state: {describe(error)}")
+            saved = time.monotonic()
+        so_far = {name: list(column) for name, column in run.history.items()}
+        yield Progress(run.epoch, run.suite.epochs, so_far)
 
 
 @functools.lru_cache(maxsize=2)
@@ -367,28 +396,65 @@ class Run:
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""
         state = {
+            "identity": self._identity(),
             "epoch": self.epoch,
             "status": self.status,
             "history": self.history,
             "seconds": self.seconds,
             "log_variances": self.log_variances,
             "model": dict(self.model.state_dict()),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": optimizer_state(self.optimizer),
             "strategy": dict(self.strategy.state_dict()),
         }
         return state | ({} if self.traces is None else {"traces": self.traces.state()})
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        if self.traces is not None:
-            if "traces" not in state:
-                raise ValueError("the checkpoint is of a run that keeps no traces")
-            self.traces.load_state(state["traces"])
-        self.epoch, self.status = state["epoch"], state["status"]
-        self.history, self.seconds = state["history"], state["seconds"]
-        self.log_variances = state["log_variances"]
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.strategy.load_state_dict(state["strategy"])
+    def load_state(self, state: Any) -> None:
+        """Takes over what `state` gave.
+
+        Raises:
+            ValueError: it is not of such a run; this one is then of no use any more.
+        """
+        try:
+            identity = self._identity()
+            for name, mine in identity.items():
+                if state["identity"][name] != mine:
+                    found = state["identity"][name]
+                    raise ValueError(f"its {name} is {found!r}, and not {mine!r}")
+            if set(state) != set(self.state()):
+                raise ValueError("it lacks something, or has more than it should")
+            lengths = {len(column) for column in state["history"].values()}
+            if not 0 < state["epoch"] <= self.suite.epochs or lengths != {state["epoch"]}:
+                raise ValueError(f"epoch {state['epoch']} is not what its history says")
+            if state["status"] not in (DONE, DIVERGED) or set(state["seconds"]) != set(
+                self.seconds
+            ):
+                raise ValueError("its status or its timings are not those of a run")
+            self.epoch, self.status = state["epoch"], state["status"]
+            self.history, self.seconds = state["history"], state["seconds"]
+            self.log_variances = state["log_variances"]
+            kept = self.strategy.instance.log_variances()
+            shapes = [] if kept is None else [kept.shape] * state["epoch"]
+            if [values.shape for values in state["log_variances"]] != shapes:
+                raise ValueError("its instance parameters are not those of its epochs")
+            if self.traces is not None:
+                self.traces.load_state(state["traces"], state["epoch"])
+            self.model.load_state_dict(state["model"])
+            self.strategy.load_state_dict(state["strategy"])
+            load_optimizer(self.optimizer, state["optimizer"])
+        except ValueError as error:
+            raise ValueError(f"the checkpoint is not of this run: {error}") from error
+        except Exception as error:  # keys, shapes and types of all kinds
+            raise ValueError(f"the checkpoint is damaged: {describe(error)}") from error
+
+    def _identity(self) -> dict[str, Any]:
+        """What a state must have been made with to go on to the same bits."""
+        return {
+            "spec": self.spec.hash,
+            "mtlbench": package_version(),
+            "torch": torch.__version__,
+            "device": self.device.type,
+            "traces": self.traces is not None,
+        }
 
     def record(self) -> RunRecord:
         """What the store writes."""

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from mtlbench.checkpoint import load_optimizer, optimizer_state
 from mtlbench.strategies.gradients import Jacobian, TaskLosses
 from mtlbench.strategies.network import Network, keep_compiled_buffers
 from mtlbench.strategies.table import ON_DEVICE, InstanceTable
@@ -110,11 +111,13 @@ class Stage(nn.Module):
         """
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"optimizer": self.optimizer.state_dict() if self.optimizer is not None else None}
+        return {
+            "optimizer": optimizer_state(self.optimizer) if self.optimizer is not None else None
+        }
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         if self.optimizer is not None:
-            self.optimizer.load_state_dict(state["optimizer"])
+            load_optimizer(self.optimizer, state["optimizer"])
 
 
 class InstanceStage(Stage):
