@@ -12,7 +12,7 @@ import signal
 import socket
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -31,6 +31,9 @@ from mtlbench.worker import Workplace
 POLL_SECONDS = 1.0
 """How often runs that other processes train are looked at again."""
 
+
+MOST_STARTS = 3
+"""How often a run is begun whose worker dies: the machine may be at fault, or the run."""
 
 CONNECT_SECONDS = 5.0
 """How long a cluster's address may take to answer."""
@@ -249,6 +252,7 @@ class _Crew:
         starting: workers that are not up yet, by the reference that tells when they are.
         idle: workers without a run.
         running: runs under way, by the stream of their messages.
+        starts: how often each run was begun here, by its hash.
     """
 
     def __init__(self, specs: Sequence[RunSpec], study: _Study) -> None:
@@ -257,6 +261,7 @@ class _Crew:
         self.starting: dict[Any, Any] = {}
         self.idle: list[Any] = []
         self.running: dict[Any, _Running] = {}
+        self.starts: Counter[str] = Counter()
 
     def work(self, parallel: int) -> None:
         """Returns when all runs have ended, here or in another process."""
@@ -305,6 +310,7 @@ class _Crew:
                 continue
             worker = self.idle.pop()
             checkpoint = self.store.checkpoint_file(spec.hash).absolute()
+            self.starts[spec.hash] += 1
             stream = worker.train.remote(spec, checkpoint, self.study.resources.keeps_traces(spec))
             self.running[stream] = _Running(spec, worker, lock, time.monotonic())
             self.report(Event(spec, "started"))
@@ -320,9 +326,14 @@ class _Crew:
         try:
             message = ray.get(next(stream))
         except ray.exceptions.RayError as error:  # the worker process died
-            message = _failed(run.spec, f"the worker process died: {error}")
             ray.kill(run.worker)
             run.worker = None
+            if self.starts[run.spec.hash] < MOST_STARTS:
+                self.take_back(stream)
+                return
+            message = _failed(
+                run.spec, f"the worker process died, {MOST_STARTS} times in a row: {error}"
+            )
         seconds = time.monotonic() - run.started
         if isinstance(message, Notice):
             self.report(Event(run.spec, "notice", seconds=seconds, error=message.text))
@@ -340,6 +351,16 @@ class _Crew:
         else:
             self.idle.append(run.worker)
         self.report(_end(message, run.spec, seconds))
+
+    def take_back(self, stream: Any) -> None:
+        """Puts the run of a lost worker back into the queue; it goes on from its checkpoint."""
+        run = self.running.pop(stream)
+        run.lock.close()
+        self.queue.append(run.spec)
+        self.start_worker()
+        saved = self.store.checkpoint_file(run.spec.hash).exists()
+        place = "where it was saved last" if saved else "the start"
+        self.report(Event(run.spec, "notice", error=f"has lost its worker; goes on from {place}"))
 
     def dismiss(self) -> None:
         """Ends all workers, and stops what is under way; its checkpoints stay."""

@@ -151,7 +151,9 @@ def test_plugins_work_in_workers_and_those_that_misbehave_spoil_no_other_run(
     info = read_run(paths["raising"], thorough=True).info
     assert info["error"].startswith("Traceback")
     assert "ArithmeticError: no weights today" in info["error"]
-    assert "worker process died" in read_run(paths["dying"]).info["error"]
+    assert "worker process died, 3 times" in read_run(paths["dying"]).info["error"]
+    lost = [line for line in err.splitlines() if "/dying/" in line and "lost its worker" in line]
+    assert len(lost) == 2
     for name in ("nanny", "huge"):
         history = read_run(paths[name], thorough=True).history()
         assert len(history["epoch"]) >= 1

@@ -230,6 +230,61 @@ def gated_plugin(place: Path) -> Path:
     return path
 
 
+DYING = '''
+import os
+from pathlib import Path
+
+import torch
+
+import mtlbench
+import mtlbench.trainer
+
+mtlbench.trainer.train.__kwdefaults__["checkpoint_seconds"] = 0.0
+PLACE = Path("PLACE")
+
+
+@mtlbench.register_strategy("dying")
+class Dying(mtlbench.LossWeighting):
+    """Equal weights; the process dies at the end of its second epoch, once."""
+
+    def start(self, setting):
+        self.register_buffer("epoch", torch.zeros((), dtype=torch.long))
+
+    def weights(self, losses, present):
+        return torch.ones_like(losses)
+
+    def end_epoch(self, losses, validation):
+        self.epoch += 1
+        epoch = int(self.epoch)
+        with (PLACE / "epochs").open("a") as log:
+            log.write(f"{epoch}\\n")
+        if epoch == 2 and not (PLACE / "dead").exists():
+            (PLACE / "dead").touch()
+            os._exit(1)
+'''
+
+
+def test_the_run_of_a_worker_that_dies_goes_on_from_its_checkpoint(
+    cluster_address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plugin = tmp_path / "dying.py"
+    plugin.write_text(DYING.replace('PLACE")', f'{tmp_path}")'))
+    options = [*TINY_OPTIONS, "--epochs", "3", "--strategies", "ilt+dying", "--seeds", "1"]
+    command = ["run", "digits", *options, "--variants", "clean", "--plugin", str(plugin)]
+    command += ["--address", cluster_address, "--results"]
+    ended = here([*command, str(tmp_path / "runs")], capsys)
+    assert ended.status == 0, ended.err
+    assert (tmp_path / "epochs").read_text().split() == ["1", "2", "2", "3"]
+    assert "has lost its worker; goes on from where it was saved last" in ended.err
+    whole = here([*command, str(tmp_path / "whole")], capsys)
+    assert whole.status == 0, whole.err
+    (one,), (other,) = (
+        [read_run(path).history() for path in Store(tmp_path / name).run_directories()]
+        for name in ("runs", "whole")
+    )
+    assert {k: v.tolist() for k, v in one.items()} == {k: v.tolist() for k, v in other.items()}
+
+
 def descendants(pid: int) -> set[int]:
     """The processes below a process."""
     parents = {}
