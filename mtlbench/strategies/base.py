@@ -260,7 +260,7 @@ class GradientWeighting(TaskStage):
     def backward(self, losses: TaskLosses, network: Network) -> Tensor:
         shared = network.gradients(losses)
         with torch.no_grad():
-            jacobian = Jacobian(shared, losses.values, dense=self.gives_direction)
+            jacobian = Jacobian(shared, losses.values, as_matrix=self.gives_direction)
             weights, update = self.join(jacobian, losses)
             network.put(update)
         return weights

@@ -68,7 +68,7 @@ class FewerPasses(TaskStage):
         through = anew and self.on == "parameters"
         shared = network.gradients(losses, calls, through=through)
         with torch.no_grad():
-            jacobian = Jacobian(shared, losses.values, dense=self.inner.gives_direction)
+            jacobian = Jacobian(shared, losses.values, as_matrix=self.inner.gives_direction)
             held = self.get_buffer("held_weights")
             if anew:
                 weights, update = self.inner.join(jacobian, losses)

@@ -109,26 +109,27 @@ def units(rows: Tensor) -> Tensor:
 class Jacobian:
     """The tasks' gradients over tensors that they share, J [K, P], in blocks [K, P_t].
 
-    Each row is kept as numbers around 1 times a power of two. Such a factor changes no digit, and
-    squares of gradients between 10⁻³⁸ and 10³⁸ neither vanish nor overflow. A complex tensor
-    counts as its real and imaginary parts. Where all gradients of a tensor are sparse, its block
-    holds only the rows that some task reaches.
+    For a Gramian each row is kept as numbers around 1 times a power of two. Such a factor changes
+    no digit, and squares of gradients between 10⁻³⁸ and 10³⁸ neither vanish nor overflow. A
+    complex tensor counts as its real and imaginary parts. Where all gradients of a tensor are
+    sparse, its block holds only the rows that some task reaches.
 
     Args:
         shared: the tensors and the gradients over them, some task's at least.
         like: a tensor [K] with the precision and device of the matrix.
-        dense: all entries of sparse gradients, for directions that depend on their number.
+        as_matrix: the rows as they are, and all entries of sparse gradients, for `matrix`.
     """
 
-    def __init__(self, shared: Sequence[ByTask], like: Tensor, *, dense: bool = False) -> None:
+    def __init__(self, shared: Sequence[ByTask], like: Tensor, *, as_matrix: bool = False) -> None:
         self._zeros = torch.zeros_like(like)
-        self._blocks = [Block(tensor, by_task, like.dtype, dense) for tensor, by_task in shared]
+        self._blocks = [Block(tensor, by_task, as_matrix) for tensor, by_task in shared]
         self._exponents = self._zeros.int()
-        if self._blocks:
-            largest = torch.stack([block.largest().to(like) for block in self._blocks]).amax(0)
-            self._exponents = exponents_of(largest)
-            for block in self._blocks:
-                block.scale(self._power(-1))
+        if self._blocks and not as_matrix:
+            values = zip(*(block.values for block in self._blocks), strict=True)
+            largest = [_largest(of_task).to(like) for of_task in values]
+            self._exponents = exponents_of(torch.stack(largest))
+        for block in self._blocks:
+            block.fill(self._power(-1), like.dtype)
 
     def gramian(self, dtype: torch.dtype) -> Tensor:
         """J Jᵀ [K, K] in some precision, summed in that of the blocks."""
@@ -141,7 +142,7 @@ class Jacobian:
     def matrix(self) -> Tensor:
         """J [K, P]."""
         rows = [block.rows.to(self._zeros.device) for block in self._blocks]
-        return torch.cat([self._zeros[:, None][:, :0], *rows], dim=1) * self._power(1)[:, None]
+        return torch.cat([self._zeros[:, None][:, :0], *rows], dim=1)
 
     def weighted(self, weights: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Each tensor, and its part of wᵀ J in its shape."""
@@ -168,30 +169,34 @@ class Jacobian:
 
 
 class Block:
-    """The tasks' gradients over one tensor, rows [K, P_t] of real numbers."""
+    """The tasks' gradients over one tensor, rows [K, P_t] of real numbers.
 
-    def __init__(
-        self, tensor: Tensor, by_task: Sequence[Tensor | None], dtype: torch.dtype, dense: bool
-    ) -> None:
+    Attributes:
+        tensor: the tensor.
+        values: the gradient of each task, dense and real, None for none.
+        rows: the same in one matrix, once it is filled.
+    """
+
+    rows: Tensor
+
+    def __init__(self, tensor: Tensor, by_task: Sequence[Tensor | None], dense: bool) -> None:
         self.tensor = tensor
         self._places: Tensor | None = None  # of a sparse gradient's values
-        given = [g for g in by_task if g is not None]
-        if not dense and _all_sparse(given):
+        if not dense and _all_sparse([g for g in by_task if g is not None]):
             self._places, by_task = _on_common_places(by_task)
-            given = [g for g in by_task if g is not None]
-        values = [_dense(g, given[0]) for g in by_task]
-        self._shape = values[0].shape
-        self.rows = torch.stack(values).reshape(len(values), values[0].numel()).to(dtype)
+        self.values = [None if g is None else _dense(g) for g in by_task]
+        self._shape = next(value.shape for value in self.values if value is not None)
 
-    def largest(self) -> Tensor:
-        """The largest size of a number in each row [K]."""
-        if self.rows.shape[1] == 0:
-            return self.rows.new_zeros(len(self.rows))
-        return torch.linalg.vector_norm(self.rows, torch.inf, dim=1)
-
-    def scale(self, factors: Tensor) -> None:
-        """Multiplies the rows by factors [K]."""
-        self.rows.mul_(factors.to(self.rows.device)[:, None])
+    def fill(self, factors: Tensor, dtype: torch.dtype) -> None:
+        """Makes the rows, each multiplied by its factor [K], and lets go of the values."""
+        device, count = self.tensor.device, math.prod(self._shape)
+        self.rows = torch.empty(len(self.values), count, dtype=dtype, device=device)
+        for row, value, factor in zip(self.rows, self.values, factors.to(device), strict=True):
+            if value is None:
+                row.zero_()
+            else:
+                torch.mul(value.to(dtype), factor, out=row.view(self._shape))
+        self.values = []
 
     def shaped(self, part: Tensor) -> Tensor:
         """A row as a gradient of the tensor."""
@@ -209,10 +214,17 @@ class Block:
         )
 
 
-def _dense(gradient: Tensor | None, like: Tensor) -> Tensor:
-    """A gradient as a dense tensor of real numbers, zeros for none."""
-    if gradient is None:
-        gradient = torch.zeros_like(like)
+def _largest(values: Sequence[Tensor | None]) -> Tensor:
+    """The largest size of a number in some tensors, a scalar; 0 where there is none."""
+    some = [value for value in values if value is not None and value.numel()]
+    if not some:
+        return torch.zeros(())
+    sizes = torch._foreach_norm(some, torch.inf)
+    return torch.stack([size.to(sizes[0]) for size in sizes]).amax()
+
+
+def _dense(gradient: Tensor) -> Tensor:
+    """A gradient as a dense tensor of real numbers."""
     if gradient.layout != torch.strided:
         gradient = gradient.to_dense()
     return torch.view_as_real(gradient) if gradient.is_complex() else gradient

@@ -9,6 +9,7 @@ from torch.autograd.function import BackwardCFunction
 from torch.autograd.graph import GradientEdge, Node
 
 from mtlbench.strategies.gradients import TaskLosses
+from mtlbench.strategies.representation import HandOver
 
 Edge = tuple[Node, int]
 
@@ -45,7 +46,8 @@ class Graph:
         ends = {node for node in below if _variable(node) is leaf}
         if not ends:  # hidden: in a function of somebody's own, such as a reentrant checkpoint
             ends = {node for node in below if isinstance(node, BackwardCFunction)}
-            return any(self._arrives(task, node) for node in ends)
+            others = (node for node in ends if not isinstance(node, HandOver._backward_cls))
+            return any(self._arrives(task, node) for node in others)
         ways = _leading_to(ends, below)
         for node in ways - ends:
             on = [edge for edge in below[node] if edge[0] in ways]

@@ -118,9 +118,14 @@ class Network:
             limit: the longest update of the shared parameters; 0 for any.
         """
 
+        at_cuts = {id(leaf) for call in calls for _, leaf in call.pairs()}
+
         def add() -> None:
             for tensor, gradient in update:
-                accumulate(tensor, gradient)
+                if id(tensor) in at_cuts:
+                    tensor.grad = gradient
+                else:
+                    accumulate(tensor, gradient)
             if self._representation is not None:
                 self._representation.backward(calls, retain_graph=False)
 

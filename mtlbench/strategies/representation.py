@@ -20,6 +20,18 @@ NOT_RUN = (
 )
 
 
+class HandOver(torch.autograd.Function):
+    """Hands a leaf to the heads as a tensor that they may change in place, in the same memory."""
+
+    @staticmethod
+    def forward(ctx: Any, leaf: Tensor) -> Tensor:
+        return leaf.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
 @dataclass
 class Call:
     """One forward pass of the shared layers.
@@ -123,7 +135,7 @@ class Representation:
             torch.autograd.backward([output], [gradient], retain_graph=True)
 
     def cut(self, output: Any) -> Any:
-        """Puts outputs aside and gives the heads copies without a history."""
+        """Puts outputs aside and gives the heads the same numbers without a history."""
         if not (torch.is_grad_enabled() and any(module.training for module in self._modules)):
             return output
         self._calls = [call for call in self._calls if call.alive]
@@ -136,7 +148,8 @@ class Representation:
             leaf.register_post_accumulate_grad_hook(functools.partial(self._pass_on, tensor))
             call.outputs.append(tensor)
             call.leaves.append(TensorWeakRef(leaf))
-            return leaf.clone()  # heads may change it in place, which a leaf does not allow
+            handed_over: Tensor = HandOver.apply(leaf)
+            return handed_over
 
         changed, tensors = _for_each_tensor(cut_tensor, output)
         if not tensors:
