@@ -97,10 +97,14 @@ class Sharing:
                 raise ValueError("none of the losses depends on any of the shared parameters")
             return shared, []
         several = [entry for entry in reached if len(entry[2]) > 1]
-        if self.looks:
-            self._look(several, losses)
-        elif new := [entry for entry in several if id(entry[0]) not in self._nonzero]:
-            self._look_at_numbers(new, losses)
+        try:
+            if self.looks:
+                self._look(several, losses)
+            elif new := [entry for entry in several if id(entry[0]) not in self._nonzero]:
+                self._look_at_numbers(new, losses)
+        except ValueError:
+            self._nonzero.clear()  # whoever tries again is told again
+            raise
         in_question = any(len(self._nonzero[id(parameter)]) < 2 for parameter, _, _ in several)
         if in_question and not self._in_question:
             self._steps_in_question = 0

@@ -254,8 +254,10 @@ def test_a_layer_whose_rows_are_heads_is_found_in_other_guises(name: str, kind: 
     one = (torch.arange(2) == 0).expand(BATCH, 2)
     losses, present = ROWS[kind](net), one if "labelled" in kind else None
     strategy = make(name, net)
-    with pytest.raises(ValueError, match=r"last\.weight holds the heads of several tasks"):
-        strategy.backward(losses, torch.arange(BATCH), present)
+    for _ in range(2):  # and so it is when tried again
+        with pytest.raises(ValueError, match=r"last\.weight holds the heads of several tasks"):
+            strategy.backward(losses, torch.arange(BATCH), present)
+        losses = ROWS[kind](net)
     assert not gradients(net)
 
 
