@@ -10,7 +10,7 @@ from rich.console import Console
 
 from mtlbench import executor, progress
 from mtlbench.analysis.aggregate import Comparison, compare
-from mtlbench.executor import Event, Resources, Survey
+from mtlbench.executor import Event, Resources
 from mtlbench.registry import PluginFile, load_plugins
 from mtlbench.store import Store, read_run
 from mtlbench.study import RunSpec, plan
@@ -111,7 +111,8 @@ def run_study(
         return Outcome(specs, _statuses(specs, store))
     with tracking(kinds, store) as (track, places), executor.cluster(resources) as fits:
         store.root.mkdir(parents=True, exist_ok=True)
-        _set_aside(there, store)
+        for text in executor.set_aside(there.unusable, store, resources):
+            progress.say(text)
         parallel = min(fits, len(there.missing))
         progress.say(
             f"{suite}: {len(specs)} runs, {len(there.finished)} finished before, "
@@ -129,12 +130,6 @@ def run_study(
                 there.missing, store, parallel, plugins=plugins, resources=resources, report=report
             )
     return Outcome(specs, _statuses(specs, store))
-
-
-def _set_aside(there: Survey, store: Store) -> None:
-    for path, reason in there.unusable:
-        kept = store.set_aside(path)
-        progress.say(f"{path} {reason}; it is kept as {kept} and trained again")
 
 
 def _statuses(specs: Sequence[RunSpec], store: Store) -> Counter[str]:

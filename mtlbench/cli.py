@@ -38,6 +38,8 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's end is a Ctrl-C
+    sys.stderr, told = _Forgiving(sys.stderr), sys.stderr
+    status = 0
     try:
         try:
             status = _run(arguments)
@@ -50,9 +52,37 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         print("mtlbench: interrupted; the same command goes on from here", file=sys.stderr)
         status = EXIT_INTERRUPTED
     except BrokenPipeError:  # the reader of standard output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = 0
+        _silence(sys.stdout)
+    sys.stderr = told
     sys.exit(status)
+
+
+class _Forgiving:
+    """Standard error whose reader may go away: that must not end a study."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+        except BrokenPipeError:
+            _silence(self._stream)
+        return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            _silence(self._stream)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def _silence(stream: Any) -> None:
+    """Lets all that is still to be written to a stream vanish."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -331,7 +361,11 @@ def _train(options: argparse.Namespace) -> int:
     )
     if options.strategies:  # as the results name them: not `all`, nor `pcgrad+ilt`
         options.strategies = ",".join(dict.fromkeys(spec.strategy for spec in outcome.specs))
-    _print_comparison(options, hashes={spec.hash for spec in outcome.specs})
+    try:
+        _print_comparison(options, hashes={spec.hash for spec in outcome.specs})
+        sys.stdout.flush()
+    except BrokenPipeError:  # what was trained still decides the status
+        _silence(sys.stdout)
     if outcome.all_done:
         return 0
     counts = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))

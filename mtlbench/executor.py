@@ -118,38 +118,51 @@ class Survey:
     Attributes:
         finished: runs that are done or diverged.
         missing: runs to train.
-        unusable: directory and reason of runs of this study that are damaged or failed, or lack
-            the traces asked for; they are among the missing.
+        unusable: runs of this study that are damaged or failed, or lack the traces asked for;
+            they are among the missing.
     """
 
     finished: list[RunSpec]
     missing: list[RunSpec]
-    unusable: list[tuple[Path, str]]
+    unusable: list[RunSpec]
 
 
 def survey(specs: Sequence[RunSpec], store: Store, resources: Resources) -> Survey:
     """Looks which runs of a study stand whole in the store, with all that is to be kept."""
     finished, missing, unusable = [], [], []
     for spec in specs:
-        path = run_directory(spec, store)
-        if not path.exists():
-            missing.append(spec)
-            continue
-        try:
-            run = read_run(path, thorough=True)
-        except DamagedRunError as error:
-            unusable.append((path, f"is damaged: {error}"))
-            missing.append(spec)
-            continue
-        if run.info["status"] == FAILED:
-            unusable.append((path, "had failed"))
-            missing.append(spec)
-        elif resources.keeps_traces(spec) and not run.has_traces:
-            unusable.append((path, "kept no traces"))
-            missing.append(spec)
-        else:
+        there = run_directory(spec, store).exists()
+        if there and fault(spec, store, resources) is None:
             finished.append(spec)
+        else:
+            missing.append(spec)
+            unusable += [spec] * there
     return Survey(finished, missing, unusable)
+
+
+def fault(spec: RunSpec, store: Store, resources: Resources) -> str | None:
+    """Why a run in the store is of no use; None where it is whole, with all that is to be kept."""
+    try:
+        run = read_run(run_directory(spec, store), thorough=True)
+    except DamagedRunError as error:
+        return f"is damaged: {error}"
+    if run.info["status"] == FAILED:
+        return "had failed"
+    return "kept no traces" if resources.keeps_traces(spec) and not run.has_traces else None
+
+
+def set_aside(specs: Sequence[RunSpec], store: Store, resources: Resources) -> Iterator[str]:
+    """Moves runs out of the way that are of no use, and says so of each.
+
+    Another command may have done that meanwhile, and trained them anew: each is looked at again,
+    by whom no other trains it.
+    """
+    for spec in specs:
+        with store.lock(spec.hash) as held:
+            path = run_directory(spec, store)
+            if held and path.exists() and (reason := fault(spec, store, resources)):
+                kept = store.set_aside(path)
+                yield f"{path} {reason}; it is kept as {kept} and trained again"
 
 
 @contextmanager

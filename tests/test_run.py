@@ -3,11 +3,15 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from conftest import (
+    CHECKOUT,
+    TINY,
     TINY_OPTIONS,
     Finished,
     finish,
@@ -18,6 +22,7 @@ from conftest import (
 )
 
 from mtlbench.cli import main
+from mtlbench.executor import Resources, set_aside, survey
 from mtlbench.registry import PluginFile
 from mtlbench.store import HISTORY_FILE, INSTANCE_FILE, RUN_FILE, Store, read_run
 from mtlbench.study import plan
@@ -228,6 +233,52 @@ def gated_plugin(place: Path) -> Path:
     path = place / "gated.py"
     path.write_text(GATED.replace('PLACE")', f'{place}")'))
     return path
+
+
+def test_a_reader_that_goes_away_does_not_end_a_study(tmp_path: Path) -> None:
+    """As in `mtlbench run … 2>&1 | head -1`."""
+    root = tmp_path / "runs"
+    arguments = [*STUDY, *VARIANTS, "--seeds", "1", "--results", str(root)]
+    code = "from mtlbench.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "run", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=240) == 0
+    assert len(written(root)) == RUNS_A_SEED
+
+
+def test_a_damaged_run_that_another_command_has_trained_anew_stays(root: Path) -> None:
+    store, resources = Store(root), Resources()
+    path = next(store.run_directories())
+    whole = path / RUN_FILE
+    specs = plan(
+        "digits",
+        strategies=["equal", "ilt"],
+        variants=["clean", "left@0.4"],
+        seeds=1,
+        overrides={**TINY, "epochs": 1},
+    )
+    content = whole.read_bytes()
+    whole.write_bytes(content[:100])
+    (spec,) = survey(specs, store, resources).unusable
+    whole.write_bytes(content)  # as another command leaves it
+    before = written(root)
+    assert list(set_aside([spec], store, resources)) == []
+    assert written(root) == before
+
+    whole.write_bytes(content[:100])
+    with store.lock(spec.hash):  # another command is at it
+        assert list(set_aside([spec], store, resources)) == []
+    (told,) = set_aside([spec], store, resources)
+    assert "run.json is truncated" in told
+    assert len(written(root)) == len(before) - 1
+    assert list(set_aside([spec], store, resources)) == []
 
 
 DYING = '''

@@ -17,7 +17,7 @@ from PIL import Image
 import mtlbench
 from mtlbench.cli import main
 from mtlbench.detection import average_precision, roc_auc
-from mtlbench.executor import Resources, survey
+from mtlbench.executor import Resources, fault, survey
 from mtlbench.registry import PluginFile
 from mtlbench.store import HISTORY_FILE, RunRecord, Store, read_run
 from mtlbench.study import RunSpec, plan
@@ -198,7 +198,8 @@ def test_a_finished_run_without_traces_is_missing_where_traces_are_asked_for(
     assert survey(specs, store, Resources(traces=frozenset({"equal"}))).missing == []
     asked = survey(specs, store, Resources(traces=True))
     assert asked.missing == specs[1:]
-    assert [what for _, what in asked.unusable] == ["kept no traces"]
+    (spec,) = asked.unusable
+    assert fault(spec, store, Resources(traces=True)) == "kept no traces"
 
 
 # --- scores -------------------------------------------------------------------------------------
