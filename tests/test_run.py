@@ -196,7 +196,8 @@ def test_a_run_that_no_machine_can_hold_is_refused_in_one_line(
 
 # --- interruptions ------------------------------------------------------------------------------
 
-GATED = '''
+AT_THE_END_OF_AN_EPOCH = '''
+import os
 import time
 from pathlib import Path
 
@@ -206,12 +207,12 @@ import mtlbench
 import mtlbench.trainer
 
 mtlbench.trainer.train.__kwdefaults__["checkpoint_seconds"] = 0.0
-PLACE = Path("PLACE")
+PLACE = Path("DIRECTORY")
 
 
-@mtlbench.register_strategy("gated")
-class Gated(mtlbench.LossWeighting):
-    """Equal weights; ends its second epoch only when the gate is open."""
+@mtlbench.register_strategy("NAME")
+class Watched(mtlbench.LossWeighting):
+    """Equal weights; notes the end of each epoch, where something may happen."""
 
     def start(self, setting):
         self.register_buffer("epoch", torch.zeros((), dtype=torch.long))
@@ -224,15 +225,28 @@ class Gated(mtlbench.LossWeighting):
         epoch = int(self.epoch)
         with (PLACE / "epochs").open("a") as log:
             log.write(f"{epoch}\\n")
-        while epoch == 2 and not (PLACE / "open").exists():
-            time.sleep(0.02)
+        WHAT
 '''
 
 
-def gated_plugin(place: Path) -> Path:
-    path = place / "gated.py"
-    path.write_text(GATED.replace('PLACE")', f'{place}")'))
+def plugin_of(name: str, place: Path, what: str) -> Path:
+    """A strategy that keeps a log of its epochs in a directory, and does something after each."""
+    text = AT_THE_END_OF_AN_EPOCH.replace("NAME", name).replace("DIRECTORY", str(place))
+    path = place / f"{name}.py"
+    path.write_text(text.replace("WHAT", what))
     return path
+
+
+def gated_plugin(place: Path) -> Path:
+    """Ends its second epoch only when the gate is open."""
+    gate = 'while epoch == 2 and not (PLACE / "open").exists(): time.sleep(0.02)'
+    return plugin_of("gated", place, gate)
+
+
+def dying_plugin(place: Path) -> Path:
+    """The process dies at the end of its second epoch, once."""
+    death = 'if epoch == 2 and "2\\n2" not in (PLACE / "epochs").read_text(): os._exit(1)'
+    return plugin_of("dying", place, death)
 
 
 def test_a_reader_that_goes_away_does_not_end_a_study(tmp_path: Path) -> None:
@@ -281,45 +295,10 @@ def test_a_damaged_run_that_another_command_has_trained_anew_stays(root: Path) -
     assert list(set_aside([spec], store, resources)) == []
 
 
-DYING = '''
-import os
-from pathlib import Path
-
-import torch
-
-import mtlbench
-import mtlbench.trainer
-
-mtlbench.trainer.train.__kwdefaults__["checkpoint_seconds"] = 0.0
-PLACE = Path("PLACE")
-
-
-@mtlbench.register_strategy("dying")
-class Dying(mtlbench.LossWeighting):
-    """Equal weights; the process dies at the end of its second epoch, once."""
-
-    def start(self, setting):
-        self.register_buffer("epoch", torch.zeros((), dtype=torch.long))
-
-    def weights(self, losses, present):
-        return torch.ones_like(losses)
-
-    def end_epoch(self, losses, validation):
-        self.epoch += 1
-        epoch = int(self.epoch)
-        with (PLACE / "epochs").open("a") as log:
-            log.write(f"{epoch}\\n")
-        if epoch == 2 and not (PLACE / "dead").exists():
-            (PLACE / "dead").touch()
-            os._exit(1)
-'''
-
-
 def test_the_run_of_a_worker_that_dies_goes_on_from_its_checkpoint(
     cluster_address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    plugin = tmp_path / "dying.py"
-    plugin.write_text(DYING.replace('PLACE")', f'{tmp_path}")'))
+    plugin = dying_plugin(tmp_path)
     options = [*TINY_OPTIONS, "--epochs", "3", "--strategies", "ilt+dying", "--seeds", "1"]
     command = ["run", "digits", *options, "--variants", "clean", "--plugin", str(plugin)]
     command += ["--address", cluster_address, "--results"]

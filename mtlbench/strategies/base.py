@@ -185,7 +185,7 @@ class TaskStage(Stage):
         Raises:
             ValueError: the network is not what the stage needs.
         """
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must define backward")
 
 
 class LossWeighting(TaskStage):

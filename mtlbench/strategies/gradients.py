@@ -219,10 +219,8 @@ def _largest(values: Sequence[Tensor | None]) -> Tensor:
     some = [value for value in values if value is not None and value.numel()]
     if not some:
         return torch.zeros(())
-    if some[0].is_cuda:
-        sizes = list(
-            torch._foreach_norm(some, torch.inf)
-        )  # few kernels, whatever the number of tensors
+    if some[0].is_cuda:  # few kernels, whatever the number of tensors
+        sizes = list(torch._foreach_norm(some, torch.inf))
     else:  # ten times as fast as a norm on a CPU
         sizes = [torch.maximum(-least, most) for least, most in map(torch.aminmax, some)]
     return torch.stack([size.to(sizes[0]) for size in sizes]).amax()

@@ -75,8 +75,8 @@ class Network:
         """
         if not self._sharing.known:
             raise ValueError("model is needed, or shared: this strategy weighs gradients")
-        before = [output for call in calls for output in call.outputs]
-        self._parameters = self._sharing.candidates([*losses.vectors, *before])
+        outputs = [output for call in calls for output in call.outputs]
+        self._parameters = self._sharing.candidates([*losses.vectors, *outputs])
         if any(getattr(p, "_post_accumulate_grad_hooks", None) for p in self._parameters):
             raise ValueError(
                 "a parameter has a hook that runs after its gradient is accumulated, which would "
@@ -84,7 +84,7 @@ class Network:
                 "backward"
             )
         if calls and (self._sharing.looks or not self._behind):
-            self._look_behind(losses, calls)
+            self._look_behind(losses, outputs, calls[-1])
         leaves_of_calls = [leaf for call in calls for _, leaf in call.pairs()]
         tensors = [*leaves_of_calls, *self._parameters]
         with self._holding_back():
@@ -117,7 +117,6 @@ class Network:
             calls: where the graph is cut.
             limit: the longest update of the shared parameters; 0 for any.
         """
-
         at_cuts = {id(leaf) for call in calls for _, leaf in call.pairs()}
 
         def add() -> None:
@@ -147,20 +146,18 @@ class Network:
                 accumulate(parameter, gradient)
         self._own = []
 
-    def _look_behind(self, losses: TaskLosses, calls: Sequence[Call]) -> None:
+    def _look_behind(self, losses: TaskLosses, outputs: Sequence[Tensor], last: Call) -> None:
         """Finds what lies behind the cut, and makes sure that it comes before the heads.
 
         Raises:
             ValueError: the heads are behind it.
         """
-        outputs = [output for call in calls for output in call.outputs]
         self._behind = set(map(id, leaves(outputs)))
         self._goes_around = meet(losses.vectors, outputs)
         before = [leaves([vector]) for vector in losses.vectors]
         headless = not any(isinstance(leaf, nn.Parameter) for some in before for leaf in some)
         of_tasks = [
-            sum(any(leaf is other for other in some) for some in before)
-            for _, leaf in calls[-1].pairs()
+            sum(any(leaf is other for other in some) for some in before) for _, leaf in last.pairs()
         ]
         if headless and len(of_tasks) > 1 and max(of_tasks) == 1:
             raise ValueError(

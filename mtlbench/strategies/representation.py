@@ -60,10 +60,11 @@ class Representation:
     """What the shared layers give to the heads, cut off from what made it.
 
     Whenever the module runs in training, its outputs are put aside, and the heads go on from
-    copies without a history. While the strategy holds back, the backward pass of a task ends
-    there, so that the tasks' gradients can be joined before one backward pass through the shared
-    layers; any other backward pass goes on through them as ever. The module may run several times
-    before the losses come: for each loader, for both halves of a pair, on its own outputs.
+    the same numbers without a history. While the strategy holds back, the backward pass of a
+    task ends there, so that the tasks' gradients can be joined before one backward pass through
+    the shared layers; any other backward pass goes on through them as ever. The module may run
+    several times before the losses come: for each loader, for both halves of a pair, on its own
+    outputs.
 
     Args:
         module: the part of the network whose output all heads see: a tensor, or tuples, lists,
