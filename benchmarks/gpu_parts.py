@@ -23,13 +23,14 @@ import torch
 
 from mtlbench import registry
 from mtlbench.errors import UserError, describe
+from mtlbench.execution.worker import keep_freed_memory
 from mtlbench.store import RunRecord
 from mtlbench.strategies.base import GRADIENT
 from mtlbench.strategies.compose import stage_of
 from mtlbench.study import RunSpec, plan
-from mtlbench.trainer import train
+from mtlbench.training.job import Place
+from mtlbench.training.jobs import RunJob
 from mtlbench.version import package_version
-from mtlbench.worker import keep_freed_memory
 
 Record = dict[str, Any]
 
@@ -138,7 +139,8 @@ def run_of_study(spec: RunSpec, device: str, tiny: bool) -> Record:
     """Trains one run and judges it."""
     if device == "cpu":
         torch.set_num_threads(1)
-    *_, record = train(spec, device=device)
+    *_, ended = RunJob(spec).train(Place(device), None)
+    record = ended.result
     assert isinstance(record, RunRecord)
     return judged(record.info, [] if tiny else reference_runs(spec))
 

@@ -38,9 +38,9 @@ import mtlbench
 from mtlbench import registry
 from mtlbench.catalogue import STEP_COSTS
 from mtlbench.errors import UserError
+from mtlbench.execution.worker import keep_freed_memory
 from mtlbench.strategies.base import GRADIENT
 from mtlbench.strategies.compose import build_strategy, stage_of
-from mtlbench.worker import keep_freed_memory
 
 BATCH, SIZE, INSTANCES = 16, 64, 10_000
 WARM_UP = 3

@@ -1,20 +1,25 @@
 """Running a study from Python; the command line goes the same way."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from mtlbench import executor, progress
 from mtlbench.analysis.aggregate import Comparison, compare
-from mtlbench.executor import Event, Resources
+from mtlbench.execution import progress
+from mtlbench.execution.cluster import cluster
+from mtlbench.execution.events import Event
+from mtlbench.execution.resources import Resources
 from mtlbench.registry import PluginFile, load_plugins
-from mtlbench.store import Store, read_run
+from mtlbench.store import DamagedRunError, Store, read_run
 from mtlbench.study import RunSpec, plan
+from mtlbench.trackers.base import Tracker
 from mtlbench.trackers.tracking import load, tracking
+from mtlbench.training.job import Job
+from mtlbench.training.jobs import RunJob
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,8 @@ def run(
         overrides=overrides,
         plugins=load_plugins(plugins),
         results=results,
-        resources=Resources(address, cpus_per_run, gpus_per_run, instance_tables, traces),
+        resources=Resources(address, cpus_per_run, gpus_per_run, instance_tables),
+        traces=traces,
         trackers=trackers,
     )
     return compare(results, suite, hashes={spec.hash for spec in outcome.specs})
@@ -92,46 +98,89 @@ def run_study(
     plugins: Sequence[PluginFile],
     results: str | Path,
     resources: Resources,
+    traces: bool | Collection[str],
     trackers: Sequence[str],
 ) -> Outcome:
     """Trains what is missing of a study, telling on standard error how it goes.
 
     Nothing is written before everything asked for has been checked.
 
+    Args:
+        suite, strategies, variants, seeds, overrides, results, trackers: as for `run`.
+        plugins: loaded in every worker.
+        resources: what a run takes, and where.
+        traces: which runs keep them: all, none, or those of these strategies.
+
     Raises:
         UserError: anything in it that does not exist or is out of range.
     """
     specs = plan(suite, strategies=strategies, variants=variants, seeds=seeds, overrides=overrides)
-    kinds = load(trackers)
+    keeps = frozenset(spec.strategy for spec in specs) if traces is True else traces or ()
+    jobs = [RunJob(spec, spec.strategy in keeps) for spec in specs]
     store = Store(results)
+    train_missing(
+        jobs,
+        store,
+        f"{suite}: {len(jobs)} runs",
+        plugins=plugins,
+        resources=resources,
+        trackers=load(trackers),
+    )
+    paths = [job.path(store) for job in jobs]
+    statuses = Counter(read_run(path).info["status"] for path in paths if path.exists())
+    return Outcome(specs, statuses)
+
+
+def train_missing(
+    jobs: Sequence[Job],
+    store: Store,
+    what: str,
+    *,
+    plugins: Sequence[PluginFile],
+    resources: Resources,
+    trackers: Mapping[str, type[Tracker]] | None = None,
+) -> None:
+    """Trains those jobs that are not in the store, telling on standard error how it goes.
+
+    Args:
+        jobs: all that are wanted.
+        store: where they go.
+        what: how to call all of them.
+        plugins: loaded in every worker.
+        resources: what a job takes, and where.
+        trackers: follow the runs among them, by name.
+
+    Raises:
+        UserError: the store, the cluster or a tracker cannot be used.
+        UnfinishedError: Ray or the cluster is gone for good.
+    """
     store.check_writable()
-    there = executor.survey(specs, store, resources)
-    if not there.missing:
-        progress.say(f"nothing to do: all {len(specs)} runs of this study are in {store.root}")
-        return Outcome(specs, _statuses(specs, store))
-    with tracking(kinds, store) as (track, places), executor.cluster(resources) as fits:
-        store.root.mkdir(parents=True, exist_ok=True)
-        for text in executor.set_aside(there.unusable, store, resources):
-            progress.say(text)
-        parallel = min(fits, len(there.missing))
+    missing = [job for job in jobs if not stands(job, store)]
+    if not missing:
+        progress.say(f"nothing to do: all of {what} are in {store.root}")
+        return
+    with (
+        cluster(resources, plugins, len(missing)) as ray,
+        tracking(trackers or {}, store) as (track, places),
+    ):
         progress.say(
-            f"{suite}: {len(specs)} runs, {len(there.finished)} finished before, "
-            f"{len(there.missing)} to train, {parallel} at a time, into {store.root}"
+            f"{what}, {len(jobs) - len(missing)} finished before, {len(missing)} to train, "
+            f"{min(ray.room, len(missing))} at a time, into {store.root}"
         )
         for name, place in places.items():
             progress.say(f"{name}: {place}")
-        with progress.show_progress(len(there.missing), Console(stderr=True)) as show:
+        with progress.show_progress(len(missing), Console(stderr=True)) as show:
 
             def report(event: Event) -> None:
                 show(event)
                 track(event)
 
-            executor.execute(
-                there.missing, store, parallel, plugins=plugins, resources=resources, report=report
-            )
-    return Outcome(specs, _statuses(specs, store))
+            ray.train(missing, store, report)
 
 
-def _statuses(specs: Sequence[RunSpec], store: Store) -> Counter[str]:
-    directories = (executor.run_directory(spec, store) for spec in specs)
-    return Counter(read_run(path).info["status"] for path in directories if path.exists())
+def stands(job: Job, store: Store) -> bool:
+    """Whether a job stands in the store whole, with all that is to be kept."""
+    try:
+        return job.path(store).exists() and job.read(store) is not None
+    except DamagedRunError:
+        return False

@@ -17,7 +17,6 @@ from mtlbench.analysis.printing import MISSING, markdown
 from mtlbench.registry import Entry
 from mtlbench.strategies.base import GRADIENT, INSTANCE, LOSS
 from mtlbench.strategies.compose import stage_of
-from mtlbench.strategies.evolution import Evolution
 
 STAGES = {
     INSTANCE: "Weighs the instances inside each task",
@@ -91,7 +90,6 @@ def card(entry: Entry) -> Card:
         Parameter(f"{entry.name}.{name}", str(parameter.default), meanings.get(name, ""))
         for name, parameter in entry.parameters().items()
     )
-    population = entry.parameters()["population"] if issubclass(entry.cls, Evolution) else None
     return Card(
         entry.name,
         entry.label,
@@ -102,7 +100,7 @@ def card(entry: Entry) -> Card:
         paper,
         year,
         parameters,
-        1 if population is None else population.default,
+        getattr(entry.cls(), "networks", 1),
     )
 
 

@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mtlbench.errors import UserError
+from mtlbench.errors import UnfinishedError, UserError
 from mtlbench.trackers import NAMES as TRACKERS
 from mtlbench.version import package_version
 
@@ -48,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except UserError as error:
         print(f"mtlbench: error: {error}", file=sys.stderr)
         status = EXIT_BAD_INPUT
+    except UnfinishedError as error:
+        print(f"mtlbench: error: {error}; the same command goes on from here", file=sys.stderr)
+        status = EXIT_NOT_ALL_DONE
     except KeyboardInterrupt:
         print("mtlbench: interrupted; the same command goes on from here", file=sys.stderr)
         status = EXIT_INTERRUPTED
@@ -339,7 +342,7 @@ def _train(options: argparse.Namespace) -> int:
     overrides = _overrides(options)
 
     from mtlbench.api import run_study
-    from mtlbench.executor import Resources
+    from mtlbench.execution.resources import Resources
     from mtlbench.registry import load_plugins
 
     outcome = run_study(
@@ -355,8 +358,8 @@ def _train(options: argparse.Namespace) -> int:
             options.cpus_per_run,
             options.gpus_per_run,
             options.instance_tables,
-            options.traces,
         ),
+        traces=options.traces,
         trackers=options.tracker,
     )
     if options.strategies:  # as the results name them: not `all`, nor `pcgrad+ilt`
@@ -417,7 +420,7 @@ def _name_damaged(damaged: Sequence[tuple[str, str]]) -> None:
 def _suspects(options: argparse.Namespace) -> int:
     overrides = _overrides(options)
 
-    from mtlbench.executor import Resources
+    from mtlbench.execution.resources import Resources
     from mtlbench.suspects.command import find_suspects
     from mtlbench.suspects.found import render_found
 
@@ -442,7 +445,7 @@ def _detectors(options: argparse.Namespace) -> int:
     overrides = _overrides(options)
     _check_figures(options.figures)
 
-    from mtlbench.executor import Resources
+    from mtlbench.execution.resources import Resources
     from mtlbench.suspects.command import study_detectors
     from mtlbench.suspects.comparison import render_detectors
 

@@ -1,4 +1,4 @@
-"""The one exception that a user's own mistake raises."""
+"""The exceptions that a person is told in one line."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -8,6 +8,13 @@ class UserError(Exception):
     """Something the user asked for cannot be done; the message is one line that says what and why.
 
     The command line prints it on standard error and exits with status 2.
+    """
+
+
+class UnfinishedError(Exception):
+    """A study cannot go on, for no fault of what was asked; the message is one line that says why.
+
+    The command line prints it on standard error and exits with status 1. What was trained stays.
     """
 
 

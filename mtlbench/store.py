@@ -7,8 +7,9 @@
         predictions.npz           a few test instances: input, truth and prediction
         instance_parameters.npz   strategies that have them: log σ² by epoch, and the mask
         traces.npz                where asked for: loss and margin of each instance by epoch
-    <results>/.unfinished/<hash>/ the checkpoint and the lock of a run that is being trained
-    <results>/.set-aside/         run directories found damaged or failed, kept for a person to see
+    <results>/.folds/<hash>/      cross-validation: what each fold's network predicts
+    <results>/.unfinished/<hash>/ the checkpoint and the lock of what is being trained
+    <results>/.set-aside/         what was found damaged or failed, kept for a person to see
 
 Nothing here is ever unpickled: JSON, Parquet, safetensors and arrays without objects only.
 """
@@ -26,7 +27,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -106,8 +106,7 @@ class StoredRun:
     def _arrays(self, name: str) -> dict[str, np.ndarray] | None:
         if name not in self.info["files"]:
             return None
-        with np.load(self.path / name, allow_pickle=False) as archive:
-            return dict(archive)
+        return read_npz(self.path / name)
 
 
 class DamagedRunError(Exception):
@@ -173,8 +172,9 @@ class Store:
                 self.root.stat()  # fails on a name that no file system takes
             for part in (self.root, *self.root.absolute().parents):
                 if part.is_dir():
-                    with TemporaryDirectory(dir=part, prefix=".mtlbench-"):
+                    if os.access(part, os.W_OK | os.X_OK):
                         return
+                    raise UserError(f"results path {shown} is not writable")
                 if os.path.lexists(part):
                     kind = "a broken link" if part.is_symlink() else "a file"
                     raise UserError(f"results path {str(part)!r} is {kind}, not a directory")
@@ -220,7 +220,7 @@ class Store:
         return final
 
     def set_aside(self, path: Path) -> Path:
-        """Moves a run directory out of the way, so that it is neither read nor lost."""
+        """Moves a run directory or a file out of the way, so that it is neither read nor lost."""
         target = self.root / ".set-aside" / path.relative_to(self.root)
         target = target.with_name(f"{target.name}-{secrets.token_hex(2)}")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -229,10 +229,10 @@ class Store:
 
     @contextmanager
     def lock(self, hash: str) -> Iterator[bool]:
-        """Holds the right to train one run, against other processes on this directory.
+        """Holds the right to train one job, against other processes on this directory.
 
         Gives False, without waiting, where another process holds it. The kernel lets go of the
-        lock when its holder dies, so a killed process never blocks a run.
+        lock when its holder dies, so a killed process never blocks a job.
         """
         path = self.root / ".unfinished" / hash / "lock"
         try:
@@ -250,7 +250,7 @@ class Store:
             yield held
 
     def clear_unfinished(self, hash: str) -> None:
-        """Removes the checkpoint and the lock of a run that is finished."""
+        """Removes the checkpoint and the lock of a job that is finished."""
         shutil.rmtree(self.root / ".unfinished" / hash, ignore_errors=True)
         with suppress(OSError):  # other runs are under way
             (self.root / ".unfinished").rmdir()
@@ -304,6 +304,12 @@ def _parquet_bytes(history: Mapping[str, list[float]]) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(pa.table(dict(history)), buffer)
     return buffer.getvalue()
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a file, all at once. Raises what NumPy does where it is damaged."""
+    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+        return dict(archive)
 
 
 def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -12,7 +12,7 @@ network's graph: joining them would send zeros back through every other head (me
 full-resolution heads: 2.0× a plain step against 1.07×).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -166,15 +166,44 @@ class InstanceStage(Stage):
         return outputs
 
 
+@dataclass(frozen=True)
+class Member:
+    """One of the networks of a run in one generation.
+
+    Attributes:
+        weights: of the tasks, by name.
+        parent: number of the member of the generation before that it goes on from, itself or
+            another; None in the first.
+    """
+
+    weights: Mapping[str, float]
+    parent: int | None = None
+
+
 class TaskStage(Stage):
     """Weighs the tasks. Derive from `LossWeighting` or `GradientWeighting`.
 
     Attributes:
         needs_representation: whether the graph is to be cut where the shared layers end.
+        networks: how many a run trains side by side. A stage with more than one also has `every`,
+            the epochs of a generation, a `generations` that says which they are, and a
+            `set_weights` that makes it one of them.
     """
 
     stage = LOSS
     needs_representation: bool = False
+    networks: int = 1
+
+    def generations(
+        self, tasks: Sequence[str], draws: Callable[[int, int], torch.Generator]
+    ) -> Generator[list[Member], list[float], None]:
+        """Yields the members of one generation after the other, and is sent their scores.
+
+        Args:
+            tasks: names of the tasks.
+            draws: gives the generator for a generation, from 1, and the number of a member.
+        """
+        raise TypeError(f"{type(self).__name__} trains {self.networks} networks without saying how")
 
     def backward(self, losses: TaskLosses, network: Network) -> Tensor:
         """Adds the batch's gradient to the network's `.grad`.

@@ -129,18 +129,24 @@ class Composition:
         Raises:
             UserError: a parameter out of its range or not fitting the tasks.
         """
-        resolved = self.resolve(parameters)
-
-        def stage(entry: Entry) -> Any:
-            prefix = f"{entry.name}."
-            own = {k: v for k, v in resolved.items() if k.startswith(prefix)}
-            return build_stage(entry, {k.removeprefix(prefix): v for k, v in own.items()})
-
         try:
-            instance = InstanceStage() if self.instance is None else stage(self.instance)
-            return Strategy(instance, stage(self.task), **setting)
+            instance = self._stage(self.instance, parameters) if self.instance else InstanceStage()
+            return Strategy(instance, self.task_stage(parameters), **setting)
         except ValueError as error:
             raise UserError(f"strategy {self.name!r}: {error}") from error
+
+    def task_stage(self, parameters: Mapping[str, Any]) -> Any:
+        """The task stage by itself.
+
+        Raises:
+            ValueError: a parameter out of its range.
+        """
+        return self._stage(self.task, parameters)
+
+    def _stage(self, entry: Entry, parameters: Mapping[str, Any]) -> Any:
+        prefix = f"{entry.name}."
+        own = {k: v for k, v in self.resolve(parameters).items() if k.startswith(prefix)}
+        return build_stage(entry, {k.removeprefix(prefix): v for k, v in own.items()})
 
 
 def build_strategy(

@@ -1,13 +1,14 @@
 """Static task weights evolved by a population of networks."""
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from mtlbench.registry import register_strategy
-from mtlbench.strategies.base import LossWeighting, Setting
+from mtlbench.strategies.base import LossWeighting, Member, Setting
 
 
 @register_strategy("evolution", label="Evolution")
@@ -70,7 +71,7 @@ class Evolution(LossWeighting):
         for name, value in (("factor", factor), ("spread", spread)):
             if not value > 1:
                 raise ValueError(f"{name} must be above 1, but is {value:g}")
-        self.population, self.every, self.quantile = population, every, quantile
+        self.networks, self.every, self.quantile = population, every, quantile
         self.factor, self.spread = factor, spread
 
     def start(self, setting: Setting) -> None:
@@ -88,16 +89,29 @@ class Evolution(LossWeighting):
         """
         self.get_buffer("evolved").copy_(self._setting.per_task(weights, "weight"))
 
-    def first_weights(
-        self, member: int, tasks: tuple[str, ...], generator: torch.Generator
-    ) -> dict[str, float]:
-        """Task weights that a member starts with: equal ones for the first."""
+    def generations(
+        self, tasks: Sequence[str], draws: Callable[[int, int], torch.Generator]
+    ) -> Generator[list[Member], list[float], None]:
+        """Yields the members of one generation after the other, and is sent their scores."""
         equal = dict.fromkeys(tasks, 1.0)
-        return equal if member == 0 else _scaled(equal, self.spread, generator)
-
-    def mutated(self, weights: Mapping[str, float], generator: torch.Generator) -> dict[str, float]:
-        """Task weights of a copy of a member with these."""
-        return _scaled(weights, self.factor, generator)
+        others = range(1, self.networks)
+        members = [Member(equal)]
+        members += [Member(_scaled(equal, self.spread, draws(1, number))) for number in others]
+        # Of a small population, no member is among both the worst and the best.
+        replaced = min(math.ceil(self.networks * self.quantile), self.networks // 2)
+        for generation in itertools.count(2):
+            scores = yield members
+            ranked = sorted(range(self.networks), key=scores.__getitem__)
+            worst, best = ranked[:replaced], ranked[-replaced:]
+            before, members = members, []
+            for number in range(self.networks):
+                if number in worst:
+                    chance = draws(generation, number)
+                    parent = best[int(torch.randint(replaced, (), generator=chance))]
+                    weights = _scaled(before[parent].weights, self.factor, chance)
+                    members.append(Member(weights, parent))
+                else:
+                    members.append(Member(before[number].weights, number))
 
 
 def _scaled(

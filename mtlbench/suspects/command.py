@@ -9,7 +9,7 @@ import pandas as pd
 from mtlbench import registry
 from mtlbench.corruption import CLEAN
 from mtlbench.errors import UserError, unknown
-from mtlbench.executor import Resources
+from mtlbench.execution.resources import Resources
 from mtlbench.registry import load_plugins
 from mtlbench.suites.base import Suite
 from mtlbench.suspects.comparison import compare_detectors, stored_scores

@@ -24,7 +24,7 @@ from mtlbench.suspects.mixture import estimate_share
 from mtlbench.suspects.scores import DETECTOR_LABELS, Scores, mean, order
 from mtlbench.suspects.sheet import MOST_TILES, Suspects, class_name, draw_sheet
 from mtlbench.tasks import Task
-from mtlbench.trainer import training_labels
+from mtlbench.training.run import training_labels
 
 
 @dataclass(frozen=True)

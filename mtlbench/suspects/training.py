@@ -1,21 +1,17 @@
 """Trains the runs and the folds that detectors read, where they are missing."""
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from mtlbench import executor, progress
-from mtlbench.api import run_study
+from mtlbench import api
 from mtlbench.errors import UserError, require_known
-from mtlbench.executor import Resources, run_directory
+from mtlbench.execution import progress
+from mtlbench.execution.resources import Resources
 from mtlbench.registry import PluginFile
 from mtlbench.store import DONE, Store, read_run
 from mtlbench.study import RunSpec, plan
 from mtlbench.suspects.confident import require_cleanlab
-from mtlbench.suspects.folds import fold_file, missing_folds, train_folds
 from mtlbench.suspects.scores import (
     CLEANLAB,
     DETECTORS,
@@ -26,6 +22,8 @@ from mtlbench.suspects.scores import (
     STRATEGY,
     TRACED,
 )
+from mtlbench.training.folds import cross_validations
+from mtlbench.training.jobs import run_directory
 
 DEFAULT_DETECTORS = (SIGMA, ILT_LOSS, LOSS, MARGIN)
 """Those that need no more than one run of `equal` and one of `ilt`."""
@@ -74,7 +72,7 @@ def train_missing(
     read = {STRATEGY[name] for name in chosen if name != CLEANLAB}
     traced = frozenset(STRATEGY[name] for name in chosen if name in TRACED)
     if read:
-        run_study(
+        api.run_study(
             suite,
             strategies=sorted(read),
             variants=list(dict.fromkeys(spec.variant for spec in specs)),
@@ -82,7 +80,8 @@ def train_missing(
             overrides=overrides,
             plugins=plugins,
             results=results,
-            resources=dataclasses.replace(resources, traces=traced),
+            resources=resources,
+            traces=traced,
             trackers=(),
         )
         _require_done([spec for spec in specs if spec.strategy in read], Store(results))
@@ -114,16 +113,9 @@ def _train_folds(
     results: str | Path,
     resources: Resources,
 ) -> None:
-    store = Store(results)
-    store.check_writable()
-    folds = missing_folds(specs, store)
-    if not folds:
-        return
-    with executor.cluster(resources) as fits:
-        parallel = min(fits, len(folds))
-        progress.say(f"cross-validation: {len(folds)} folds to train, {parallel} at a time")
-        with progress.show_progress(len(folds), Console(stderr=True)) as report:
-            train_folds(folds, store, parallel, plugins=plugins, resources=resources, report=report)
-    left = [fold for fold in folds if not fold_file(store, fold).exists()]
+    store, folds = Store(results), cross_validations(specs)
+    what = f"cross-validation: {len(folds)} folds"
+    api.train_missing(folds, store, what, plugins=plugins, resources=resources)
+    left = [fold for fold in folds if not fold.path(store).exists()]
     if left:
         raise UserError(f"{len(left)} of {len(folds)} folds failed or diverged, as {left[0]}")

@@ -3,7 +3,7 @@
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from queue import SimpleQueue
@@ -11,11 +11,11 @@ from threading import Thread
 from typing import Any
 
 from mtlbench.errors import UserError, describe, unknown
-from mtlbench.executor import Event
+from mtlbench.execution.events import ENDS, STARTED, Event
 from mtlbench.store import History, Store
-from mtlbench.study import RunSpec
 from mtlbench.trackers import NAMES
 from mtlbench.trackers.base import Ending, TrackedRun, Tracker
+from mtlbench.training.jobs import RunJob
 
 CLOSING_SECONDS = 60.0
 """How long the end of a study waits for trackers that lag behind."""
@@ -52,7 +52,7 @@ def load(names: Sequence[str]) -> dict[str, type[Tracker]]:
 
 @contextmanager
 def tracking(
-    kinds: dict[str, type[Tracker]], store: Store
+    kinds: Mapping[str, type[Tracker]], store: Store
 ) -> Iterator[tuple[Callable[[Event], None], dict[str, str]]]:
     """Gives the function that is to be told of every event, and where each tracker's runs are.
 
@@ -70,15 +70,17 @@ def tracking(
     runs: dict[str, TrackedRun] = {}  # under way, by hash
 
     def tell(event: Event) -> None:
-        spec, hash = event.spec, event.spec.hash
-        if event.kind == "started" and isinstance(spec, RunSpec):
-            runs[hash] = TrackedRun(spec, _key(store, hash))
-        if hash not in runs:  # another process has trained it, or it is a part of a run
+        job = event.job
+        if not isinstance(job, RunJob):
+            return
+        if event.kind == STARTED:
+            runs[job.hash] = TrackedRun(job.spec, _key(store, job.hash))
+        if job.hash not in runs:  # another process has trained it
             return
         for line in lines:
-            line.queue.put((runs[hash], event))
-        if event.record is not None:
-            del runs[hash]
+            line.queue.put((runs[job.hash], event))
+        if event.kind in ENDS:
+            del runs[job.hash]
 
     try:
         yield tell, {line.name: line.tracker.place for line in lines}
@@ -112,20 +114,19 @@ class _Line:
             _off(self.name, error)
 
     def _pass_on(self, run: TrackedRun, event: Event) -> None:
-        if event.kind == "started":
+        if event.kind == STARTED:
             self.logged[run.key] = self.tracker.start(run)
             self.open[run.key] = run
-        history = event.history if event.record is None else event.record.history
-        for epoch, values in _epochs(history):
+        for epoch, values in _epochs(event.history):
             if epoch > self.logged[run.key]:
                 self.tracker.log(run, epoch, values)
                 self.logged[run.key] = epoch
-        if event.record is not None:
+        if event.kind in ENDS:
             metrics = {
                 f"final/{metric['task']}/{metric['metric']}": metric["value"]
-                for metric in event.record.info["metrics"]
+                for metric in event.metrics or ()
             }
-            ending = Ending(event.kind, self.logged.pop(run.key), metrics, event.error)
+            ending = Ending(event.kind, self.logged.pop(run.key), metrics, event.text)
             self.tracker.end(run, ending)
             del self.open[run.key]
 

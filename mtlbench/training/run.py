@@ -4,31 +4,29 @@ import functools
 import math
 import platform
 import time
-import traceback
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mtlbench.batches import Batch, Batches
-from mtlbench.checkpoint import load_optimizer, load_tree, optimizer_state, save_tree
+from mtlbench.checkpoint import load_optimizer, optimizer_state
 from mtlbench.corruption import Variant, corrupt
 from mtlbench.detection import detection_accuracy
 from mtlbench.errors import describe
 from mtlbench.randomness import derive_seed, named_generator
 from mtlbench.rows import Rows, to_device
-from mtlbench.store import DIVERGED, DONE, FAILED, History, RunRecord
+from mtlbench.store import DIVERGED, DONE, History, RunRecord
 from mtlbench.strategies.base import GRADIENT, Strategy
 from mtlbench.strategies.compose import Composition
 from mtlbench.strategies.table import ON_DEVICE
 from mtlbench.study import RunSpec
 from mtlbench.suites.base import Data, Split, Suite
 from mtlbench.tasks import Task
-from mtlbench.traces import Traces
+from mtlbench.training.batches import Batch, Batches
+from mtlbench.training.job import Place
+from mtlbench.training.traces import Traces
 from mtlbench.version import package_version
 
 EVALUATION_BATCH = 256
@@ -42,85 +40,6 @@ RESIDENT_SHARE = 0.5
 
 EXAMPLES = 6
 """How many corrupted instances, and how many test instances, a run keeps to be looked at."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """One epoch of a run is over."""
-
-    epoch: int
-    epochs: int
-    history: History
-    """Of all epochs so far, those before an interruption too."""
-
-
-@dataclass(frozen=True)
-class Notice:
-    """Something about a run that a person should know; it goes on."""
-
-    text: str
-
-
-def train(
-    spec: RunSpec,
-    *,
-    device: str = "cpu",
-    checkpoint: Path | None = None,
-    checkpoint_seconds: float = 15.0,
-    instance_tables: str | Path = ON_DEVICE,
-    keep_traces: bool = False,
-) -> Iterator[Progress | Notice | RunRecord]:
-    """Trains one run, giving a `Progress` after each epoch and the `RunRecord` at the end.
-
-    A checkpoint is continued from wholly or not at all: one that is damaged, or of another run,
-    another version of this package or of PyTorch, is not, and the run begins anew.
-
-    Args:
-        spec: what to train.
-        device: where.
-        checkpoint: file to continue from if it is there, and to save to.
-        checkpoint_seconds: least time between two checkpoints.
-        instance_tables: where instance parameters lie: `device`, `cpu` or a directory.
-        keep_traces: keep what `Traces` notes of every training instance.
-    """
-    run = Run(spec, torch.device(device), instance_tables, keep_traces)
-    try:
-        if checkpoint is not None and checkpoint.exists():
-            try:
-                run.start()
-                run.load_state(load_tree(checkpoint))
-                yield from _epochs(run, checkpoint, checkpoint_seconds, most=1)
-            except Exception as error:  # it may fail in the first step only
-                yield Notice(f"begins anew: {describe(error)}")
-                checkpoint.unlink(missing_ok=True)
-                run = Run(spec, torch.device(device), instance_tables, keep_traces)
-                run.start()
-        else:
-            run.start()
-        yield from _epochs(run, checkpoint, checkpoint_seconds)
-        if run.status == DONE:
-            run.test()
-    except Exception:
-        run.status, run.error = FAILED, traceback.format_exc()
-    yield run.record()
-
-
-def _epochs(
-    run: "Run", checkpoint: Path | None, checkpoint_seconds: float, most: float = math.inf
-) -> Iterator[Progress | Notice]:
-    """Trains up to so many epochs."""
-    saved = time.monotonic()
-    while most and run.epoch < run.suite.epochs and run.status == DONE:
-        run.train_epoch()
-        most -= 1
-        if checkpoint is not None and time.monotonic() - saved >= checkpoint_seconds:
-            try:
-                save_tree(checkpoint, run.state())
-            except OSError as error:  # a full disk: the run goes on, and would begin earlier
-                yield Notice(f"cannot save its state: {describe(error)}")
-            saved = time.monotonic()
-        so_far = {name: list(column) for name, column in run.history.items()}
-        yield Progress(run.epoch, run.suite.epochs, so_far)
 
 
 @functools.lru_cache(maxsize=2)
@@ -178,12 +97,17 @@ def training_labels(
 
 @dataclass
 class Run:
-    """The state of a run under way."""
+    """The state of a run under way.
+
+    Attributes:
+        first, end: it is trained from this many epochs on, up to so many.
+        epoch: how many are over.
+    """
 
     spec: RunSpec
-    device: torch.device
-    instance_tables: str | Path = ON_DEVICE
+    place: Place = field(default_factory=Place)
     keep_traces: bool = False
+    first: int = 0
     epoch: int = 0
     status: str = DONE
     error: str | None = None
@@ -197,7 +121,9 @@ class Run:
 
     def start(self) -> None:
         spec = self.spec
+        self.device = torch.device(self.place.device)
         self.suite = spec.build_suite()
+        self.end = self.suite.epochs
         self.tasks = self.suite.tasks()
         self.variant = Variant.parse(spec.variant, self.tasks)
         self.composition = Composition.parse(spec.strategy)
@@ -226,7 +152,7 @@ class Run:
             representation=self.suite.representation(self.model),
             device=self.device,
             generator=named_generator("strategy", spec.suite, spec.strategy, spec.seed),
-            instance_tables=self.instance_tables,
+            instance_tables=self.place.instance_tables,
         )
         self.traces = (
             Traces(self.tasks, len(self.train_split), self.device) if self.keep_traces else None
@@ -289,7 +215,7 @@ class Run:
             self.suite.prepare(batch.inputs), batch.targets, augmentation
         )
         targets = self.suite.complete(targets)
-        index = batch.index if self.instance_tables == ON_DEVICE else batch.rows
+        index = batch.index if self.place.instance_tables == ON_DEVICE else batch.rows
         given = self.forward(inputs)
         outputs = self.strategy.transform(given, targets, index, batch.present)
         losses = {
@@ -393,10 +319,20 @@ class Run:
 
     # --- what is kept -----------------------------------------------------------------------
 
+    def finish(self) -> Any:
+        """What is left behind when all epochs are over, or training diverged."""
+        if self.status == DONE:
+            self.test()
+        return self.record()
+
+    def failure(self) -> Any:
+        """What is left behind where something raised."""
+        return self.record()
+
     def state(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""
         state = {
-            "identity": self._identity(),
+            "identity": self.identity(),
             "epoch": self.epoch,
             "status": self.status,
             "history": self.history,
@@ -415,7 +351,7 @@ class Run:
             ValueError: it is not of such a run; this one is then of no use any more.
         """
         try:
-            identity = self._identity()
+            identity = self.identity()
             for name, mine in identity.items():
                 if state["identity"][name] != mine:
                     found = state["identity"][name]
@@ -446,13 +382,13 @@ class Run:
         except Exception as error:  # keys, shapes and types of all kinds
             raise ValueError(f"the checkpoint is damaged: {describe(error)}") from error
 
-    def _identity(self) -> dict[str, Any]:
+    def identity(self) -> dict[str, Any]:
         """What a state must have been made with to go on to the same bits."""
         return {
             "spec": self.spec.hash,
             "mtlbench": package_version(),
             "torch": torch.__version__,
-            "device": self.device.type,
+            "device": self.place.device,
             "traces": self.traces is not None,
         }
 
@@ -475,7 +411,7 @@ class Run:
                 "torch": torch.__version__,
                 "python": platform.python_version(),
             },
-            "device": _device_name(self.device),
+            "device": _device_name(torch.device(self.place.device)),
             "error": self.error,
         }
         record = RunRecord(info, self.history or {"epoch": []})

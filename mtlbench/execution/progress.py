@@ -12,9 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mtlbench.executor import Event
-
-ENDED = ("done", "diverged", "failed")
+from mtlbench.execution.events import ENDS, NOTICE, Event
 
 
 def say(text: str) -> None:
@@ -28,15 +26,17 @@ class Tally:
     def __init__(self, total: int) -> None:
         self.total = total
         self.ended: Counter[str] = Counter()
-        self.running: dict[str, Event] = {}  # by the run's hash
+        self.running: dict[str, Event] = {}  # by the job's hash
         self.started = time.monotonic()
 
     def add(self, event: Event) -> None:
-        if event.kind in ENDED:
+        if event.job is None:
+            return
+        if event.kind in ENDS:
             self.ended[event.kind] += 1
-            self.running.pop(event.spec.hash, None)
-        elif event.kind != "notice":
-            self.running[event.spec.hash] = event
+            self.running.pop(event.job.hash, None)
+        elif event.kind != NOTICE:
+            self.running[event.job.hash] = event
 
     def seconds_left(self) -> float | None:
         """Estimate from the share of epochs that are over (s); None before there is any."""
@@ -68,9 +68,9 @@ def show_progress(total: int, console: Console) -> Iterator[Callable[[Event], No
 
         def print_line(event: Event) -> None:
             tally.add(event)
-            if event.kind == "notice":
-                say(f"{event.spec} {event.error}")
-            elif event.kind in ENDED:
+            if event.kind == NOTICE:
+                say(_notice(event))
+            elif event.kind in ENDS:
                 print(_line(event, tally), file=sys.stderr, flush=True)
 
         yield print_line
@@ -79,8 +79,8 @@ def show_progress(total: int, console: Console) -> Iterator[Callable[[Event], No
 
         def update(event: Event) -> None:
             tally.add(event)
-            if event.kind == "notice":
-                live.console.print(Text(f"{event.spec} {event.error}"), style="yellow")
+            if event.kind == NOTICE:
+                live.console.print(Text(_notice(event)), style="yellow")
             elif event.kind in ("diverged", "failed"):
                 live.console.print(Text(_line(event, tally)), style="red")
             live.update(_picture(tally))
@@ -98,12 +98,16 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def _notice(event: Event) -> str:
+    return event.text if event.job is None else f"{event.job} {event.text}"
+
+
 def _line(event: Event, tally: Tally) -> str:
-    text = f"[{tally.ended.total()}/{tally.total}] {event.spec} {event.kind}"
+    text = f"[{tally.ended.total()}/{tally.total}] {event.job} {event.kind}"
     if event.seconds:
         text += f" in {duration(event.seconds)}"
-    if event.error:
-        text += f": {event.error}"
+    if event.text:
+        text += f": {event.text}"
     left = tally.seconds_left()
     if left is not None and tally.ended.total() < tally.total:
         text += f" · about {duration(left)} left"
@@ -114,6 +118,6 @@ def _picture(tally: Tally) -> RenderableType:
     rows = Table.grid(padding=(0, 1))
     for event in tally.running.values():
         epochs = f"epoch {event.epoch}/{event.epochs}" if event.epochs else "starting"
-        rows.add_row(Text(str(event.spec)), ProgressBar(event.epochs or 1, event.epoch, 24), epochs)
+        rows.add_row(Text(str(event.job)), ProgressBar(event.epochs or 1, event.epoch, 24), epochs)
     whole = ProgressBar(tally.total, tally.ended.total())
     return Group(whole, Text(tally.summary(), style="bold"), rows)

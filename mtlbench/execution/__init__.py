@@ -1,0 +1,1 @@
+"""Trains jobs on Ray: on this machine or on a cluster, whatever comes between."""

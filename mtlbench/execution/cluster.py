@@ -1,0 +1,212 @@
+"""Trains jobs on Ray from a command or a notebook: starts the process that holds Ray, and again."""
+
+import fcntl
+import os
+import pickle
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from mtlbench.errors import UnfinishedError, UserError, describe
+from mtlbench.execution.driver import Connected, Finished, Order, Stopped
+from mtlbench.execution.events import ENDS, EPOCH, NOTICE, Event
+from mtlbench.execution.processes import NONE, end_session
+from mtlbench.execution.resources import Resources
+from mtlbench.registry import PluginFile
+from mtlbench.store import Store
+from mtlbench.training.job import Job
+
+MOST_LOSSES = 3
+"""How often in a row Ray may end, with no epoch in between, before the study does."""
+
+CONNECT_SECONDS = 5.0
+"""How long a cluster's address may take to answer."""
+
+FOLDER = "mtlbench-ray-"
+LONGEST_FOLDER = 40
+"""Characters; below it Ray makes sockets, whose paths may have 107."""
+
+START = "import sys; sys.path[:] = {path!r}; from mtlbench.execution.driver import main; main({fd})"
+
+
+class Cluster:
+    """Ray, in a process of its own, for the jobs of one command.
+
+    Attributes:
+        room: how many jobs fit at a time.
+    """
+
+    def __init__(self, resources: Resources, plugins: Sequence[PluginFile], jobs: int) -> None:
+        self._resources, self._setup, self._jobs = resources, resources.setup(plugins), jobs
+        self._start()
+
+    def train(self, jobs: Iterable[Job], store: Store, report: Callable[[Event], None]) -> None:
+        """Trains jobs and writes each into the store as it ends.
+
+        Args:
+            jobs: what to train.
+            store: where it goes.
+            report: told of everything that happens, in this process.
+
+        Raises:
+            UserError: no machine of the cluster works.
+            UnfinishedError: Ray or the cluster is gone for good, or the store is full.
+        """
+        left = {job.hash: job for job in jobs}
+        losses = 0
+        while True:
+            self._channel.send_bytes(pickle.dumps((list(left.values()), store)))
+            stopped = None
+            for event in self._events():
+                if isinstance(event, Stopped):
+                    stopped = event
+                    break
+                if event.job is not None and event.kind in ENDS:
+                    left.pop(event.job.hash, None)
+                if event.kind in (*ENDS, EPOCH):
+                    losses = 0
+                report(event)
+            if stopped is None:
+                return
+            losses += 1
+            if not stopped.lost or losses == MOST_LOSSES:
+                raise UnfinishedError(stopped.reason)
+            report(Event(None, NOTICE, text=f"{stopped.reason}; begins again with a new Ray"))
+            self._restart()
+
+    def end(self) -> None:
+        """Ends Ray here, and all that it has started; its folder goes."""
+        self._channel.close()
+        if self._process is not None and self._process.stdin is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process.stdin.close()
+        end_session(self._process.pid if self._process else NONE, self._folder)
+        self._lock.close()
+
+    def _start(self) -> None:
+        """Starts the process that holds Ray.
+
+        Raises:
+            UserError: no cluster at the address, or a job needs more than any machine of it has.
+            UnfinishedError: Ray does not start.
+        """
+        resources = self._resources
+        _check_reachable(resources.address)
+        self._folder, self._lock = _own_folder()
+        ours, theirs = socket.socketpair()
+        self._channel = Connection(ours.detach())
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            with theirs, (self._folder / "driver.log").open("w") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-c", START.format(path=sys.path, fd=theirs.fileno())],
+                    stdin=subprocess.PIPE,
+                    stdout=log,
+                    stderr=log,
+                    pass_fds=[theirs.fileno(), self._lock.fileno()],
+                    start_new_session=True,
+                )
+            order = Order(
+                resources.address,
+                resources.cpus,
+                resources.gpus,
+                self._setup,
+                self._jobs,
+                self._folder,
+            )
+            self._send(order)
+            connected = self._receive()
+            if isinstance(connected, Stopped):
+                raise UnfinishedError(f"Ray does not start: {connected.reason}")
+            assert isinstance(connected, Connected)
+            self.room = connected.room
+        except BaseException:
+            self.end()
+            raise
+
+    def _restart(self) -> None:
+        self.end()
+        try:
+            self._start()
+        except UserError as error:  # what was there before is not there any more
+            raise UnfinishedError(str(error)) from error
+
+    def _events(self) -> Iterator[Any]:
+        """What the pool tells, until all is over; `Stopped` where it cannot go on."""
+        while not isinstance(message := self._receive(), Finished):
+            yield message
+
+    def _send(self, message: Any) -> None:
+        with suppress(OSError):  # it has ended: the next message says so
+            self._channel.send(message)
+
+    def _receive(self) -> Any:
+        try:
+            message = self._channel.recv()
+        except (EOFError, OSError):
+            assert self._process is not None
+            status = self._process.wait()
+            how = f"killed by signal {-status}" if status < 0 else f"with status {status}"
+            return Stopped(f"the process that holds Ray has ended, {how}", lost=True)
+        if isinstance(message, UserError):
+            raise message
+        return message
+
+
+@contextmanager
+def cluster(resources: Resources, plugins: Sequence[PluginFile], jobs: int) -> Iterator[Cluster]:
+    """Ray for as long as the block lasts.
+
+    Args:
+        resources: what a job takes, and where.
+        plugins: loaded in every worker.
+        jobs: how many there are to train.
+
+    Raises:
+        UserError: no cluster at the address, or a job needs more than any machine of it has.
+        UnfinishedError: Ray does not start.
+    """
+    held = Cluster(resources, plugins, jobs)
+    try:
+        yield held
+    finally:
+        held.end()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Ray itself tries for minutes to reach an address where nothing listens."""
+    host_and_port = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or "")
+    if host_and_port is None:
+        return
+    try:
+        port = int(host_and_port[2])
+        socket.create_connection((host_and_port[1], port), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or describe(error)
+        raise UserError(f"no Ray cluster at {address!r}: {reason}") from error
+
+
+def _own_folder() -> tuple[Path, Any]:
+    """A new folder for what Ray writes, and the lock that says that it is in use.
+
+    Folders of commands that were killed together with their Ray are removed.
+    """
+    base = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()).absolute()
+    if len(str(base)) + len(FOLDER) + 9 > LONGEST_FOLDER:
+        base = Path("/tmp")
+    for old in base.glob(f"{FOLDER}*/lock"):
+        with suppress(OSError), old.open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            end_session(NONE, old.parent)
+    folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir=base))
+    lock = (folder / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return folder, lock

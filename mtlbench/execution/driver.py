@@ -1,0 +1,134 @@
+"""The process that holds Ray and runs the pool, started by `cluster` as
+
+    python -c "…; main(FD)"
+
+with a channel to the command at file descriptor FD. Ray ends the process that holds it when it
+cannot go on, puts signal handlers into it, and writes on its terminal: none of that may happen to
+the command, or to a notebook. Imports no torch before the first worker is on its way.
+"""
+
+import logging
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from mtlbench.errors import UserError, describe
+from mtlbench.execution.processes import end_session
+from mtlbench.execution.worker import WorkerSetup
+
+HEAD_SECONDS = "10"
+"""How long Ray itself tries to reach a head that is gone, where that was not seen before."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the driver is told first.
+
+    Attributes:
+        address: of a Ray cluster; this machine where None.
+        cpus, gpus: what a job takes.
+        setup: what a worker is told.
+        jobs: how many there are.
+        folder: for what Ray writes; removed at the end.
+    """
+
+    address: str | None
+    cpus: float
+    gpus: float
+    setup: WorkerSetup
+    jobs: int
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Connected:
+    """Ray is there, with room for so many workers."""
+
+    room: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """All jobs have ended."""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The pool cannot go on, and why.
+
+    Attributes:
+        reason: in words.
+        lost: it is Ray that is gone, and not something that would happen again.
+    """
+
+    reason: str
+    lost: bool
+
+
+def main(descriptor: int) -> None:
+    """Does what it is told, and ends with the process that started it."""
+    channel = Connection(descriptor)
+    order: Order = channel.recv()
+    threading.Thread(target=_end_with_command, args=(order.folder,), daemon=True).start()
+    try:
+        _work(order, channel)
+    except UserError as error:
+        channel.send(error)
+    except OSError as error:
+        traceback.print_exc()
+        channel.send(Stopped(describe(error), lost=isinstance(error, ConnectionError)))
+    except Exception as error:  # Ray raises all kinds when it is gone
+        traceback.print_exc()
+        channel.send(Stopped(describe(error), lost=True))
+    sys.stdin.buffer.read()  # the command ends this process
+
+
+def _end_with_command(folder: Path) -> None:
+    """Waits for the end of the command, however it ends, and leaves nothing behind."""
+    sys.stdin.buffer.read()
+    end_session(os.getpid(), folder)
+    os._exit(0)
+
+
+def _work(order: Order, channel: Connection) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no calls home
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", HEAD_SECONDS)
+    import ray
+
+    from mtlbench.execution.pool import Pool
+
+    try:
+        if order.address is None:
+            ray.init(
+                address="local",
+                include_dashboard=False,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                _temp_dir=str(order.folder),
+            )
+        else:
+            ray.init(address=order.address, logging_level=logging.ERROR, log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        if order.address is None:
+            raise
+        reason = str(error).partition("\n")[0]
+        raise UserError(f"no Ray cluster at {order.address!r}: {reason}") from error
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Ray's dumps a stack
+    elastic = order.address is not None
+    pool = Pool(order.cpus, order.gpus, order.setup, elastic=elastic, tell=channel.send)
+    channel.send(Connected(pool.room()))
+    pool.start_workers(order.jobs)
+    content = channel.recv_bytes()
+    for plugin in order.setup.plugins:
+        plugin.load()
+    pool.work(*pickle.loads(content))
+    if elastic:
+        ray.shutdown()
+    channel.send(Finished())

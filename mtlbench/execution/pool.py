@@ -1,0 +1,463 @@
+"""The pool of workers on Ray: locks, checkpoints, restarts, placement and events of all jobs.
+
+It runs in the process that holds Ray, see `driver`. Workers send back what a job leaves behind;
+the pool alone writes it into the store.
+"""
+
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from mtlbench.errors import UserError
+from mtlbench.execution.events import EPOCH, NOTICE, STARTED, Event
+from mtlbench.execution.worker import Worker, WorkerSetup
+from mtlbench.store import FAILED, DamagedRunError, RunRecord, Store
+from mtlbench.training.job import Ended, Job, Notice, Parts, Progress
+
+POLL_SECONDS = 1.0
+"""How often machines, and jobs that other processes train, are looked at again."""
+
+MOST_STARTS = 3
+"""How often in a row something is begun that dies: the machine may be at fault, or the job."""
+
+PATIENCE_SECONDS = 60.0
+"""How long a cluster may be without a machine that trains."""
+
+
+ANSWER_SECONDS = 5.0
+"""How long the cluster's head may take to answer."""
+
+
+class LostRayError(Exception):
+    """Ray, or the cluster, is gone; the message says why."""
+
+
+@dataclass
+class _Machine:
+    """A node of the cluster.
+
+    Attributes:
+        name: as people know it.
+        room: workers that fit.
+        workers: those there are, starting ones too.
+        failures: workers in a row that did not come up.
+        reason: why it is left out; "" where it is not.
+    """
+
+    name: str
+    room: int
+    workers: int = 0
+    failures: int = 0
+    reason: str = ""
+
+
+@dataclass(eq=False)
+class _Worker:
+    handle: Any
+    node: str
+
+
+@dataclass(eq=False)
+class _Open:
+    """A job of the study that was begun here.
+
+    Attributes:
+        job: it.
+        lock: held until it is over.
+        parts: what is to be trained for it, step by step.
+        step: the jobs of this step, and how they ended so far.
+        epochs_over: by the hash of a part.
+    """
+
+    job: Job
+    lock: ExitStack
+    parts: Parts
+    epochs: int
+    started: float = field(default_factory=time.monotonic)
+    step: list[Job] = field(default_factory=list)
+    ended: dict[str, Ended] = field(default_factory=dict)
+    epochs_over: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class _Part:
+    """What one worker trains: a job of the study, or a part of one.
+
+    Attributes:
+        starts: in a row without an epoch more than before.
+        epoch: how far it has come.
+    """
+
+    job: Job
+    of: _Open
+    starts: int = 0
+    epoch: int = 0
+
+
+class Pool:
+    """Workers on all machines of the cluster, and what each of them has.
+
+    Args:
+        cpus, gpus: what a job takes.
+        setup: what a worker is told.
+        elastic: whether machines may join; where not, the pool ends with the last one.
+        tell: told of everything that happens.
+
+    Attributes:
+        waiting: jobs that were not begun here.
+        elsewhere: those of them that another process trains.
+        parts: begun, and waiting for a worker.
+        running: parts under way and their workers, by the stream of their messages.
+        starting: workers that are not up yet, by the reference that tells when they are.
+        idle: workers without a part.
+    """
+
+    def __init__(
+        self,
+        cpus: float,
+        gpus: float,
+        setup: WorkerSetup,
+        *,
+        elastic: bool,
+        tell: Callable[[Event], None],
+    ) -> None:
+        self.needs = {"CPU": cpus, "GPU": gpus}
+        self.setup, self.elastic, self.tell = setup, elastic, tell
+        self.machines: dict[str, _Machine] = {}
+        self.waiting: deque[Job] = deque()
+        self.elsewhere: list[Job] = []
+        self.open: list[_Open] = []
+        self.parts: deque[_Part] = deque()
+        self.running: dict[Any, tuple[_Part, _Worker]] = {}
+        self.starting: dict[Any, _Worker] = {}
+        self.idle: list[_Worker] = []
+        self.ever_up = False
+        self.left_out: list[str] = []
+        self.looked, self.without_machine = 0.0, 0.0
+
+    def room(self) -> int:
+        """How many workers fit into the cluster.
+
+        Raises:
+            UserError: a job needs more than any machine has.
+        """
+        self.look_at_machines()
+        room = sum(machine.room for machine in self.machines.values())
+        if not room:
+            most = {
+                kind: max(node["Resources"].get(kind, 0.0) for node in _nodes())
+                for kind in self.needs
+            }
+            raise UserError(
+                f"a run asks for {self.needs['CPU']:g} CPUs and {self.needs['GPU']:g} GPUs, but "
+                f"the largest machine has {most['CPU']:g} and {most['GPU']:g}"
+            )
+        return room
+
+    def work(self, jobs: Iterable[Job], store: Store) -> None:
+        """Returns when all jobs have ended, here or in another process.
+
+        Raises:
+            UserError: no worker comes up on any machine.
+            LostRayError: no machine is left.
+        """
+        self.store = store
+        self.waiting.extend(jobs)
+        while self.waiting or self.elsewhere or self.open:
+            if time.monotonic() - self.looked >= POLL_SECONDS:
+                self.look()
+            waited_for: list[Any] = [*self.running, *self.starting]
+            if not waited_for:
+                time.sleep(POLL_SECONDS / 10)
+            for reference in ray.wait(waited_for, timeout=POLL_SECONDS)[0] if waited_for else ():
+                if reference in self.starting:
+                    self.come_up(reference)
+                else:
+                    self.receive(reference)
+            self.hand_out()
+
+    # --- machines and workers ---------------------------------------------------------------
+
+    def look(self) -> None:
+        """What has changed without a word: machines, and what other processes have finished."""
+        self.look_at_machines()
+        self.wait_for_machines()
+        self.waiting.extend(self.elsewhere)
+        self.elsewhere.clear()
+        for _ in range(len(self.waiting)):
+            job = self.waiting.popleft()
+            if (ended := self.found(job)) is None:
+                self.waiting.append(job)
+            else:
+                self.tell(Event(job, ended.status))
+        wanted = len(self.waiting) + len(self.parts)
+        if not wanted and not any(each.job is not each.step[0] for each in self.open):
+            while self.idle:  # others may want the cores
+                self.retire(self.idle.pop())
+        self.start_workers(wanted)
+        self.looked = time.monotonic()
+
+    def look_at_machines(self) -> None:
+        """Takes in machines that have joined, and forgets those that have left."""
+        alive = {node["NodeID"]: node for node in _nodes()}
+        for node, about in alive.items():
+            fits = [
+                about["Resources"].get(kind, 0.0) / count
+                for kind, count in self.needs.items()
+                if count
+            ]
+            room = int(min(fits) + 1e-9)
+            if node not in self.machines and room:
+                self.machines[node] = _Machine(about["NodeManagerHostname"], room)
+        for node in self.machines.keys() - alive.keys():
+            del self.machines[node]
+        self.idle = [worker for worker in self.idle if worker.node in self.machines]
+
+    def wait_for_machines(self) -> None:
+        """Lets a cluster be without a machine for a while.
+
+        Raises:
+            LostRayError: for too long.
+        """
+        if any(not machine.reason for machine in self.machines.values()):
+            self.without_machine = 0.0
+            return
+        if not self.without_machine and self.elastic:
+            self.without_machine = time.monotonic()
+            self.tell(Event(None, NOTICE, text="no machine is left to train on; waits for one"))
+        if not self.elastic or time.monotonic() - self.without_machine > PATIENCE_SECONDS:
+            raise LostRayError("no machine is left to train on")
+
+    def start_workers(self, wanted: int) -> None:
+        """Starts as many as are wanted and fit, beside those that will soon be free."""
+        wanted -= len(self.idle) + len(self.starting)
+        for node, machine in self.machines.items():
+            while wanted > 0 and machine.workers < machine.room and not machine.reason:
+                place = NodeAffinitySchedulingStrategy(node, soft=False)
+                actor: Any = ray.remote(Worker).options(
+                    num_cpus=self.needs["CPU"],
+                    num_gpus=self.needs["GPU"],
+                    max_restarts=0,
+                    scheduling_strategy=place,
+                )
+                worker = _Worker(actor.remote(self.setup), node)
+                self.starting[worker.handle.is_up.remote()] = worker
+                machine.workers += 1
+                wanted -= 1
+
+    def come_up(self, reference: Any) -> None:
+        """A worker is up, or did not come up: then its machine is left out sooner or later."""
+        worker = self.starting.pop(reference)
+        try:
+            ray.get(reference)
+        except RayError as error:
+            self.retire(worker)
+            self.look_at_machines()
+            machine = self.machines.get(worker.node)
+            if machine is not None and not machine.reason:
+                machine.failures += 1
+                raised = "creation task" in str(error)  # and will do so again
+                if raised or machine.failures == MOST_STARTS:
+                    self.leave_out(machine, error)
+            broken = all(each.reason for each in self.machines.values())
+            if broken and self.left_out and not self.starting:
+                raise UserError("; ".join(self.left_out)) from error
+            return
+        if worker.node in self.machines:
+            self.machines[worker.node].failures = 0
+        self.idle.append(worker)
+        self.ever_up = True
+        for text in self.left_out:
+            self.tell(Event(None, NOTICE, text=text))
+        self.left_out.clear()
+
+    def leave_out(self, machine: _Machine, error: Exception) -> None:
+        """Trains no more on a machine, and says so once; when it is known that another works."""
+        machine.reason = str(error).strip().rpartition("\n")[2]
+        text = f"{machine.name} is left out, no worker starts there: {machine.reason}"
+        if self.ever_up:
+            self.tell(Event(None, NOTICE, text=text))
+        else:
+            self.left_out.append(text)
+
+    def retire(self, worker: _Worker) -> None:
+        ray.kill(worker.handle)
+        if worker.node in self.machines:
+            self.machines[worker.node].workers -= 1
+
+    # --- jobs -------------------------------------------------------------------------------
+
+    def hand_out(self) -> None:
+        """Gives each idle worker something to train.
+
+        A job is locked only for a worker that is up: a cluster may be full for hours.
+        """
+        while self.idle:
+            while not self.parts and self.waiting:
+                self.begin(self.waiting.popleft())
+            if not self.parts:
+                return
+            part, worker = self.parts.popleft(), self.idle.pop()
+            part.starts += 1
+            checkpoint = part.job.checkpoint(self.store).absolute()
+            self.running[worker.handle.train.remote(part.job, checkpoint)] = part, worker
+
+    def begin(self, job: Job) -> None:
+        """Takes a job of the study in hand, unless another process has it or has finished it."""
+        lock = ExitStack()
+        if not lock.enter_context(self.store.lock(job.hash)):
+            lock.close()
+            self.elsewhere.append(job)
+            return
+        ended = self.found(job, set_aside=True)
+        if ended is not None:
+            self.store.clear_unfinished(job.hash)
+            lock.close()
+            self.tell(Event(job, ended.status))
+            return
+        opened = _Open(job, lock, job.parts(), job.epochs)
+        self.open.append(opened)
+        self.tell(Event(job, STARTED))
+        self.go_on(opened, None)
+
+    def found(self, job: Job, *, set_aside: bool = False) -> Ended | None:
+        """How a job ended that stands in the store; None where it is to be trained.
+
+        What stands there and is of no use is only set aside by whom no other trains it: it may be
+        that another process has done so just now, and trained the job anew.
+        """
+        path = job.path(self.store)
+        if not path.exists():
+            return None
+        try:
+            return job.read(self.store)
+        except DamagedRunError as error:
+            if set_aside:
+                kept = self.store.set_aside(path)
+                text = f"{path} {error}; it is kept as {kept} and trained again"
+                self.tell(Event(None, NOTICE, text=text))
+            return None
+
+    def go_on(self, opened: _Open, ends: list[Ended] | None) -> None:
+        """Takes the next step of a job, or closes it."""
+        while True:
+            try:
+                opened.step = next(opened.parts) if ends is None else opened.parts.send(ends)
+            except StopIteration as stop:
+                self.close(opened, stop.value)
+                return
+            opened.ended = {}
+            for job in opened.step:
+                # Parts that were over before the job was interrupted.
+                ended = None if job is opened.job else self.found(job)
+                if ended is None:
+                    self.parts.append(_Part(job, opened))
+                else:
+                    opened.ended[job.hash] = ended
+                    opened.epochs_over[job.hash] = ended.epochs
+            if len(opened.ended) < len(opened.step):
+                return
+            ends = [opened.ended[job.hash] for job in opened.step]
+
+    def receive(self, stream: Any) -> None:
+        """Takes the next message of a part: an epoch is over, or all is."""
+        part, worker = self.running[stream]
+        opened = part.of
+        try:
+            message: Any = ray.get(next(stream))
+        except RayTaskError as error:  # it was no training that raised
+            message = Ended(FAILED, str(error))
+        except RayError as error:
+            del self.running[stream]
+            self.lose(part, worker, error)
+            return
+        seconds = time.monotonic() - opened.started
+        if isinstance(message, Notice):
+            self.tell(Event(opened.job, NOTICE, seconds=seconds, text=message.text))
+        elif isinstance(message, Progress):
+            if message.epoch > part.epoch:
+                part.epoch, part.starts = message.epoch, 0
+            opened.epochs_over[part.job.hash] = message.epoch
+            over = sum(opened.epochs_over.values())
+            history = message.history if part.job is opened.job else {}
+            self.tell(Event(opened.job, EPOCH, over, opened.epochs, seconds, history=history))
+        else:
+            del self.running[stream]
+            self.idle.append(worker)
+            self.end(part, message)
+
+    def lose(self, part: _Part, worker: _Worker, error: Exception) -> None:
+        """Puts the part of a lost worker back into the queue; it goes on from its checkpoint."""
+        self.retire(worker)
+        self.look_at_machines()
+        left = worker.node not in self.machines  # which is no fault of the part
+        part.starts -= left
+        if part.starts >= MOST_STARTS:
+            reason = f"the worker process died, {MOST_STARTS} times in a row: {error}"
+            self.end(part, Ended(FAILED, reason))
+            return
+        self.parts.appendleft(part)
+        saved = part.job.checkpoint(self.store).exists()
+        what = "machine" if left else "worker"
+        place = "where it was saved last" if saved else "the start"
+        text = f"has lost its {what}; goes on from {place}"
+        self.tell(Event(part.of.job, NOTICE, text=text))
+
+    def end(self, part: _Part, ended: Ended) -> None:
+        """Keeps how a part ended; the last one of a step brings the next."""
+        opened = part.of
+        opened.ended[part.job.hash] = ended
+        if part.job is not opened.job:
+            part.job.write(self.store, ended)
+        if ended.status == FAILED:  # the others of its step are of no use
+            for other in [each for each in self.parts if each.of is opened]:
+                self.parts.remove(other)
+                opened.ended[other.job.hash] = ended
+        if len(opened.ended) == len(opened.step):
+            self.go_on(opened, [opened.ended[job.hash] for job in opened.step])
+
+    def close(self, opened: _Open, ended: Ended) -> None:
+        """Writes what a job of the study leaves behind, and lets go of it."""
+        job = opened.job
+        job.write(self.store, ended)
+        self.store.clear_unfinished(job.hash)
+        opened.lock.close()
+        self.open.remove(opened)
+        if self.elastic:  # there may be machines with a disk of their own
+            for worker in self.idle:
+                worker.handle.forget.remote(job.checkpoint(self.store).absolute())
+        record = ended.result if isinstance(ended.result, RunRecord) else RunRecord({}, {})
+        self.tell(
+            Event(
+                job,
+                ended.status,
+                seconds=time.monotonic() - opened.started,
+                text=ended.error.strip().rpartition("\n")[2],
+                history=record.history,
+                metrics=record.info.get("metrics", ()),
+            )
+        )
+
+
+def _nodes() -> Sequence[dict[str, Any]]:
+    """The machines of the cluster that are alive.
+
+    Raises:
+        LostRayError: the head does not answer; Ray itself would wait for a minute, and then end
+            this process without a word.
+    """
+    address = ray.get_runtime_context().gcs_address
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+    except OSError as error:
+        raise LostRayError(f"Ray's head at {address} does not answer") from error
+    return [node for node in ray.nodes() if node["Alive"]]

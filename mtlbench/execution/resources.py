@@ -1,0 +1,50 @@
+"""What a job takes, and where it is trained."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mtlbench.errors import UserError
+from mtlbench.execution.worker import WorkerSetup, own_versions
+from mtlbench.registry import PluginFile
+from mtlbench.strategies.table import ON_DEVICE, check_place
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What one job takes.
+
+    Attributes:
+        address: of a Ray cluster; this machine where None.
+        cpus: cores a job, fractions too; it computes with so many threads, at least one.
+        gpus: GPUs a job, fractions too; 0 trains on the CPU.
+        instance_tables: where instance parameters lie while a job is trained: `device` beside the
+            network, `cpu`, or a directory for memory-mapped files.
+
+    Raises:
+        UserError: a number that no machine can give, or no such place.
+    """
+
+    address: str | None = None
+    cpus: float = 1.0
+    gpus: float = 0.0
+    instance_tables: str = ON_DEVICE
+
+    def setup(self, plugins: Sequence[PluginFile]) -> WorkerSetup:
+        """What a worker is told."""
+        threads, device = max(1, int(self.cpus)), "cuda" if self.gpus else "cpu"
+        versions = own_versions()
+        return WorkerSetup(tuple(plugins), threads, device, self.instance_tables, versions)
+
+    def __post_init__(self) -> None:
+        try:
+            check_place(self.instance_tables)
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        if not self.cpus > 0:
+            raise UserError(f"cpus per run must be above 0, but is {self.cpus:g}")
+        if not self.gpus >= 0:
+            raise UserError(f"gpus per run must be at least 0, but is {self.gpus:g}")
+        for name, count in (("cpus", self.cpus), ("gpus", self.gpus)):
+            if not math.isfinite(count) or (count > 1 and count != int(count)):
+                raise UserError(f"{name} per run above 1 must be whole, but is {count:g}")

@@ -1,0 +1,93 @@
+"""A process that trains one job after the other, and keeps imports and data between them."""
+
+import ctypes
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from mtlbench.registry import PluginFile
+from mtlbench.version import package_version
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What a worker is told once, whatever it then trains.
+
+    Attributes:
+        plugins: loaded first.
+        threads: to compute with.
+        device: where networks are trained: `cpu` or `cuda`.
+        instance_tables: where instance parameters lie: `device`, `cpu` or a directory.
+        versions: of the packages that decide about the bits; a worker must have the same.
+    """
+
+    plugins: tuple[PluginFile, ...]
+    threads: int
+    device: str
+    instance_tables: str
+    versions: tuple[str, str]
+
+
+def own_versions() -> tuple[str, str]:
+    """Of mtlbench and of PyTorch, here."""
+    return package_version(), metadata.version("torch").partition("+")[0]
+
+
+class Worker:
+    """The actor that Ray places on a machine.
+
+    Raises:
+        RuntimeError: this machine cannot train what the others do.
+    """
+
+    def __init__(self, setup: WorkerSetup) -> None:
+        if own_versions() != setup.versions:
+            (here, torch_here), (there, torch_there) = own_versions(), setup.versions
+            raise RuntimeError(
+                f"it has mtlbench {here} and torch {torch_here}, and not {there} and {torch_there}"
+            )
+        import torch
+
+        from mtlbench.training.job import Place
+
+        if setup.device == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("its PyTorch sees no GPU")
+        keep_freed_memory()
+        torch.set_num_threads(setup.threads)
+        for plugin in setup.plugins:
+            plugin.load()
+        self.place = Place(setup.device, setup.instance_tables)
+
+    def is_up(self) -> None:
+        """Answers as soon as the process is ready."""
+
+    def train(self, job: Any, checkpoint: Path) -> Iterator[Any]:
+        """Trains a job, giving what it says on the way."""
+        yield from job.train(self.place, checkpoint)
+
+    def forget(self, checkpoint: Path) -> None:
+        """Removes what a finished job has left here, on a machine with a disk of its own."""
+        checkpoint.unlink(missing_ok=True)
+        shutil.rmtree(checkpoint.with_name("members"), ignore_errors=True)
+        with suppress(OSError):  # another process is at it
+            checkpoint.parent.rmdir()
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc keep all memory that is freed for the next step.
+
+    Left to itself it gives what lies on top back to the kernel in every step, and each page of it
+    is cleared anew in the next one: up to a fifth of a gradient strategy's step. Elsewhere, nothing
+    happens.
+    """
+    trim_threshold, mmap_threshold, never = -1, -3, 2**31 - 1
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            library = ctypes.CDLL(None)
+            library.mallopt(trim_threshold, never)
+            library.mallopt(mmap_threshold, never)

@@ -1,0 +1,1 @@
+"""Trains one job, from its spec to what it leaves behind. Knows nothing of Ray."""

@@ -1,0 +1,181 @@
+"""Cross-validation: predictions for training instances by networks that have not seen them.
+
+    <results>/.folds/<hash>/fold-<k>.npz
+
+Each fold trains the suite's network by its recipe, with equal weights, on the instances of all
+other folds and predicts its own. Folds are no runs: no comparison reads them.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtlbench.errors import UserError
+from mtlbench.files import replacing
+from mtlbench.randomness import named_generator
+from mtlbench.store import DONE, DamagedRunError, Store, npz_bytes, read_npz
+from mtlbench.study import RunSpec
+from mtlbench.suspects.confident import map_quality
+from mtlbench.tasks import Task
+from mtlbench.training.batches import Batches
+from mtlbench.training.job import Ended, Job, Notice, Place, Progress
+from mtlbench.training.loop import train
+from mtlbench.training.run import Run
+
+FOLDS = 5
+"""A network then trains on four fifths of the labels."""
+
+DIRECTORY = ".folds"
+NO_LABEL = -1
+
+
+@dataclass(frozen=True)
+class FoldJob(Job):
+    """One fold of a run's training data.
+
+    Attributes:
+        spec: the run with equal weights whose suite, variant and seed the fold has.
+        fold: its number, from 0.
+        folds: how many there are.
+    """
+
+    spec: RunSpec
+    fold: int
+    folds: int = FOLDS
+
+    @property
+    def group(self) -> str:
+        """The hash that all folds of one cross-validation have."""
+        text = f"{self.spec.hash}/{self.folds}"
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def hash(self) -> str:  # type: ignore[override]
+        return f"{self.group}-{self.fold}"
+
+    @property
+    def epochs(self) -> int:  # type: ignore[override]
+        return int(self.spec.suite_parameters["epochs"])
+
+    def __str__(self) -> str:
+        spec = self.spec
+        return f"{spec.suite}/{spec.variant}/seed-{spec.seed}/fold-{self.fold + 1}-of-{self.folds}"
+
+    def path(self, store: Store) -> Path:
+        return store.root / DIRECTORY / self.group / f"fold-{self.fold}.npz"
+
+    def read(self, store: Store) -> Ended:
+        try:
+            read_npz(self.path(store))
+        except Exception as error:
+            raise DamagedRunError("is damaged") from error
+        return Ended(DONE)
+
+    def write(self, store: Store, ended: Ended) -> None:
+        """Keeps its predictions; nothing of one that diverged or failed."""
+        if ended.status == DONE:
+            path = self.path(store)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as aside:
+                aside.write_bytes(ended.result)
+
+    def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:
+        return train(lambda: FoldRun(self.spec, place, fold=self), checkpoint)
+
+
+def cross_validations(specs: Sequence[RunSpec]) -> list[FoldJob]:
+    """All folds of these runs."""
+    return [FoldJob(spec, fold) for spec in specs for fold in range(FOLDS)]
+
+
+@dataclass(kw_only=True)
+class FoldRun(Run):
+    """A run on the instances of all folds but one; `held_out` are the rows [n] of that one."""
+
+    fold: FoldJob
+
+    def start(self) -> None:
+        super().start()
+        fold = self.fold
+        names = (fold.spec.suite, fold.folds)
+        order = torch.randperm(len(self.train_split), generator=named_generator("folds", *names))
+        if len(order) < fold.folds:
+            raise UserError(f"{len(order)} training instances are too few for {fold.folds} folds")
+        member = torch.empty_like(order)
+        member[order] = torch.arange(len(order)) % fold.folds
+        self.held_out = (member == fold.fold).nonzero()[:, 0]
+        self.others = (member != fold.fold).nonzero()[:, 0]
+
+    def order(self, generator: torch.Generator) -> Tensor:
+        return self.others[torch.randperm(len(self.others), generator=generator)]
+
+    def evaluate(self, split: Any) -> dict[str, float]:
+        """Nothing: no choice is made on the validation data."""
+        return {}
+
+    def identity(self) -> dict[str, Any]:
+        return super().identity() | {"fold": self.fold.hash}
+
+    def finish(self) -> bytes | None:
+        """The content of the fold's file; None where training diverged."""
+        if self.status != DONE:
+            return None
+        about = {
+            "spec": asdict(self.spec),
+            "hash": self.spec.hash,
+            "tasks": [task.name for task in self.tasks],
+            "folds": self.fold.folds,
+            "clean": not self.variant.clauses,
+        }
+        arrays = self.predict_held_out()
+        arrays["rows"] = self.held_out.numpy()
+        arrays["corrupted"] = self.corrupted[self.held_out].numpy()
+        arrays["about"] = np.array(json.dumps(about))
+        return npz_bytes(arrays)
+
+    def failure(self) -> None:
+        return None
+
+    @torch.no_grad()
+    def predict_held_out(self) -> dict[str, np.ndarray]:
+        """Of each classification task the probabilities [n, C] of the held-out instances; of one
+        with label maps their quality [n] instead, which needs less room."""
+        self.model.eval()
+        tasks = [(k, task) for k, task in enumerate(self.tasks) if task.kind == "classification"]
+        parts: dict[str, list[np.ndarray]] = {}
+        batches = Batches(self.train_split, self.held_out, self.suite.batch_size, self.device)
+        for batch in batches:
+            outputs = self.forward(self.suite.prepare(batch.inputs))
+            targets = self.suite.complete(batch.targets)
+            for k, task in tasks:
+                present = None if batch.present is None else batch.present[:, k].cpu().numpy()
+                kept = _held_out(task, outputs[task.name], targets[task.name], present)
+                for name, values in kept.items():
+                    parts.setdefault(f"{name}/{task.name}", []).append(values)
+        return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def _held_out(
+    task: Task, output: Tensor, target: Tensor, present: np.ndarray | None
+) -> dict[str, np.ndarray]:
+    """What a fold keeps of some instances: `label` [n] and `probability` [n, C], or `quality`."""
+    probability = output.float().softmax(1).cpu().numpy()
+    label, labelled = target.cpu().numpy(), task.labelled(target).cpu().numpy()
+    if label.ndim == 1:
+        here = labelled if present is None else labelled & present
+        return {
+            "label": np.where(here, label, NO_LABEL).astype(np.int32),
+            "probability": probability,
+        }
+    if label.ndim != 3:
+        return {}
+    here = labelled.any(axis=(1, 2)) if present is None else labelled.any(axis=(1, 2)) & present
+    quality = map_quality(label.astype(np.int64), probability, labelled)
+    return {"quality": np.where(here, quality, np.nan)}

@@ -1,0 +1,112 @@
+"""What is trained whole or not at all, and what it says on the way."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mtlbench.store import History, Store
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job is trained.
+
+    Attributes:
+        device: `cpu` or `cuda`.
+        instance_tables: where instance parameters lie: `device` beside the network, `cpu`, or a
+            directory for memory-mapped files.
+    """
+
+    device: str = "cpu"
+    instance_tables: str | Path = "device"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One epoch of a job is over.
+
+    Attributes:
+        epoch, epochs: how many of it are, and of how many.
+        history: of all epochs so far, those before an interruption too.
+    """
+
+    epoch: int
+    epochs: int
+    history: History = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something about a job that a person should know; it goes on."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job is over.
+
+    Attributes:
+        status: `done`, `diverged` or `failed`.
+        error: what went wrong, where it failed: a traceback or a reason.
+        epochs: how many were trained for it.
+        result: what it leaves behind, if anything: a record, the content of a file, a score.
+    """
+
+    status: str
+    error: str = ""
+    epochs: int = 0
+    result: Any = None
+
+
+Parts = Generator[list["Job"], list[Ended], Ended]
+"""Yields the jobs that can be trained side by side, is sent how they ended, and so on; returns how
+the whole did."""
+
+
+class Job(ABC):
+    """One thing that is trained whole or not at all: a run, a fold, a member of a population.
+
+    A value that travels to the worker which trains it, and is found again in the store.
+
+    Attributes:
+        hash: names it, and its checkpoint; the same for the same content.
+        epochs: how many are trained for it, those of its parts together.
+    """
+
+    hash: str
+    epochs: int
+
+    @abstractmethod
+    def __str__(self) -> str: ...
+
+    @abstractmethod
+    def path(self, store: Store) -> Path:
+        """Where it stands when it is over."""
+
+    @abstractmethod
+    def read(self, store: Store) -> Ended:
+        """How it ended, from the store.
+
+        Raises:
+            DamagedRunError: what stands there is of no use; the message says why.
+        """
+
+    @abstractmethod
+    def write(self, store: Store, ended: Ended) -> None:
+        """Keeps how it ended in the store, whole or not at all."""
+
+    @abstractmethod
+    def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:
+        """Trains it here and now, going on from the checkpoint if it is there."""
+
+    def checkpoint(self, store: Store) -> Path:
+        """Where it is saved on the way."""
+        return store.checkpoint_file(self.hash)
+
+    def parts(self) -> Parts:
+        """What is to be trained for it: itself, unless it takes several networks."""
+        (ended,) = yield [self]
+        return ended

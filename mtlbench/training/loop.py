@@ -1,0 +1,67 @@
+"""The one loop over epochs: progress, checkpoints, divergence and failure of all that trains."""
+
+import math
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from mtlbench.checkpoint import load_tree, save_tree
+from mtlbench.errors import describe
+from mtlbench.store import DONE, FAILED
+from mtlbench.training.job import Ended, Notice, Progress
+from mtlbench.training.run import Run
+
+CHECKPOINT_SECONDS = 15.0
+"""Least time between two checkpoints."""
+
+
+def train(
+    new: Callable[[], Run], checkpoint: Path | None = None
+) -> Iterator[Progress | Notice | Ended]:
+    """Trains one run, giving a `Progress` after each epoch and how it `Ended` at the end.
+
+    A checkpoint is continued from wholly or not at all: one that is damaged, or of another run,
+    another version of this package or of PyTorch, is not, and the run begins anew. One that cannot
+    be saved is a notice.
+
+    Args:
+        new: makes the run, not started.
+        checkpoint: file to continue from if it is there, and to save to.
+    """
+    run = new()
+    try:
+        run.start()
+        if checkpoint is not None and checkpoint.exists():
+            try:
+                run.load_state(load_tree(checkpoint))
+                yield from _epochs(run, checkpoint, most=1)
+            except Exception as error:  # it may fail in the first step only
+                yield Notice(f"begins anew: {describe(error)}")
+                checkpoint.unlink(missing_ok=True)
+                run = new()
+                run.start()
+        yield from _epochs(run, checkpoint)
+        result = run.finish()
+    except Exception:
+        run.status, run.error = FAILED, traceback.format_exc()
+        result = run.failure()
+    yield Ended(run.status, run.error or "", run.epoch - run.first, result)
+
+
+def _epochs(
+    run: Run, checkpoint: Path | None, most: float = math.inf
+) -> Iterator[Progress | Notice]:
+    """Trains up to so many epochs."""
+    saved = time.monotonic()
+    while most and run.epoch < run.end and run.status == DONE:
+        run.train_epoch()
+        most -= 1
+        if checkpoint is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
+            try:
+                save_tree(checkpoint, run.state())
+            except OSError as error:  # a full disk: the run goes on, and would begin earlier
+                yield Notice(f"cannot save its state: {describe(error)}")
+            saved = time.monotonic()
+        so_far = {name: list(column) for name, column in run.history.items()}
+        yield Progress(run.epoch - run.first, run.end - run.first, so_far)

@@ -1,0 +1,286 @@
+"""A population of networks that one run trains: generation after generation, its members as jobs.
+
+All members share suite, labels, seed, first weights of the network and batches. So what a member
+is after a generation follows from its lineage alone: the task weights of each generation up to
+then. Its state is kept in a file named by it, and found there again by a copy of the member, by
+another worker, and by a run that was killed.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mtlbench.checkpoint import load_tree, save_tree
+from mtlbench.files import replacing
+from mtlbench.randomness import named_generator
+from mtlbench.store import DONE, FAILED, DamagedRunError, Store
+from mtlbench.strategies.base import Member
+from mtlbench.study import RunSpec
+from mtlbench.tasks import Task
+from mtlbench.training.job import Ended, Job, Notice, Parts, Place, Progress
+from mtlbench.training.loop import train
+from mtlbench.training.run import Run
+
+Lineage = Sequence[Mapping[str, float]]
+"""Task weights by task name, one mapping a generation."""
+
+FLOOR = 1e-6
+"""Least value of a metric whose logarithm is taken."""
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What came of training a member for one generation.
+
+    Attributes:
+        score: on validation data, see `score`; −∞ where there is none.
+        seconds: what it took, by what was done, as in a run's timings.
+    """
+
+    score: float
+    seconds: dict[str, float]
+
+
+def score(tasks: Sequence[Task], validation: Mapping[str, float]) -> float:
+    """How good a member is: the mean over tasks of the mean over a task's metrics of ±log m.
+
+    Differences of it are relative improvements, so that neither the unit of a metric nor how many
+    of them a task has decides.
+
+    Args:
+        tasks: with their metrics.
+        validation: `TASK/METRIC` to value.
+
+    Returns:
+        −∞ where a value is not finite.
+    """
+    means = []
+    for task in tasks:
+        logs = []
+        for metric in task.metrics:
+            value = validation[f"{task.name}/{metric.name}"]
+            sign = 1 if metric.direction == "max" else -1
+            logs.append(sign * math.log(max(value, FLOOR)) if math.isfinite(value) else -math.inf)
+        means.append(math.fsum(logs) / len(logs))
+    return math.fsum(means) / len(means)
+
+
+# --- one member ---------------------------------------------------------------------------------
+
+
+@dataclass(kw_only=True)
+class MemberRun(Run):
+    """A member in the last generation of its lineage, on from where the one before ended.
+
+    Attributes:
+        lineage: which member it is.
+        directory: where the states of all members are kept.
+        generation: the one that it is in.
+    """
+
+    lineage: Lineage
+    directory: Path
+    generation: int = 0
+
+    def start(self) -> None:
+        self._go_on_from(self.lineage[:-1])
+        self.first = self.epoch
+        self._take_weights(len(self.lineage))
+
+    def finish(self) -> Any:
+        """Saves its state for those that go on from it."""
+        prefix = "validation/"
+        validation = {
+            key.removeprefix(prefix): values[-1]
+            for key, values in self.history.items()
+            if key.startswith(prefix)
+        }
+        save_tree(state_file(self.directory, self.lineage), self.state())
+        # Selection waits for all members, so nobody copies one from before the last generation.
+        for old in self.directory.glob("*.safetensors"):
+            if int(old.name.partition("-")[0]) < len(self.lineage) - 1:
+                old.unlink(missing_ok=True)
+        reached = score(self.tasks, validation) if self.status == DONE else -math.inf
+        return Segment(reached, self.seconds)
+
+    def failure(self) -> None:
+        return None
+
+    def identity(self) -> dict[str, Any]:
+        name = state_file(Path(), self.lineage[: self.generation]).stem
+        return super().identity() | {"lineage": name}
+
+    def _go_on_from(self, lineage: Lineage) -> None:
+        """Brings itself into the state after a lineage, with no time spent yet."""
+        for known in range(len(lineage), -1, -1):
+            super().start()
+            self.generation = known
+            try:
+                if known:
+                    self.load_state(load_tree(state_file(self.directory, lineage[:known])))
+                break
+            except ValueError:  # trained on another machine, whose files are not seen from here
+                continue
+        for generation in range(known + 1, len(lineage) + 1):
+            self._take_weights(generation)
+            while self.epoch < self.end and self.status == DONE:
+                self.train_epoch()
+        if lineage:
+            self.seconds = dict.fromkeys(self.seconds, 0.0)
+
+    def _take_weights(self, generation: int) -> None:
+        self.generation = generation
+        stage: Any = self.strategy.task
+        stage.set_weights(self.lineage[generation - 1])
+        self.end = min(generation * stage.every, self.suite.epochs)
+
+
+class BestRun(MemberRun):
+    """The best member of the last generation, which alone is tested."""
+
+    def start(self) -> None:
+        self._go_on_from(self.lineage)
+        self.first = self.end = self.epoch
+
+    def finish(self) -> Any:
+        return Run.finish(self)
+
+    def failure(self) -> Any:
+        return Run.failure(self)
+
+
+def state_file(directory: Path, lineage: Lineage) -> Path:
+    """Where the state after a lineage is kept."""
+    digest = hashlib.sha256(json.dumps(list(lineage)).encode()).hexdigest()[:16]
+    return directory / f"{len(lineage)}-{digest}.safetensors"
+
+
+@dataclass(frozen=True)
+class MemberJob(Job):
+    """One generation of a member.
+
+    Attributes:
+        spec: the run that the population belongs to.
+        lineage: the member's, up to this generation.
+        traces: keep what `Traces` notes of every training instance.
+    """
+
+    spec: RunSpec
+    lineage: tuple[Mapping[str, float], ...]
+    traces: bool = False
+
+    @property
+    def hash(self) -> str:  # type: ignore[override]
+        return f"{self.spec.hash}/{state_file(Path(), self.lineage).stem}"
+
+    @property
+    def epochs(self) -> int:  # type: ignore[override]
+        raise NotImplementedError("it is a part of a run, which counts them")
+
+    def __str__(self) -> str:
+        return f"{self.spec}/generation-{len(self.lineage)}"
+
+    def checkpoint(self, store: Store) -> Path:
+        directory = store.checkpoint_file(self.spec.hash).with_name("members")
+        return state_file(directory, self.lineage)
+
+    def path(self, store: Store) -> Path:
+        return self.checkpoint(store).with_suffix(".json")
+
+    def read(self, store: Store) -> Ended:
+        try:
+            kept = json.loads(self.path(store).read_text())
+            return Ended(**{**kept, "result": Segment(**kept["result"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise DamagedRunError("is damaged") from error
+
+    def write(self, store: Store, ended: Ended) -> None:
+        if ended.status != FAILED:
+            path = self.path(store)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as aside:
+                aside.write_text(json.dumps(asdict(ended)))
+
+    def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:
+        return train(lambda: self._run(MemberRun, place, checkpoint), checkpoint)
+
+    def _run(self, kind: type[MemberRun], place: Place, checkpoint: Path | None) -> MemberRun:
+        if checkpoint is None:
+            raise ValueError("a member is found by its file")
+        directory = checkpoint.parent
+        return kind(self.spec, place, self.traces, lineage=self.lineage, directory=directory)
+
+
+class TestJob(MemberJob):
+    """The test of a member; what comes of it is the record of the whole run."""
+
+    @property
+    def hash(self) -> str:  # type: ignore[override]
+        return f"{super().hash}-test"
+
+    def path(self, store: Store) -> Path:
+        return super().path(store).with_suffix(".record")
+
+    def write(self, store: Store, ended: Ended) -> None:
+        """Kept by the run."""
+
+    def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:
+        return train(lambda: self._run(BestRun, place, checkpoint))
+
+
+# --- the population -----------------------------------------------------------------------------
+
+
+def evolve(spec: RunSpec, stage: Any, traces: bool) -> Parts:
+    """The jobs of a run whose task stage trains a population; it ends with the best's record.
+
+    Args:
+        spec: the run.
+        stage: its task stage, see `TaskStage.networks`.
+        traces: keep what `Traces` notes of every training instance.
+    """
+    suite = spec.build_suite()
+    names = ("population", spec.suite, spec.strategy, spec.seed)
+    search = stage.generations(
+        tuple(task.name for task in suite.tasks()),
+        lambda generation, member: named_generator(*names, generation, member),
+    )
+    lineages: list[tuple[Mapping[str, float], ...]] = []
+    told: list[list[dict[str, Any]]] = []
+    all_ended: list[Ended] = []
+    members: list[Member] = next(search)
+    for generation in range(1, math.ceil(suite.epochs / stage.every) + 1):
+        if generation > 1:
+            members = search.send([ended.result.score for ended in all_ended[-len(members) :]])
+        lineages = [
+            (*(() if member.parent is None else lineages[member.parent]), member.weights)
+            for member in members
+        ]
+        ends = yield [MemberJob(spec, lineage, traces) for lineage in lineages]
+        for ended in ends:
+            if ended.status == FAILED:
+                return ended
+        all_ended += ends
+        told.append(
+            [
+                {"weights": member.weights, "score": ended.result.score, "parent": member.parent}
+                for member, ended in zip(members, ends, strict=True)
+            ]
+        )
+    best = max(range(len(ends)), key=lambda n: (ends[n].status == DONE, ends[n].result.score))
+    (ended,) = yield [TestJob(spec, lineages[best], traces)]
+    if ended.result is not None:
+        info = ended.result.info
+        for each in all_ended:
+            for name, value in each.result.seconds.items():
+                info["timings"][f"{name}_seconds"] += value
+        info["population"] = {
+            "networks": len(members),
+            "epochs": sum(each.epochs for each in all_ended),
+            "generations": told,
+        }
+    return ended
