@@ -121,7 +121,8 @@ def run_study(
     train_missing(
         jobs,
         store,
-        f"{suite}: {len(jobs)} runs",
+        suite,
+        "runs",
         plugins=plugins,
         resources=resources,
         trackers=load(trackers),
@@ -135,6 +136,7 @@ def train_missing(
     jobs: Sequence[Job],
     store: Store,
     what: str,
+    unit: str,
     *,
     plugins: Sequence[PluginFile],
     resources: Resources,
@@ -145,7 +147,7 @@ def train_missing(
     Args:
         jobs: all that are wanted.
         store: where they go.
-        what: how to call all of them.
+        what, unit: what they are for, and how to call them.
         plugins: loaded in every worker.
         resources: what a job takes, and where.
         trackers: follow the runs among them, by name.
@@ -157,14 +159,14 @@ def train_missing(
     store.check_writable()
     missing = [job for job in jobs if not stands(job, store)]
     if not missing:
-        progress.say(f"nothing to do: all of {what} are in {store.root}")
+        progress.say(f"nothing to do: all {len(jobs)} {unit} of this study are in {store.root}")
         return
     with (
         cluster(resources, plugins, len(missing)) as ray,
         tracking(trackers or {}, store) as (track, places),
     ):
         progress.say(
-            f"{what}, {len(jobs) - len(missing)} finished before, {len(missing)} to train, "
+            f"{what}: {len(jobs)} {unit}, {len(jobs) - len(missing)} finished before, {len(missing)} to train, "
             f"{min(ray.room, len(missing))} at a time, into {store.root}"
         )
         for name, place in places.items():

@@ -18,7 +18,9 @@ from hypothesis import settings
 from mtlbench import registry
 from mtlbench.store import RunRecord
 from mtlbench.study import RunSpec, plan
-from mtlbench.trainer import train
+from mtlbench.training import loop
+from mtlbench.training.job import Ended, Place
+from mtlbench.training.jobs import RunJob
 
 TINY: dict[str, Any] = {"epochs": 2, "train_size": 256, "validation_size": 64, "test_size": 64}
 """Parameters of `digits` with which a run takes a fraction of a second."""
@@ -54,6 +56,12 @@ def _interruptible() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _saved_after_every_epoch() -> None:
+    """What is given a checkpoint here is not trained for long."""
+    loop.CHECKPOINT_SECONDS = 0.0
+
+
 @pytest.fixture(autouse=True)
 def _registry_as_before() -> Iterator[None]:
     """Forgets what a test registers."""
@@ -84,11 +92,19 @@ def tiny_spec(
     return specs[-1]
 
 
+def training(
+    spec: RunSpec, *, device: str = "cpu", checkpoint: Path | None = None, keep_traces: bool = False
+) -> Iterator[Any]:
+    """Trains a run here and now, telling of every epoch."""
+    yield from RunJob(spec, keep_traces).train(Place(device), checkpoint)
+
+
 def trained(spec: RunSpec, **options: Any) -> RunRecord:
-    """Trains a run here and now."""
-    *_, record = train(spec, **options)
-    assert isinstance(record, RunRecord)
-    return record
+    """What a run leaves behind that is trained here and now."""
+    *_, ended = training(spec, **options)
+    assert isinstance(ended, Ended)
+    assert isinstance(ended.result, RunRecord)
+    return ended.result
 
 
 def wait_until(condition: Callable[[], Any], *, seconds: float = 90, what: str) -> None:

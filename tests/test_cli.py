@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import CHECKOUT, TINY, Finished, tiny_spec, trained
 
-from mtlbench import executor
+from mtlbench import api
 from mtlbench.cli import main
 from mtlbench.corruption import CORRUPTIONS
 from mtlbench.store import FAILED, Store
@@ -68,10 +68,10 @@ def mtlbench(
 ) -> Iterator[Run]:
     """Runs a command line in this process, in an empty directory, and never gets as far as Ray."""
 
-    def no_cluster(resources: executor.Resources) -> None:
+    def no_cluster(*options: object) -> None:
         raise AssertionError("this should have been refused before anything was started")
 
-    monkeypatch.setattr(executor, "cluster", no_cluster)
+    monkeypatch.setattr(api, "cluster", no_cluster)
     monkeypatch.chdir(tmp_path)
     for name, text in PLUGINS.items():
         (tmp_path / name).write_text(text)

@@ -3,11 +3,9 @@
 import math
 import os
 import signal
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-import torch
 from conftest import (
     TINY_OPTIONS,
     finish,
@@ -18,13 +16,31 @@ from conftest import (
     wait_until,
 )
 
-from mtlbench.lineage import FLOOR, Lineage, Members, Segment, score
-from mtlbench.population import Search
 from mtlbench.registry import PluginFile
-from mtlbench.store import HISTORY_FILE, INSTANCE_FILE, RunRecord, Store, StoredRun, read_run
+from mtlbench.store import (
+    DONE,
+    HISTORY_FILE,
+    INSTANCE_FILE,
+    DamagedRunError,
+    RunRecord,
+    Store,
+    StoredRun,
+    read_run,
+)
 from mtlbench.study import RunSpec
 from mtlbench.suites.digits import Digits
-from mtlbench.trainer import Run
+from mtlbench.training.job import Ended, Place
+from mtlbench.training.jobs import RunJob
+from mtlbench.training.population import (
+    FLOOR,
+    BestJob,
+    Lineage,
+    MemberJob,
+    Segment,
+    score,
+    state_file,
+)
+from mtlbench.training.run import Run
 
 EQUAL = {"left": 1.0, "right": 1.0, "offset": 1.0}
 OTHER = {"left": 0.5, "right": 1.0, "offset": 1.5}
@@ -32,8 +48,21 @@ OTHER = {"left": 0.5, "right": 1.0, "offset": 1.5}
 VALIDATION = {"left/accuracy": 90.0, "right/accuracy": 80.0, "offset/abs_err": 0.2}
 
 
-def members(spec: RunSpec, directory: Path) -> Members:
-    return Members(spec, directory, torch.device("cpu"), "device", False)
+class Members:
+    """Members of one run that are trained here, in turn."""
+
+    def __init__(self, spec: RunSpec, directory: Path) -> None:
+        self.spec, self.checkpoint = spec, directory
+
+    def train(self, lineage: Lineage) -> Ended:
+        job = MemberJob(self.spec, tuple(lineage))
+        *_, ended = job.train(Place(), state_file(self.checkpoint, lineage))
+        return ended
+
+    def record(self, lineage: Lineage) -> RunRecord:
+        job = BestJob(self.spec, tuple(lineage))
+        *_, ended = job.train(Place(), state_file(self.checkpoint, lineage))
+        return ended.result
 
 
 def history_bytes(record: RunRecord, root: Path) -> bytes:
@@ -78,7 +107,7 @@ def test_a_metric_of_zero_has_a_finite_score() -> None:
 
 
 def test_a_member_of_equal_weights_is_the_run_of_equal_weights(tmp_path: Path) -> None:
-    search = members(tiny_spec("evolution", epochs=3), tmp_path / "members")
+    search = Members(tiny_spec("evolution", epochs=3), tmp_path / "members")
     epochs = [search.train([EQUAL] * generation).epochs for generation in (1, 2)]
     assert epochs == [2, 1]  # a selection every 2 epochs, of 3
     record, plain = search.record([EQUAL] * 2), trained(tiny_spec("equal", epochs=3))
@@ -91,11 +120,11 @@ def test_a_member_of_equal_weights_is_the_run_of_equal_weights(tmp_path: Path) -
 def test_a_member_is_the_same_in_turn_with_others_and_on_another_machine(tmp_path: Path) -> None:
     spec = tiny_spec("ilt+evolution", "left@0.4", epochs=3, evolution__every=1)
     lineage: Lineage = [EQUAL, OTHER, EQUAL]
-    search = members(spec, tmp_path / "one")
-    in_turn = [search.train(each[:n]) for n in (1, 2, 3) for each in ([OTHER] * 3, lineage)]
+    search = Members(spec, tmp_path / "one")
+    in_turn = [search.train(each[:n]).result for n in (1, 2, 3) for each in ([OTHER] * 3, lineage)]
     here = search.record(lineage)
-    elsewhere = members(spec, tmp_path / "other")  # which has none of the files
-    assert elsewhere.train(lineage).score == in_turn[-1].score
+    elsewhere = Members(spec, tmp_path / "other")  # which has none of the files
+    assert elsewhere.train(lineage).result.score == in_turn[-1].score
     there = elsewhere.record(lineage)
     assert here.history == there.history
     assert here.info["metrics"] == there.info["metrics"]
@@ -110,8 +139,8 @@ def test_a_generation_is_trained_once_and_old_states_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = tiny_spec("evolution", epochs=3, evolution__every=1)
-    first = members(spec, tmp_path)
-    segments = [first.train([EQUAL] * generation) for generation in (1, 2, 3)]
+    first = Members(spec, tmp_path)
+    *_, last = [first.train([EQUAL] * generation) for generation in (1, 2, 3)]
     states = sorted(path.name[0] for path in tmp_path.glob("*.safetensors"))
     assert states == ["2", "3"]
 
@@ -119,18 +148,40 @@ def test_a_generation_is_trained_once_and_old_states_go(
         raise AssertionError("trained again")
 
     monkeypatch.setattr(Run, "train_epoch", fail)
-    again = members(spec, tmp_path)
-    assert [again.train([EQUAL] * generation) for generation in (1, 2, 3)] == segments
+    assert Members(spec, tmp_path).train([EQUAL] * 3) == last
+
+
+def test_how_a_member_ended_is_read_back_from_the_store(tmp_path: Path) -> None:
+    store, job = Store(tmp_path), MemberJob(tiny_spec("evolution"), (EQUAL, OTHER))
+    for score_reached in (0.1, -math.inf):
+        ended = Ended("diverged", epochs=3, result=Segment(score_reached, {"train": 0.1}))
+        job.write(store, ended)
+        assert job.read(store) == ended
+    job.path(store).write_text("{")
+    with pytest.raises(DamagedRunError):
+        job.read(store)
+
+
+def test_a_state_of_another_lineage_is_not_gone_on_from(tmp_path: Path) -> None:
+    spec = tiny_spec("evolution", epochs=2, evolution__every=1)
+    first = Members(spec, tmp_path / "one")
+    first.train([EQUAL])
+    expected = first.train([EQUAL, OTHER])
+    other = Members(spec, tmp_path / "other")
+    other.train([OTHER])
+    (state,) = (tmp_path / "other").glob("*.safetensors")
+    state.rename(state_file(tmp_path / "other", [EQUAL]))
+    assert other.train([EQUAL, OTHER]).result.score == expected.result.score
 
 
 def test_a_member_that_diverged_stays_so_and_ranks_last(tmp_path: Path) -> None:
     spec = tiny_spec("evolution", epochs=4, evolution__every=1)
-    search = members(spec, tmp_path)
+    search = Members(spec, tmp_path)
     huge: Lineage = [{**EQUAL, "left": 1e39}, EQUAL]  # infinite in float32
-    segments = [search.train(huge[:1]), search.train(huge)]
-    assert [segment.status for segment in segments] == ["diverged", "diverged"]
-    assert [segment.score for segment in segments] == [-math.inf, -math.inf]
-    assert [segment.epochs for segment in segments] == [1, 0]
+    ends = [search.train(huge[:1]), search.train(huge)]
+    assert [ended.status for ended in ends] == ["diverged", "diverged"]
+    assert [ended.result.score for ended in ends] == [-math.inf, -math.inf]
+    assert [ended.epochs for ended in ends] == [1, 0]
     assert search.record(huge).info["status"] == "diverged"
 
 
@@ -197,40 +248,43 @@ def test_a_search_has_the_same_bits_whatever_is_trained_at_a_time(
         evolution__every=1,
     )
     assert spec.hash == run.info["hash"]
-    search = members(spec, tmp_path / "members")
+    search = Members(spec, tmp_path / "members")
     lineage = best_lineage(run)
     record = search.record(lineage)
     path = Store(tmp_path / "here").write(record)
     assert (path / HISTORY_FILE).read_bytes() == (run.path / HISTORY_FILE).read_bytes()
     assert read_run(path).info["metrics"] == run.info["metrics"]
     scores = [member["score"] for member in run.info["population"]["generations"][-1]]
-    assert search.train(lineage).score == max(scores)
+    assert search.train(lineage).result.score == max(scores)
 
 
 def test_a_search_tells_what_all_its_members_cost() -> None:
     seconds = {"data": 0.5, "train": 2.0, "wait": 0.25, "evaluate": 1.0}
-    scores = [[3.0, 1.0, 2.0], [3.5, -math.inf, 4.0]]
-    heard: list[tuple[int, int]] = []
     spec = tiny_spec("evolution", epochs=3, evolution__population=3)
-    search = Search(spec, lambda *epochs: heard.append(epochs))
-    over = []
-    for generation, epochs in ((1, 2), (2, 1)):
-        for number in (2, 0, 1):
-            value = scores[generation - 1][number]
-            status = "diverged" if value == -math.inf else "done"
-            member = {"number": number, "parent": [None, 2][generation - 1]}
-            member["lineage"] = [EQUAL, {**EQUAL, "left": float(number)}][:generation]
-            segment = asdict(Segment(status, value, epochs, seconds))
-            result = {"member": member, "generation": generation, "error": "", "segment": segment}
-            over.append(search("", result))
-    assert over == [False] * 3 + [True] * 3
-    assert search.over
-    assert heard == [(n, 9) for n in (2, 4, 6, 7, 8, 9)]
-    assert search.best().lineage == [EQUAL, {**EQUAL, "left": 2.0}]
+    parts = RunJob(spec).parts()
+    first = next(parts)
+    assert [len(job.lineage) for job in first] == [1, 1, 1]
+    assert first[0].lineage == (EQUAL,)
+    ends = [Ended(DONE, epochs=2, result=Segment(score, seconds)) for score in (3.0, 1.0, 2.0)]
+    second = parts.send(ends)
+    assert second[0].lineage == (EQUAL, EQUAL)
+    assert second[1].lineage[0] == EQUAL  # the worst goes on as a copy of the best
+    assert second[2].lineage == first[2].lineage * 2
+    ends = [
+        Ended(DONE, epochs=1, result=Segment(3.5, seconds)),
+        Ended("diverged", epochs=1, result=Segment(-math.inf, seconds)),
+        Ended(DONE, epochs=1, result=Segment(4.0, seconds)),
+    ]
+    (best,) = parts.send(ends)
+    assert isinstance(best, BestJob)
+    assert best.lineage == second[2].lineage
 
     record = RunRecord({"timings": {f"{name}_seconds": 0.0 for name in seconds}}, {})
     record.info["timings"]["evaluate_seconds"] = 10.0  # the test of the best
-    search.complete(record)
+    with pytest.raises(StopIteration) as over:
+        parts.send([Ended(DONE, result=record)])
+    assert over.value.value.result is record
+    assert RunJob(spec).epochs == 9
     assert record.info["timings"] == {
         "data_seconds": 3.0,
         "train_seconds": 12.0,
@@ -239,11 +293,8 @@ def test_a_search_tells_what_all_its_members_cost() -> None:
     }
     population = record.info["population"]
     assert (population["networks"], population["epochs"]) == (3, 9)
-    assert population["generations"][1][0] == {
-        "weights": {**EQUAL, "left": 0.0},
-        "score": 3.5,
-        "parent": 2,
-    }
+    assert population["generations"][1][0] == {"weights": EQUAL, "score": 3.5, "parent": 0}
+    assert population["generations"][1][1]["parent"] == 0
 
 
 GATED = '''
@@ -341,7 +392,7 @@ def test_a_search_that_was_interrupted_goes_on_to_the_same_bits(
     PluginFile.read(plugin).load()
     spec = tiny_spec("gated+evolution", evolution__population=4, evolution__every=1)
     assert spec.hash == run.info["hash"]
-    record = members(spec, tmp_path / "members").record(best_lineage(run))
+    record = Members(spec, tmp_path / "members").record(best_lineage(run))
     assert history_bytes(record, tmp_path / "whole") == (run.path / HISTORY_FILE).read_bytes()
     assert record.info["metrics"] == run.info["metrics"]
 
@@ -369,4 +420,4 @@ def test_a_search_ends_as_its_members_do_and_the_rest_of_the_study_goes_on(
     error = infos["raising+evolution"]["error"]
     assert error.startswith("Traceback")
     assert error.strip().endswith("ArithmeticError: no weights today")
-    assert "a worker process died" in infos["dying+evolution"]["error"]
+    assert "the worker process died, 3 times in a row" in infos["dying+evolution"]["error"]

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_spec
+from conftest import tiny_spec, training
 
-from mtlbench import trainer
 from mtlbench.checkpoint import load_tree, save_tree
 from mtlbench.store import DONE, RunRecord
 from mtlbench.study import RunSpec
-from mtlbench.trainer import Notice, train
+from mtlbench.training import loop
+from mtlbench.training.job import Notice
+from mtlbench.training.run import Run
 
 STRATEGY = "ilt+mtu"
 """Tables of instances, parameters with an optimiser of their own, and Adam for the network."""
@@ -24,14 +25,13 @@ def finished(
     spec: RunSpec, checkpoint: Path | None = None, **options: Any
 ) -> tuple[RunRecord, list[str]]:
     """The record of a run trained to its end, and what it said on the way."""
-    *said, record = train(spec, checkpoint=checkpoint, checkpoint_seconds=0, **options)
-    assert isinstance(record, RunRecord)
-    return record, [message.text for message in said if isinstance(message, Notice)]
+    *said, ended = training(spec, checkpoint=checkpoint, **options)
+    return ended.result, [message.text for message in said if isinstance(message, Notice)]
 
 
 def interrupted(spec: RunSpec, checkpoint: Path, **options: Any) -> None:
     """Trains one epoch, whose state is then in the checkpoint."""
-    messages = train(spec, checkpoint=checkpoint, checkpoint_seconds=0, **options)
+    messages = training(spec, checkpoint=checkpoint, **options)
     next(messages)
     messages.close()
 
@@ -120,7 +120,7 @@ def other_run(**overrides: Any) -> Callable[[Any], Any]:
     """The state of another run, which was trained for as long."""
 
     def replace(state: Any) -> Any:
-        run = trainer.Run(spec(**overrides), torch.device("cpu"))
+        run = Run(spec(**overrides))
         run.start()
         run.train_epoch()
         return run.state()
@@ -242,7 +242,7 @@ def test_a_state_that_cannot_be_saved_is_told_and_the_run_goes_on(
     def full(path: Path, tree: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(trainer, "save_tree", full)
+    monkeypatch.setattr(loop, "save_tree", full)
     record, said = finished(spec(), tmp_path / "checkpoint")
     assert said == ["cannot save its state: OSError: [Errno 28] No space left on device"] * 3
     assert same_bits(record, whole)

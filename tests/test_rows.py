@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import mtlbench
-from mtlbench.batches import Batches
 from mtlbench.corruption import Variant, corrupt, label_range
 from mtlbench.errors import UserError
 from mtlbench.rows import CHUNK, Replaced, to_device
@@ -22,6 +21,7 @@ from mtlbench.suites.base import LOCATION, Data, Split
 from mtlbench.suites.digits import Digits
 from mtlbench.suites.streets import Streets
 from mtlbench.tasks import Task, squared_l2
+from mtlbench.training.batches import Batches
 
 
 class FileRows:

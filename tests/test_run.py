@@ -21,12 +21,15 @@ from conftest import (
     wait_until,
 )
 
+from mtlbench.api import stands
 from mtlbench.cli import main
-from mtlbench.executor import Resources, set_aside, survey
+from mtlbench.execution.events import Event
+from mtlbench.execution.pool import Pool
+from mtlbench.execution.resources import Resources
 from mtlbench.registry import PluginFile
 from mtlbench.store import HISTORY_FILE, INSTANCE_FILE, RUN_FILE, Store, read_run
 from mtlbench.study import plan
-from mtlbench.trainer import train
+from mtlbench.training.jobs import RunJob
 
 STUDY = ["digits", *TINY_OPTIONS, "--epochs", "1", "--strategies", "equal,ilt"]
 VARIANTS = ["--variants", "clean", "left@0.4"]
@@ -204,9 +207,9 @@ from pathlib import Path
 import torch
 
 import mtlbench
-import mtlbench.trainer
+import mtlbench.training.loop
 
-mtlbench.trainer.train.__kwdefaults__["checkpoint_seconds"] = 0.0
+mtlbench.training.loop.CHECKPOINT_SECONDS = 0.0
 PLACE = Path("DIRECTORY")
 
 
@@ -268,9 +271,8 @@ def test_a_reader_that_goes_away_does_not_end_a_study(tmp_path: Path) -> None:
 
 
 def test_a_damaged_run_that_another_command_has_trained_anew_stays(root: Path) -> None:
-    store, resources = Store(root), Resources()
-    path = next(store.run_directories())
-    whole = path / RUN_FILE
+    store = Store(root)
+    whole = next(store.run_directories()) / RUN_FILE
     specs = plan(
         "digits",
         strategies=["equal", "ilt"],
@@ -280,19 +282,30 @@ def test_a_damaged_run_that_another_command_has_trained_anew_stays(root: Path) -
     )
     content = whole.read_bytes()
     whole.write_bytes(content[:100])
-    (spec,) = survey(specs, store, resources).unusable
+    (job,) = [job for job in map(RunJob, specs) if not stands(job, store)]
+    told: list[Event] = []
+    pool = Pool(1, 0, Resources().setup([]), elastic=False, tell=told.append)
+    pool.store = store
+
     whole.write_bytes(content)  # as another command leaves it
     before = written(root)
-    assert list(set_aside([spec], store, resources)) == []
+    pool.begin(job)
+    assert [(event.job, event.kind) for event in told] == [(job, "done")]
+    assert not pool.open
     assert written(root) == before
 
     whole.write_bytes(content[:100])
-    with store.lock(spec.hash):  # another command is at it
-        assert list(set_aside([spec], store, resources)) == []
-    (told,) = set_aside([spec], store, resources)
-    assert "run.json is truncated" in told
+    with store.lock(job.hash):  # another command is at it
+        pool.begin(job)
+    assert pool.elsewhere == [job]
+    assert len(told) == 1
+    assert set(written(root)) == set(before)
+
+    pool.begin(job)
+    assert [event.kind for event in told[1:]] == ["notice", "started"]
+    assert "run.json is truncated" in told[1].text
     assert len(written(root)) == len(before) - 1
-    assert list(set_aside([spec], store, resources)) == []
+    assert [part.job for part in pool.parts] == [job]
 
 
 def test_the_run_of_a_worker_that_dies_goes_on_from_its_checkpoint(
@@ -345,10 +358,8 @@ def at_work(pid: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 def test_a_run_interrupted_then_killed_continues_to_the_same_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
-    seconds = train.__kwdefaults__["checkpoint_seconds"]
-    monkeypatch.setitem(train.__kwdefaults__, "checkpoint_seconds", seconds)  # plugin changes it
     root, plugin = tmp_path / "runs", gated_plugin(tmp_path)
     options = [*TINY_OPTIONS, "--epochs", "3", "--strategies", "ilt+gated", "--seeds", "1"]
     command = ["run", "digits", *options, "--variants", "left@0.4", "--plugin", str(plugin)]

@@ -9,27 +9,29 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY, TINY_OPTIONS, Finished, tiny_spec, trained
+from conftest import TINY, TINY_OPTIONS, Finished, tiny_spec, trained, training
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import mtlbench
+from mtlbench.api import stands
 from mtlbench.cli import main
 from mtlbench.detection import average_precision, roc_auc
-from mtlbench.executor import Resources, fault, survey
 from mtlbench.registry import PluginFile
-from mtlbench.store import HISTORY_FILE, RunRecord, Store, read_run
+from mtlbench.store import HISTORY_FILE, DamagedRunError, RunRecord, Store, read_run
 from mtlbench.study import RunSpec, plan
 from mtlbench.suspects.comparison import compare_detectors, summarise
 from mtlbench.suspects.figures import levels_figure
-from mtlbench.suspects.folds import FOLDS, FoldSpec, fold_file, fold_scores, train_fold
+from mtlbench.suspects.folds import fold_scores
 from mtlbench.suspects.mixture import estimate_share
 from mtlbench.suspects.scores import ILT_LOSS, LOSS, MARGIN, SIGMA, Scores, detector_scores, order
 from mtlbench.suspects.sheet import Suspects, sheet_figure
 from mtlbench.tasks import Task, cross_entropy, squared_l2
-from mtlbench.traces import Traces, margins
-from mtlbench.trainer import train
+from mtlbench.training.folds import FOLDS, FoldJob, cross_validations
+from mtlbench.training.job import Place
+from mtlbench.training.jobs import RunJob
+from mtlbench.training.traces import Traces, margins
 
 VARIANT = "left@0.4"
 
@@ -166,10 +168,10 @@ def test_traces_of_a_run_that_was_interrupted_are_the_same_bits(tmp_path: Path) 
     spec = tiny_spec(epochs=3)
     whole = trained(spec, keep_traces=True)
     checkpoint = tmp_path / "checkpoint.safetensors"
-    run = train(spec, checkpoint=checkpoint, checkpoint_seconds=0, keep_traces=True)
+    run = training(spec, checkpoint=checkpoint, keep_traces=True)
     assert next(run).epoch == 1
     run.close()
-    resumed = trained(spec, checkpoint=checkpoint, checkpoint_seconds=0, keep_traces=True)
+    resumed = trained(spec, checkpoint=checkpoint, keep_traces=True)
     assert resumed.traces.keys() == whole.traces.keys()
     for name, array in whole.traces.items():
         assert resumed.traces[name].tobytes() == array.tobytes()
@@ -180,7 +182,7 @@ def test_a_checkpoint_without_traces_is_not_continued_where_traces_are_asked_for
 ) -> None:
     spec = tiny_spec(epochs=2)
     checkpoint = tmp_path / "checkpoint.safetensors"
-    run = train(spec, checkpoint=checkpoint, checkpoint_seconds=0)
+    run = training(spec, checkpoint=checkpoint)
     next(run)
     run.close()
     record = trained(spec, checkpoint=checkpoint, keep_traces=True)
@@ -194,12 +196,10 @@ def test_a_finished_run_without_traces_is_missing_where_traces_are_asked_for(
     store = Store(tmp_path)
     for spec in specs:
         stored(spec, store, keep_traces=spec.strategy == "equal")
-    assert survey(specs, store, Resources()).missing == []
-    assert survey(specs, store, Resources(traces=frozenset({"equal"}))).missing == []
-    asked = survey(specs, store, Resources(traces=True))
-    assert asked.missing == specs[1:]
-    (spec,) = asked.unusable
-    assert fault(spec, store, Resources(traces=True)) == "kept no traces"
+    assert [stands(RunJob(spec), store) for spec in specs] == [True, True]
+    assert [stands(RunJob(spec, traces=True), store) for spec in specs] == [True, False]
+    with pytest.raises(DamagedRunError, match="kept no traces"):
+        RunJob(specs[1], traces=True).read(store)
 
 
 # --- scores -------------------------------------------------------------------------------------
@@ -507,21 +507,18 @@ def test_a_suite_without_corrupted_variants_needs_one_to_compare_detectors(
 
 
 @pytest.fixture(scope="module")
-def folds(study: Path) -> list[FoldSpec]:
+def folds(study: Path) -> list[FoldJob]:
     """A cross-validation in the study's directory."""
     pytest.importorskip("cleanlab")
-    folds = [FoldSpec(tiny_spec("equal", VARIANT, epochs=1), fold) for fold in range(FOLDS)]
+    folds = cross_validations([tiny_spec("equal", VARIANT, epochs=1)])
     for fold in folds:
-        *_, content = train_fold(fold)
-        assert isinstance(content, bytes), content
-        path = fold_file(Store(study), fold)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        *_, ended = fold.train(Place(), None)
+        fold.write(Store(study), ended)
     return folds
 
 
 def test_each_instance_is_held_out_once_and_scored_by_its_given_class(
-    study: Path, folds: list[FoldSpec]
+    study: Path, folds: list[FoldJob]
 ) -> None:
     ((about, scores),) = fold_scores(Store(study), "digits")
     assert about["hash"] == folds[0].spec.hash
@@ -529,7 +526,7 @@ def test_each_instance_is_held_out_once_and_scored_by_its_given_class(
     assert set(by_task) == {"left", "right"}
     confidence = np.full(TINY["train_size"], np.nan)
     for fold in folds:
-        with np.load(fold_file(Store(study), fold)) as part:
+        with np.load(fold.path(Store(study))) as part:
             assert np.isnan(confidence[part["rows"]]).all()
             rows = np.arange(len(part["rows"]))
             confidence[part["rows"]] = part["probability/left"][rows, part["label/left"]]
@@ -539,7 +536,7 @@ def test_each_instance_is_held_out_once_and_scored_by_its_given_class(
     assert corrupted.sum() == round(0.4 * TINY["train_size"])
 
 
-def test_folds_of_other_settings_are_not_compared(study: Path, folds: list[FoldSpec]) -> None:
+def test_folds_of_other_settings_are_not_compared(study: Path, folds: list[FoldJob]) -> None:
     hashes = [tiny_spec("equal", VARIANT).hash]
     frame = compare_detectors(study, "digits", hashes=hashes)
     assert set(frame["detector"]) == {LOSS, MARGIN}
@@ -547,10 +544,10 @@ def test_folds_of_other_settings_are_not_compared(study: Path, folds: list[FoldS
     assert len(frame) == 2
 
 
-def test_a_fold_never_trains_on_what_it_predicts(folds: list[FoldSpec]) -> None:
+def test_a_fold_never_trains_on_what_it_predicts(folds: list[FoldJob]) -> None:
     first = [fold.hash for fold in folds]
     assert len(set(first)) == FOLDS
-    other = FoldSpec(tiny_spec("equal", VARIANT, seed=1), 0)
+    other = FoldJob(tiny_spec("equal", VARIANT, seed=1), 0)
     assert other.group != folds[0].group
 
 

@@ -14,17 +14,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY_OPTIONS, tiny_spec
+from conftest import TINY_OPTIONS, tiny_spec, training
 
 from mtlbench import api
 from mtlbench.cli import main
 from mtlbench.errors import UserError
-from mtlbench.executor import Event
+from mtlbench.execution.events import Event
 from mtlbench.store import History, RunRecord, Store
 from mtlbench.study import RunSpec
 from mtlbench.trackers import NAMES, tracking
 from mtlbench.trackers.base import Ending, TrackedRun, Tracker
-from mtlbench.trainer import Progress, train
+from mtlbench.training.job import Ended, Progress
+from mtlbench.training.jobs import RunJob
 
 # --- reading back, with the packages' own formats -----------------------------------------------
 
@@ -218,17 +219,18 @@ def record(spec: RunSpec, status: str = "done", epochs: int = 2) -> RunRecord:
 
 
 def started(spec: RunSpec) -> Event:
-    return Event(spec, "started")
+    return Event(RunJob(spec), "started")
 
 
 def epoch(spec: RunSpec, number: int) -> Event:
-    return Event(spec, "epoch", number, 2, history=history(spec.seed, number))
+    return Event(RunJob(spec), "epoch", number, 2, history=history(spec.seed, number))
 
 
 def ended(spec: RunSpec, status: str = "done", epochs: int = 2) -> Event:
     whole = record(spec, status, epochs)
     error = (whole.info["error"] or "").rpartition("\n")[2]
-    return Event(spec, status, error=error, record=whole)
+    metrics = whole.info["metrics"]
+    return Event(RunJob(spec), status, text=error, history=whole.history, metrics=metrics)
 
 
 def tell(results: Path, names: Sequence[str], events: Sequence[Event]) -> None:
@@ -450,17 +452,18 @@ def test_a_run_has_one_key_until_it_ends_and_another_when_trained_anew(tmp_path:
 
 
 def test_a_run_that_another_process_has_trained_is_not_logged(tmp_path: Path) -> None:
-    assert told(tmp_path, {"memory": Memory}, [Event(tiny_spec(), "done")]) == []
+    assert told(tmp_path, {"memory": Memory}, [Event(RunJob(tiny_spec()), "done")]) == []
 
 
 def test_each_message_of_a_run_has_its_history_also_over_an_interruption(tmp_path: Path) -> None:
-    options: dict[str, Any] = {"checkpoint": tmp_path / "checkpoint", "checkpoint_seconds": 0.0}
-    first = next(train(tiny_spec(), **options))
+    options: dict[str, Any] = {"checkpoint": tmp_path / "checkpoint"}
+    first = next(training(tiny_spec(), **options))
     assert isinstance(first, Progress)
     assert first.history["epoch"] == [1]
-    second, whole = train(tiny_spec(), **options)
+    second, ended = training(tiny_spec(), **options)
     assert isinstance(second, Progress)
-    assert isinstance(whole, RunRecord)
+    assert isinstance(ended, Ended)
+    whole = ended.result
     assert second.history["epoch"] == [1, 2]
     assert second.history == whole.history
     assert first.history == {name: column[:1] for name, column in whole.history.items()}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, tiny_spec, trained
+from conftest import TINY, tiny_spec, trained, training
 from torch import Tensor
 
 import mtlbench
@@ -19,7 +19,6 @@ from mtlbench.strategies.base import GradientWeighting, InstanceStage, LossWeigh
 from mtlbench.strategies.compose import Composition
 from mtlbench.study import build_suite, plan
 from mtlbench.suites.digits import Digits
-from mtlbench.trainer import train
 
 STRATEGIES = [entry.name for entry in registry.strategies.entries()]
 
@@ -61,10 +60,10 @@ def test_a_run_interrupted_after_any_epoch_ends_with_the_same_bits(
     whole = trained(spec)
     checkpoint = tmp_path / "checkpoint.safetensors"
     for epoch in (1, 2):
-        run = train(spec, checkpoint=checkpoint, checkpoint_seconds=0)
+        run = training(spec, checkpoint=checkpoint)
         assert next(run).epoch == epoch
         run.close()
-    resumed = trained(spec, checkpoint=checkpoint, checkpoint_seconds=0)
+    resumed = trained(spec, checkpoint=checkpoint)
     assert history_bytes(resumed, tmp_path / "a") == history_bytes(whole, tmp_path / "b")
     assert resumed.info["metrics"] == whole.info["metrics"]
     for name, array in whole.instance_parameters.items():
@@ -74,7 +73,7 @@ def test_a_run_interrupted_after_any_epoch_ends_with_the_same_bits(
 def test_a_damaged_checkpoint_is_not_used_and_the_run_starts_over(tmp_path: Path) -> None:
     spec = tiny_spec()
     checkpoint = tmp_path / "checkpoint.safetensors"
-    run = train(spec, checkpoint=checkpoint, checkpoint_seconds=0)
+    run = training(spec, checkpoint=checkpoint)
     next(run)
     run.close()
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
@@ -383,7 +382,7 @@ def test_a_gpu_trains_both_suites_and_names_itself(
 def test_a_gpu_run_interrupted_and_continued_keeps_its_epochs(tmp_path: Path) -> None:
     checkpoint = tmp_path / "checkpoint.safetensors"
     spec = tiny_spec("ilt+pcgrad", "left@0.4")
-    run = train(spec, device="cuda", checkpoint=checkpoint, checkpoint_seconds=0)
+    run = training(spec, device="cuda", checkpoint=checkpoint)
     next(run)
     run.close()
     record = trained(spec, device="cuda", checkpoint=checkpoint)

@@ -5,13 +5,13 @@ import sys
 
 import pytest
 
-from mtlbench.executor import Resources
+from mtlbench.execution.resources import Resources
 from mtlbench.registry import PluginFile
 
 COUNT_FAULTS = """
 import resource, sys
 import numpy as np
-from mtlbench.worker import keep_freed_memory
+from mtlbench.execution.worker import keep_freed_memory
 
 if "keep" in sys.argv:
     keep_freed_memory()
@@ -37,8 +37,8 @@ def test_a_worker_computes_with_whole_threads_and_at_least_one(tmp_path) -> None
     plugin = tmp_path / "plugin.py"
     plugin.write_text("")
     files = [PluginFile.read(plugin)]
-    assert Resources(cpus=0.5).workplace(files).threads == 1
-    assert Resources(cpus=3).workplace(files).threads == 3
-    assert Resources(cpus=3).workplace(files).device == "cpu"
-    assert Resources(gpus=0.25).workplace(files).device == "cuda"
-    assert Resources().workplace(files).plugins == tuple(files)
+    assert Resources(cpus=0.5).setup(files).threads == 1
+    assert Resources(cpus=3).setup(files).threads == 3
+    assert Resources(cpus=3).setup(files).device == "cpu"
+    assert Resources(gpus=0.25).setup(files).device == "cuda"
+    assert Resources().setup(files).plugins == tuple(files)

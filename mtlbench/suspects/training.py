@@ -114,8 +114,9 @@ def _train_folds(
     resources: Resources,
 ) -> None:
     store, folds = Store(results), cross_validations(specs)
-    what = f"cross-validation: {len(folds)} folds"
-    api.train_missing(folds, store, what, plugins=plugins, resources=resources)
+    api.train_missing(
+        folds, store, "cross-validation", "folds", plugins=plugins, resources=resources
+    )
     left = [fold for fold in folds if not fold.path(store).exists()]
     if left:
         raise UserError(f"{len(left)} of {len(folds)} folds failed or diverged, as {left[0]}")

@@ -215,8 +215,8 @@ class MemberJob(Job):
         return kind(self.spec, place, self.traces, lineage=self.lineage, directory=directory)
 
 
-class TestJob(MemberJob):
-    """The test of a member; what comes of it is the record of the whole run."""
+class BestJob(MemberJob):
+    """The test of the best member; what comes of it is the record of the whole run."""
 
     @property
     def hash(self) -> str:  # type: ignore[override]
@@ -272,7 +272,7 @@ def evolve(spec: RunSpec, stage: Any, traces: bool) -> Parts:
             ]
         )
     best = max(range(len(ends)), key=lambda n: (ends[n].status == DONE, ends[n].result.score))
-    (ended,) = yield [TestJob(spec, lineages[best], traces)]
+    (ended,) = yield [BestJob(spec, lineages[best], traces)]
     if ended.result is not None:
         info = ended.result.info
         for each in all_ended:

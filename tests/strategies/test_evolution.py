@@ -14,6 +14,7 @@ from toy import Problem, assert_agrees, gradient_of, many_examples, problem, pro
 from mtlbench.errors import UserError
 from mtlbench.randomness import named_generator
 from mtlbench.store import Store, read_run
+from mtlbench.strategies.base import Member
 from mtlbench.strategies.evolution import Evolution
 
 TASKS = ("left", "right", "offset")
@@ -117,19 +118,26 @@ def test_evolution_keeps_its_weights_in_its_state() -> None:
 @many_examples
 @given(st.integers(0, 5), st.integers(0, 2**32), st.floats(1.01, 100), st.integers(1, 6))
 def test_weights_sum_to_their_number_and_stay_within_the_factor(
-    member: int, seed: int, factor: float, tasks: int
+    best: int, seed: int, factor: float, tasks: int
 ) -> None:
-    stage = Evolution(factor=factor, spread=factor)
-    generator = torch.Generator().manual_seed(seed)
-    first = stage.first_weights(member, tuple("abcdef"[:tasks]), generator)
-    for before, after in (
-        (dict.fromkeys(first, 1.0), first),
-        (first, stage.mutated(first, generator)),
-    ):
-        assert sum(after.values()) == pytest.approx(tasks)
-        ratios = [after[task] / before[task] for task in first]
+    stage = Evolution(population=6, factor=factor, spread=factor, quantile=0.5)
+
+    def draws(generation: int, member: int) -> torch.Generator:
+        return named_generator("test", seed, generation, member)
+
+    names = tuple("abcdef"[:tasks])
+    search = stage.generations(names, draws)
+    first = next(search)
+    second = search.send([float(number == best) for number in range(6)])
+    assert first[0].weights == dict.fromkeys(names, 1.0)
+    equal = Member(first[0].weights)
+    assert second[best] == Member(first[best].weights, best)
+    for before, after in [(equal, member) for member in first] + [
+        (first[member.parent], member) for member in second if member.parent is not None
+    ]:
+        assert sum(after.weights.values()) == pytest.approx(tasks)
+        ratios = [after.weights[task] / before.weights[task] for task in names]
         assert max(ratios) <= min(ratios) * factor**2 * (1 + 1e-9)
-    assert member or set(first.values()) == {1.0}
 
 
 @pytest.mark.parametrize(
