@@ -165,9 +165,10 @@ def train_missing(
         cluster(resources, plugins, len(missing)) as ray,
         tracking(trackers or {}, store) as (track, places),
     ):
+        at_once = min(ray.room, len(missing))
         progress.say(
-            f"{what}: {len(jobs)} {unit}, {len(jobs) - len(missing)} finished before, {len(missing)} to train, "
-            f"{min(ray.room, len(missing))} at a time, into {store.root}"
+            f"{what}: {len(jobs)} {unit}, {len(jobs) - len(missing)} finished before, "
+            f"{len(missing)} to train, {at_once} at a time, into {store.root}"
         )
         for name, place in places.items():
             progress.say(f"{name}: {place}")

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from mtlbench.errors import UserError, describe
+from mtlbench.errors import UnfinishedError, UserError, describe
 from mtlbench.execution.processes import end_session
 from mtlbench.execution.worker import WorkerSetup
 
@@ -80,6 +80,8 @@ def main(descriptor: int) -> None:
         _work(order, channel)
     except UserError as error:
         channel.send(error)
+    except UnfinishedError as error:
+        channel.send(Stopped(str(error), lost=False))
     except OSError as error:
         traceback.print_exc()
         channel.send(Stopped(describe(error), lost=isinstance(error, ConnectionError)))

@@ -7,7 +7,7 @@ from typing import Any
 from mtlbench.store import DIVERGED, DONE, FAILED, History
 from mtlbench.training.job import Job
 
-STARTED, EPOCH, NOTICE = "started", "epoch", "notice"
+STARTED, EPOCH, NOTICE, WAITING = "started", "epoch", "notice", "waiting"
 ENDS = (DONE, DIVERGED, FAILED)
 
 
@@ -17,11 +17,11 @@ class Event:
 
     Attributes:
         job: which; None where a notice is about the pool.
-        kind: `started`, `epoch`, `notice`, `done`, `diverged` or `failed`.
+        kind: `started`, `epoch`, `notice`, `waiting`, `done`, `diverged` or `failed`.
         epoch, epochs: how many are over, and of how many.
         seconds: since the job started here.
         text: last line of what went wrong, where `kind` is `failed`; what a person should know,
-            where it is `notice`.
+            where it is `notice` or, for want of a machine, `waiting`.
         history: of all epochs so far, where there is one.
         metrics: the final ones of a job that has ended here; None where it has ended elsewhere.
     """

@@ -16,8 +16,8 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mtlbench.errors import UserError
-from mtlbench.execution.events import EPOCH, NOTICE, STARTED, Event
+from mtlbench.errors import UnfinishedError, UserError
+from mtlbench.execution.events import EPOCH, NOTICE, STARTED, WAITING, Event
 from mtlbench.execution.worker import Worker, WorkerSetup
 from mtlbench.store import FAILED, DamagedRunError, RunRecord, Store
 from mtlbench.training.job import Ended, Job, Notice, Parts, Progress
@@ -31,6 +31,8 @@ MOST_STARTS = 3
 PATIENCE_SECONDS = 60.0
 """How long a cluster may be without a machine that trains."""
 
+
+NO_MACHINE = "no machine is left to train on"
 
 ANSWER_SECONDS = 5.0
 """How long the cluster's head may take to answer."""
@@ -49,6 +51,7 @@ class _Machine:
         room: workers that fit.
         workers: those there are, starting ones too.
         failures: workers in a row that did not come up.
+        lost: when it last lost a worker.
         reason: why it is left out; "" where it is not.
     """
 
@@ -56,6 +59,7 @@ class _Machine:
     room: int
     workers: int = 0
     failures: int = 0
+    lost: float = 0.0
     reason: str = ""
 
 
@@ -94,12 +98,14 @@ class _Part:
     Attributes:
         starts: in a row without an epoch more than before.
         epoch: how far it has come.
+        lost_on: the machine whose loss of a worker is the last of these starts.
     """
 
     job: Job
     of: _Open
     starts: int = 0
     epoch: int = 0
+    lost_on: str = ""
 
 
 class Pool:
@@ -167,7 +173,8 @@ class Pool:
 
         Raises:
             UserError: no worker comes up on any machine.
-            LostRayError: no machine is left.
+            LostRayError: Ray is gone.
+            UnfinishedError: no machine is left.
         """
         self.store = store
         self.waiting.extend(jobs)
@@ -218,28 +225,37 @@ class Pool:
             if node not in self.machines and room:
                 self.machines[node] = _Machine(about["NodeManagerHostname"], room)
         for node in self.machines.keys() - alive.keys():
-            del self.machines[node]
+            machine = self.machines.pop(node)
+            if machine.workers:
+                self.tell(Event(None, NOTICE, text=f"machine {machine.name} has left"))
+            for part in (*self.parts, *(part for part, _ in self.running.values())):
+                if part.lost_on == node:  # it was no fault of the part
+                    part.starts, part.lost_on = part.starts - 1, ""
         self.idle = [worker for worker in self.idle if worker.node in self.machines]
 
     def wait_for_machines(self) -> None:
         """Lets a cluster be without a machine for a while.
 
         Raises:
-            LostRayError: for too long.
+            UnfinishedError: for too long.
+            LostRayError: no other machine can come.
         """
         if any(not machine.reason for machine in self.machines.values()):
             self.without_machine = 0.0
             return
         if not self.without_machine and self.elastic:
             self.without_machine = time.monotonic()
-            self.tell(Event(None, NOTICE, text="no machine is left to train on; waits for one"))
-        if not self.elastic or time.monotonic() - self.without_machine > PATIENCE_SECONDS:
-            raise LostRayError("no machine is left to train on")
+            self.tell(Event(None, WAITING, text=f"{NO_MACHINE}; waits for one"))
+        if not self.elastic:
+            raise LostRayError(NO_MACHINE)
+        if time.monotonic() - self.without_machine > PATIENCE_SECONDS:
+            raise UnfinishedError(NO_MACHINE)
 
     def start_workers(self, wanted: int) -> None:
         """Starts as many as are wanted and fit, beside those that will soon be free."""
         wanted -= len(self.idle) + len(self.starting)
-        for node, machine in self.machines.items():
+        # One that lost a worker just now may be about to leave.
+        for node, machine in sorted(self.machines.items(), key=lambda item: item[1].lost):
             while wanted > 0 and machine.workers < machine.room and not machine.reason:
                 place = NodeAffinitySchedulingStrategy(node, soft=False)
                 actor: Any = ray.remote(Worker).options(
@@ -397,18 +413,17 @@ class Pool:
     def lose(self, part: _Part, worker: _Worker, error: Exception) -> None:
         """Puts the part of a lost worker back into the queue; it goes on from its checkpoint."""
         self.retire(worker)
-        self.look_at_machines()
-        left = worker.node not in self.machines  # which is no fault of the part
-        part.starts -= left
+        part.lost_on = worker.node
+        if worker.node in self.machines:
+            self.machines[worker.node].lost = time.monotonic()
         if part.starts >= MOST_STARTS:
             reason = f"the worker process died, {MOST_STARTS} times in a row: {error}"
             self.end(part, Ended(FAILED, reason))
             return
         self.parts.appendleft(part)
         saved = part.job.checkpoint(self.store).exists()
-        what = "machine" if left else "worker"
         place = "where it was saved last" if saved else "the start"
-        text = f"has lost its {what}; goes on from {place}"
+        text = f"has lost its worker; goes on from {place}"
         self.tell(Event(part.of.job, NOTICE, text=text))
 
     def end(self, part: _Part, ended: Ended) -> None:

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from mtlbench.execution.events import ENDS, NOTICE, Event
+from mtlbench.execution.events import ENDS, NOTICE, WAITING, Event
 
 
 def say(text: str) -> None:
@@ -27,11 +27,14 @@ class Tally:
         self.total = total
         self.ended: Counter[str] = Counter()
         self.running: dict[str, Event] = {}  # by the job's hash
+        self.waiting = False  # for a machine
         self.started = time.monotonic()
 
     def add(self, event: Event) -> None:
         if event.job is None:
+            self.waiting = event.kind == WAITING
             return
+        self.waiting = False
         if event.kind in ENDS:
             self.ended[event.kind] += 1
             self.running.pop(event.job.hash, None)
@@ -54,7 +57,7 @@ class Tally:
         parts += [
             f"{self.ended[kind]} {kind}" for kind in ("diverged", "failed") if self.ended[kind]
         ]
-        left = self.seconds_left()
+        left = None if self.waiting else self.seconds_left()
         if left is not None and self.ended.total() < self.total:
             parts.append(f"about {duration(left)} left")
         return " · ".join(parts)
@@ -68,7 +71,7 @@ def show_progress(total: int, console: Console) -> Iterator[Callable[[Event], No
 
         def print_line(event: Event) -> None:
             tally.add(event)
-            if event.kind == NOTICE:
+            if event.kind in (NOTICE, WAITING):
                 say(_notice(event))
             elif event.kind in ENDS:
                 print(_line(event, tally), file=sys.stderr, flush=True)
@@ -79,7 +82,7 @@ def show_progress(total: int, console: Console) -> Iterator[Callable[[Event], No
 
         def update(event: Event) -> None:
             tally.add(event)
-            if event.kind == NOTICE:
+            if event.kind in (NOTICE, WAITING):
                 live.console.print(Text(_notice(event)), style="yellow")
             elif event.kind in ("diverged", "failed"):
                 live.console.print(Text(_line(event, tally)), style="red")
