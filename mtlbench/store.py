@@ -27,6 +27,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -172,9 +173,8 @@ class Store:
                 self.root.stat()  # fails on a name that no file system takes
             for part in (self.root, *self.root.absolute().parents):
                 if part.is_dir():
-                    if os.access(part, os.W_OK | os.X_OK):
+                    with TemporaryDirectory(dir=part, prefix=".mtlbench-"):
                         return
-                    raise UserError(f"results path {shown} is not writable")
                 if os.path.lexists(part):
                     kind = "a broken link" if part.is_symlink() else "a file"
                     raise UserError(f"results path {str(part)!r} is {kind}, not a directory")

@@ -14,7 +14,8 @@ from mtlbench.checkpoint import load_tree, save_tree
 from mtlbench.store import DONE, RunRecord
 from mtlbench.study import RunSpec
 from mtlbench.training import loop
-from mtlbench.training.job import Notice
+from mtlbench.training.folds import cross_validations
+from mtlbench.training.job import Notice, Place
 from mtlbench.training.run import Run
 
 STRATEGY = "ilt+mtu"
@@ -246,3 +247,15 @@ def test_a_state_that_cannot_be_saved_is_told_and_the_run_goes_on(
     record, said = finished(spec(), tmp_path / "checkpoint")
     assert said == ["cannot save its state: OSError: [Errno 28] No space left on device"] * 3
     assert same_bits(record, whole)
+
+
+def test_a_fold_does_not_go_on_from_the_state_of_another(tmp_path: Path) -> None:
+    first, second = cross_validations([tiny_spec("equal", "left@0.4", epochs=2)])[:2]
+    messages = first.train(Place(), tmp_path / "checkpoint")
+    next(messages)
+    messages.close()
+    said, *_, ended = second.train(Place(), tmp_path / "checkpoint")
+    assert isinstance(said, Notice)
+    assert said.text.startswith("begins anew: ")
+    *_, expected = second.train(Place(), None)
+    assert ended.result == expected.result

@@ -237,7 +237,7 @@ def tell(results: Path, names: Sequence[str], events: Sequence[Event]) -> None:
     """A study in which this happens, and which stops then."""
     store = Store(results)
     for event in events:
-        store.checkpoint_file(event.spec.hash).parent.mkdir(parents=True, exist_ok=True)
+        store.checkpoint_file(event.job.hash).parent.mkdir(parents=True, exist_ok=True)
     with tracking.tracking(tracking.load(names), store) as (track, _):
         for event in events:
             track(event)

@@ -6,6 +6,7 @@ the pool alone writes it into the store.
 
 import socket
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -369,6 +370,9 @@ class Pool:
                 opened.step = next(opened.parts) if ends is None else opened.parts.send(ends)
             except StopIteration as stop:
                 self.close(opened, stop.value)
+                return
+            except Exception:  # a strategy's own generations
+                self.close(opened, Ended(FAILED, traceback.format_exc()))
                 return
             opened.ended = {}
             for job in opened.step:

@@ -57,11 +57,11 @@ class FoldJob(Job):
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     @property
-    def hash(self) -> str:  # type: ignore[override]
+    def hash(self) -> str:
         return f"{self.group}-{self.fold}"
 
     @property
-    def epochs(self) -> int:  # type: ignore[override]
+    def epochs(self) -> int:
         return int(self.spec.suite_parameters["epochs"])
 
     def __str__(self) -> str:

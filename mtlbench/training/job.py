@@ -70,14 +70,17 @@ class Job(ABC):
     """One thing that is trained whole or not at all: a run, a fold, a member of a population.
 
     A value that travels to the worker which trains it, and is found again in the store.
-
-    Attributes:
-        hash: names it, and its checkpoint; the same for the same content.
-        epochs: how many are trained for it, those of its parts together.
     """
 
-    hash: str
-    epochs: int
+    @property
+    @abstractmethod
+    def hash(self) -> str:
+        """Names it, and its checkpoint; the same for the same content."""
+
+    @property
+    @abstractmethod
+    def epochs(self) -> int:
+        """How many are trained for it, those of its parts together."""
 
     @abstractmethod
     def __str__(self) -> str: ...

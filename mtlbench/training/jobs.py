@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +26,12 @@ class RunJob(Job):
     spec: RunSpec
     traces: bool = False
 
-    @cached_property
-    def hash(self) -> str:  # type: ignore[override]
+    @property
+    def hash(self) -> str:
         return self.spec.hash
 
     @property
-    def epochs(self) -> int:  # type: ignore[override]
+    def epochs(self) -> int:
         stage = self._task_stage()
         networks = 1 if stage is None else stage.networks
         return networks * int(self.spec.suite_parameters["epochs"])

@@ -174,11 +174,11 @@ class MemberJob(Job):
     traces: bool = False
 
     @property
-    def hash(self) -> str:  # type: ignore[override]
+    def hash(self) -> str:
         return f"{self.spec.hash}/{state_file(Path(), self.lineage).stem}"
 
     @property
-    def epochs(self) -> int:  # type: ignore[override]
+    def epochs(self) -> int:
         raise NotImplementedError("it is a part of a run, which counts them")
 
     def __str__(self) -> str:
@@ -219,7 +219,7 @@ class BestJob(MemberJob):
     """The test of the best member; what comes of it is the record of the whole run."""
 
     @property
-    def hash(self) -> str:  # type: ignore[override]
+    def hash(self) -> str:
         return f"{super().hash}-test"
 
     def path(self, store: Store) -> Path:
