@@ -241,8 +241,8 @@ def tell(results: Path, names: Sequence[str], events: Sequence[Event]) -> None:
     with tracking.tracking(tracking.load(names), store) as (track, _):
         for event in events:
             track(event)
-            if event.record is not None:
-                store.clear_unfinished(event.spec.hash)
+            if event.metrics is not None:
+                store.clear_unfinished(event.job.hash)
 
 
 def expected_curves(name: str, values: History) -> dict[str, list[tuple[int, float]]]:
