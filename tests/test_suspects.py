@@ -553,7 +553,7 @@ def test_a_fold_never_trains_on_what_it_predicts(folds: list[FoldJob]) -> None:
 
 def test_the_quality_of_a_map_is_the_soft_minimum_of_its_pixels() -> None:
     pytest.importorskip("cleanlab")
-    from mtlbench.suspects.confident import map_quality
+    from mtlbench.training.folds import map_quality
 
     probability = np.array([[[[0.9, 0.2]], [[0.1, 0.8]]]])  # [1, 2, 1, 2]
     labels = np.array([[[0, 0]]])

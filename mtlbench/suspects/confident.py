@@ -1,6 +1,6 @@
 """Confident learning (Northcutt et al. 2021), through the package cleanlab, where it is installed.
 
-cleanlab is an optional dependency and imported only here, when it is asked for.
+cleanlab is an optional dependency, imported only when it is asked for.
 """
 
 from importlib.util import find_spec
@@ -34,23 +34,6 @@ def label_quality(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     quality: np.ndarray = get_label_quality_scores(
         labels, probabilities, method="self_confidence", adjust_pred_probs=False
     )
-    return quality
-
-
-def map_quality(labels: np.ndarray, probabilities: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    """Quality [N] of label maps: the soft minimum of the self-confidence of their pixels.
-
-    Args:
-        labels: given classes [N, H, W].
-        probabilities: of each class, by a network that has not seen the instance [N, C, H, W].
-        labelled: which pixels have a label, bool [N, H, W]; the others count as right.
-    """
-    from cleanlab.segmentation.rank import get_label_quality_scores
-
-    labels = np.where(labelled, labels, 0)
-    probabilities = np.where(labelled[:, None], probabilities, 0)
-    probabilities[:, 0][~labelled] = 1
-    quality: np.ndarray = get_label_quality_scores(labels, probabilities, verbose=False)[0]
     return quality
 
 

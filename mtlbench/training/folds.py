@@ -22,7 +22,6 @@ from mtlbench.files import replacing
 from mtlbench.randomness import named_generator
 from mtlbench.store import DONE, DamagedRunError, Store, npz_bytes, read_npz
 from mtlbench.study import RunSpec
-from mtlbench.suspects.confident import map_quality
 from mtlbench.tasks import Task
 from mtlbench.training.batches import Batches
 from mtlbench.training.job import Ended, Job, Notice, Place, Progress
@@ -179,3 +178,20 @@ def _held_out(
     here = labelled.any(axis=(1, 2)) if present is None else labelled.any(axis=(1, 2)) & present
     quality = map_quality(label.astype(np.int64), probability, labelled)
     return {"quality": np.where(here, quality, np.nan)}
+
+
+def map_quality(labels: np.ndarray, probabilities: np.ndarray, labelled: np.ndarray) -> np.ndarray:
+    """Quality [N] of label maps: the soft minimum of the self-confidence of their pixels.
+
+    Args:
+        labels: given classes [N, H, W].
+        probabilities: of each class, by a network that has not seen the instance [N, C, H, W].
+        labelled: which pixels have a label, bool [N, H, W]; the others count as right.
+    """
+    from cleanlab.segmentation.rank import get_label_quality_scores
+
+    labels = np.where(labelled, labels, 0)
+    probabilities = np.where(labelled[:, None], probabilities, 0)
+    probabilities[:, 0][~labelled] = 1
+    quality: np.ndarray = get_label_quality_scores(labels, probabilities, verbose=False)[0]
+    return quality
