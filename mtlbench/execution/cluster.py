@@ -33,7 +33,10 @@ FOLDER = "mtlbench-ray-"
 LONGEST_FOLDER = 40
 """Characters; below it Ray makes sockets, whose paths may have 107."""
 
-START = "import sys; sys.path[:] = {path!r}; from mtlbench.execution.driver import main; main({fd})"
+START = (
+    "import sys; sys.path[:] = {path!r}; "
+    "from mtlbench.execution.driver import main; main({descriptor}, {folder!r})"
+)
 
 
 class Cluster:
@@ -62,7 +65,7 @@ class Cluster:
         left = {job.hash: job for job in jobs}
         losses = 0
         while True:
-            self._channel.send_bytes(pickle.dumps((list(left.values()), store)))
+            self._send(pickle.dumps((list(left.values()), store)))
             stopped = None
             for event in self._events():
                 if isinstance(event, Stopped):
@@ -92,12 +95,23 @@ class Cluster:
         self._lock.close()
 
     def _start(self) -> None:
-        """Starts the process that holds Ray.
+        """Starts the process that holds Ray, again where that comes to nothing.
 
         Raises:
             UserError: no cluster at the address, or a job needs more than any machine of it has.
             UnfinishedError: Ray does not start.
         """
+        reason = ""
+        for _ in range(MOST_LOSSES):
+            answer = self._start_once()
+            if isinstance(answer, Connected):
+                self.room = answer.room
+                return
+            self.end()
+            reason = answer.reason
+        raise UnfinishedError(f"Ray does not start: {reason}")
+
+    def _start_once(self) -> Connected | Stopped:
         resources = self._resources
         _check_reachable(resources.address)
         self._folder, self._lock = _own_folder()
@@ -106,8 +120,11 @@ class Cluster:
         self._process: subprocess.Popen[bytes] | None = None
         try:
             with theirs, (self._folder / "driver.log").open("w") as log:
+                start = START.format(
+                    path=sys.path, descriptor=theirs.fileno(), folder=str(self._folder)
+                )
                 self._process = subprocess.Popen(
-                    [sys.executable, "-c", START.format(path=sys.path, fd=theirs.fileno())],
+                    [sys.executable, "-c", start],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=log,
@@ -120,14 +137,10 @@ class Cluster:
                 resources.gpus,
                 self._setup,
                 self._jobs,
-                self._folder,
             )
-            self._send(order)
-            connected = self._receive()
-            if isinstance(connected, Stopped):
-                raise UnfinishedError(f"Ray does not start: {connected.reason}")
-            assert isinstance(connected, Connected)
-            self.room = connected.room
+            self._send(pickle.dumps(order))
+            answer: Connected | Stopped = self._receive()
+            return answer
         except BaseException:
             self.end()
             raise
@@ -144,9 +157,9 @@ class Cluster:
         while not isinstance(message := self._receive(), Finished):
             yield message
 
-    def _send(self, message: Any) -> None:
-        with suppress(OSError):  # it has ended: the next message says so
-            self._channel.send(message)
+    def _send(self, content: bytes) -> None:
+        with suppress(OSError):  # it has ended, and what is received next says so
+            self._channel.send_bytes(content)
 
     def _receive(self) -> Any:
         try:

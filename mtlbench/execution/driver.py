@@ -1,10 +1,12 @@
 """The process that holds Ray and runs the pool, started by `cluster` as
 
-    python -c "…; main(FD)"
+    python -c "…; main(FD, FOLDER)"
 
-with a channel to the command at file descriptor FD. Ray ends the process that holds it when it
-cannot go on, puts signal handlers into it, and writes on its terminal: none of that may happen to
-the command, or to a notebook. Imports no torch before the first worker is on its way.
+with a channel to the command at file descriptor FD, and a folder for what Ray writes.
+
+Ray ends the process that holds it when it cannot go on, puts signal handlers into it, and writes on
+its terminal: none of that may happen to the command, or to a notebook. Imports no torch before the
+first worker is on its way.
 """
 
 import logging
@@ -19,6 +21,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from mtlbench.errors import UnfinishedError, UserError, describe
+from mtlbench.execution.events import LostRayError
 from mtlbench.execution.processes import end_session
 from mtlbench.execution.worker import WorkerSetup
 
@@ -35,7 +38,6 @@ class Order:
         cpus, gpus: what a job takes.
         setup: what a worker is told.
         jobs: how many there are.
-        folder: for what Ray writes; removed at the end.
     """
 
     address: str | None
@@ -43,7 +45,6 @@ class Order:
     gpus: float
     setup: WorkerSetup
     jobs: int
-    folder: Path
 
 
 @dataclass(frozen=True)
@@ -71,17 +72,16 @@ class Stopped:
     lost: bool
 
 
-def main(descriptor: int) -> None:
+def main(descriptor: int, folder: str) -> None:
     """Does what it is told, and ends with the process that started it."""
+    threading.Thread(target=_end_with_command, args=(Path(folder),), daemon=True).start()
     channel = Connection(descriptor)
-    order: Order = channel.recv()
-    threading.Thread(target=_end_with_command, args=(order.folder,), daemon=True).start()
     try:
-        _work(order, channel)
+        _work(channel.recv(), channel, folder)
     except UserError as error:
         channel.send(error)
-    except UnfinishedError as error:
-        channel.send(Stopped(str(error), lost=False))
+    except (UnfinishedError, LostRayError) as error:
+        channel.send(Stopped(str(error), lost=isinstance(error, LostRayError)))
     except OSError as error:
         traceback.print_exc()
         channel.send(Stopped(describe(error), lost=isinstance(error, ConnectionError)))
@@ -98,7 +98,7 @@ def _end_with_command(folder: Path) -> None:
     os._exit(0)
 
 
-def _work(order: Order, channel: Connection) -> None:
+def _work(order: Order, channel: Connection, folder: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no calls home
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", HEAD_SECONDS)
@@ -113,7 +113,7 @@ def _work(order: Order, channel: Connection) -> None:
                 include_dashboard=False,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
-                _temp_dir=str(order.folder),
+                _temp_dir=folder,
             )
         else:
             ray.init(address=order.address, logging_level=logging.ERROR, log_to_driver=False)

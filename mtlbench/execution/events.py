@@ -34,3 +34,7 @@ class Event:
     text: str = ""
     history: History = field(default_factory=dict)
     metrics: Sequence[dict[str, Any]] | None = None
+
+
+class LostRayError(Exception):
+    """Ray, or the cluster, is gone; the message says why."""

@@ -18,7 +18,7 @@ from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mtlbench.errors import UnfinishedError, UserError
-from mtlbench.execution.events import EPOCH, NOTICE, STARTED, WAITING, Event
+from mtlbench.execution.events import EPOCH, NOTICE, STARTED, WAITING, Event, LostRayError
 from mtlbench.execution.worker import Worker, WorkerSetup
 from mtlbench.store import FAILED, DamagedRunError, RunRecord, Store
 from mtlbench.training.job import Ended, Job, Notice, Parts, Progress
@@ -37,10 +37,6 @@ NO_MACHINE = "no machine is left to train on"
 
 ANSWER_SECONDS = 5.0
 """How long the cluster's head may take to answer."""
-
-
-class LostRayError(Exception):
-    """Ray, or the cluster, is gone; the message says why."""
 
 
 @dataclass
