@@ -81,8 +81,12 @@ class Cluster:
             losses += 1
             if not stopped.lost or losses == MOST_LOSSES:
                 raise UnfinishedError(stopped.reason)
-            report(Event(None, NOTICE, text=f"{stopped.reason}; begins again with a new Ray"))
-            self._restart()
+            self.end()
+            try:
+                self._start()
+            except UserError as error:  # what was there before is not there any more
+                raise UnfinishedError(stopped.reason) from error
+            report(Event(None, NOTICE, text=f"{stopped.reason}; begins again with a new one"))
 
     def end(self) -> None:
         """Ends Ray here, and all that it has started; its folder goes."""
@@ -144,13 +148,6 @@ class Cluster:
         except BaseException:
             self.end()
             raise
-
-    def _restart(self) -> None:
-        self.end()
-        try:
-            self._start()
-        except UserError as error:  # what was there before is not there any more
-            raise UnfinishedError(str(error)) from error
 
     def _events(self) -> Iterator[Any]:
         """What the pool tells, until all is over; `Stopped` where it cannot go on."""

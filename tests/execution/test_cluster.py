@@ -321,8 +321,8 @@ def test_the_death_of_the_head_ends_the_command_soon_and_in_one_line(
     head.kill()
     ended = finish(process, seconds=30)
     assert ended.status == 1
-    _, error = ended.err.splitlines()[-2:]
-    assert error.startswith("mtlbench: error: no Ray cluster at ")
+    _, error = ended.err.splitlines()  # the first says what is to be trained
+    assert error.startswith("mtlbench: error: ")
     assert error.endswith("; the same command goes on from here")
 
 
@@ -355,7 +355,7 @@ def test_a_ray_that_dies_is_started_again(victim: str, plugin: Path, temporary: 
         below = driver.children(recursive=True)
         (found,) = [p for p in below if victim in " ".join(p.cmdline()[:1])]
         found.kill()
-    read_until(process, "begins again with a new Ray")
+    read_until(process, "begins again with a new one")
     open_the_gate(plugin)
     ended = finish(process)
     assert ended.status == 0, ended.err
@@ -379,7 +379,7 @@ def test_nothing_is_left_of_a_command_that_is_killed(plugin: Path, temporary: Pa
     require_undisturbed(plugin, seeds=2)
 
 
-@pytest.mark.parametrize("seconds", [1.0, 2.5, 4.0, 5.5, 7.0])
+@pytest.mark.parametrize("seconds", [1.5, 3.0, 5.0])
 def test_a_command_told_to_end_while_ray_starts_ends_as_by_ctrl_c(
     seconds: float, plugin: Path, temporary: Path
 ) -> None:
