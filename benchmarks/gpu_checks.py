@@ -20,10 +20,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mtlbench
-from mtlbench import registry
 from mtlbench.checkpoint import load_tree, save_tree
 from mtlbench.errors import UserError
-from mtlbench.strategies.base import GRADIENT, Strategy
+from mtlbench.strategies.base import GRADIENT, Strategy, strategies
 from mtlbench.strategies.compose import Composition, build_strategy, stage_of
 from mtlbench.strategies.gradnorm import GradientNormalization
 from mtlbench.strategies.gramian import GramianWeighting
@@ -67,7 +66,7 @@ class Case:
 def cases() -> list[Case]:
     """Every registered strategy, some compositions, and each form of those that weigh gradients."""
     found = []
-    for entry in registry.strategies.entries():
+    for entry in strategies.entries():
         found.append(Case(entry.name))
         if stage_of(entry) == GRADIENT:
             for option, value in (("on", "representation"), ("every", 2)):

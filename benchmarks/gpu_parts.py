@@ -21,11 +21,10 @@ import gpu_checks
 import step_cost
 import torch
 
-from mtlbench import registry
 from mtlbench.errors import UserError, describe
 from mtlbench.execution.worker import keep_freed_memory
 from mtlbench.store import RunRecord
-from mtlbench.strategies.base import GRADIENT
+from mtlbench.strategies.base import GRADIENT, strategies
 from mtlbench.strategies.compose import stage_of
 from mtlbench.study import RunSpec, plan
 from mtlbench.training.job import Place
@@ -191,7 +190,7 @@ def step_costs(device: str, tiny: bool) -> Iterator[Record]:
     keep_freed_memory()
     bench = step_cost.Bench(device, **({"batch": 2, "size": 16} if tiny else {}))
     equal = bench.ours("equal")
-    for entry in registry.strategies.entries():
+    for entry in strategies.entries():
         stage = stage_of(entry)
         forms = [{}, {"on": "representation"}] if stage == GRADIENT else [{}]
         for form in forms:

@@ -35,11 +35,10 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 import mtlbench
-from mtlbench import registry
 from mtlbench.catalogue import STEP_COSTS
 from mtlbench.errors import UserError
 from mtlbench.execution.worker import keep_freed_memory
-from mtlbench.strategies.base import GRADIENT
+from mtlbench.strategies.base import GRADIENT, strategies
 from mtlbench.strategies.compose import build_strategy, stage_of
 
 BATCH, SIZE, INSTANCES = 16, 64, 10_000
@@ -243,7 +242,7 @@ def libmtl_weightings() -> types.ModuleType:
 
 def all_steps(bench: Bench, only: set[str]) -> Iterator[tuple[str, Step]]:
     """Steps with their strategy's name, form and whose they are."""
-    for entry in registry.strategies.entries():
+    for entry in strategies.entries():
         name = entry.name
         if only and name not in only:
             continue

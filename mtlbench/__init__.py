@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from mtlbench.api import run
     from mtlbench.errors import UserError
     from mtlbench.metrics import Metric
-    from mtlbench.registry import register_strategy, register_suite
     from mtlbench.report import render_report, write_report
     from mtlbench.strategies.base import (
         GradientWeighting,
@@ -23,9 +22,10 @@ if TYPE_CHECKING:
         LossWeighting,
         Setting,
         Strategy,
+        register_strategy,
     )
     from mtlbench.strategies.compose import build_strategy
-    from mtlbench.suites.base import Data, Split, Suite
+    from mtlbench.suites.base import Data, Split, Suite, register_suite
     from mtlbench.suspects.command import find_suspects
     from mtlbench.suspects.comparison import compare_detectors
     from mtlbench.suspects.mixture import estimate_share
@@ -55,14 +55,17 @@ _HOME = {
     "find_suspects": "suspects.command",
     "leaderboard": "analysis.leaderboard",
     "load_results": "analysis.aggregate",
-    "register_strategy": "registry",
-    "register_suite": "registry",
+    "register_strategy": "strategies.base",
+    "register_suite": "suites.base",
     "render": "analysis.tables",
     "render_leaderboard": "analysis.leaderboard_tables",
     "render_report": "report",
     "run": "api",
     "write_report": "report",
 }
+
+_WITH_PLUGINS = ("api", "strategies.compose", "suspects.command")
+"""Where names of strategies and suites are looked up, those of installed plugins too."""
 
 __all__ = [
     "Comparison",
@@ -100,4 +103,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'mtlbench' has no attribute {name!r}")
+    if _HOME[name] in _WITH_PLUGINS:
+        import_module("mtlbench.plugins").load_plugins()
     return getattr(import_module(f"mtlbench.{_HOME[name]}"), name)

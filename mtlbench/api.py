@@ -13,7 +13,7 @@ from mtlbench.execution import progress
 from mtlbench.execution.cluster import cluster
 from mtlbench.execution.events import Event
 from mtlbench.execution.resources import Resources
-from mtlbench.registry import PluginFile, load_plugins
+from mtlbench.plugins import PluginFile, read_plugins
 from mtlbench.store import DamagedRunError, Store, read_run
 from mtlbench.study import RunSpec, plan
 from mtlbench.trackers.base import Tracker
@@ -79,7 +79,7 @@ def run(
         variants=variants,
         seeds=seeds,
         overrides=overrides,
-        plugins=load_plugins(plugins),
+        plugins=read_plugins(plugins),
         results=results,
         resources=Resources(address, cpus_per_run, gpus_per_run, instance_tables),
         traces=traces,

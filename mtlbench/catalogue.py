@@ -12,10 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
-from mtlbench import registry
 from mtlbench.analysis.printing import MISSING, markdown
 from mtlbench.registry import Entry
-from mtlbench.strategies.base import GRADIENT, INSTANCE, LOSS
+from mtlbench.strategies.base import GRADIENT, INSTANCE, LOSS, strategies
 from mtlbench.strategies.compose import stage_of
 
 STAGES = {
@@ -116,7 +115,7 @@ def render(costs: Mapping[str, float]) -> str:
     Args:
         costs: strategy name to the measured time of a step, relative to `equal`.
     """
-    cards = [card(entry) for entry in registry.strategies.entries()]
+    cards = [card(entry) for entry in strategies.entries()]
     lines = [
         "# Strategies",
         "",

@@ -312,9 +312,9 @@ def _names(text: str | None, what: str) -> list[str] | None:
 
 def _list(options: argparse.Namespace) -> int:
     from mtlbench import catalogue, listing
-    from mtlbench.registry import load_plugins
+    from mtlbench.plugins import read_plugins
 
-    load_plugins(options.plugin)
+    read_plugins(options.plugin)
     if options.format == "github":
         if options.what != "strategies":
             raise UserError("--format github is for strategies only: mtlbench list strategies")
@@ -343,7 +343,7 @@ def _train(options: argparse.Namespace) -> int:
 
     from mtlbench.api import run_study
     from mtlbench.execution.resources import Resources
-    from mtlbench.registry import load_plugins
+    from mtlbench.plugins import read_plugins
 
     outcome = run_study(
         options.suite,
@@ -351,7 +351,7 @@ def _train(options: argparse.Namespace) -> int:
         variants=options.variants,
         seeds=options.seeds,
         overrides=overrides,
-        plugins=load_plugins(options.plugin),
+        plugins=read_plugins(options.plugin),
         results=options.results,
         resources=Resources(
             options.address,

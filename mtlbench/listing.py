@@ -1,11 +1,11 @@
 """What `mtlbench list` prints."""
 
-from mtlbench import registry
 from mtlbench.catalogue import STAGES
 from mtlbench.corruption import CORRUPTIONS
 from mtlbench.registry import Entry
+from mtlbench.strategies.base import strategies
 from mtlbench.strategies.compose import stage_of
-from mtlbench.suites.base import Suite
+from mtlbench.suites.base import Suite, suites
 
 Rows = list[tuple[str, ...]]
 
@@ -30,7 +30,7 @@ def render(what: str) -> str:
 def _strategies() -> tuple[str, Rows]:
     rows: Rows = [
         (entry.name, stage_of(entry), entry.summary, _parameters(entry))
-        for entry in registry.strategies.entries()
+        for entry in strategies.entries()
     ]
     rows.sort(key=lambda row: list(STAGES).index(row[1]))
     return (
@@ -41,7 +41,7 @@ def _strategies() -> tuple[str, Rows]:
 
 def _suites() -> tuple[str, Rows]:
     rows: Rows = []
-    for entry in registry.suites.entries():
+    for entry in suites.entries():
         suite: Suite = entry.cls()
         tasks = ", ".join(f"{task.name} ({task.kind})" for task in suite.tasks())
         rows.append((entry.name, entry.summary, tasks))
@@ -50,7 +50,7 @@ def _suites() -> tuple[str, Rows]:
 
 def _variants() -> tuple[str, Rows]:
     rows: Rows = []
-    for entry in registry.suites.entries():
+    for entry in suites.entries():
         suite: Suite = entry.cls()
         corruptible = [task.name for task in suite.tasks() if task.corruptions]
         forms = ", ".join(f"{name}@FRACTION" for name in corruptible)
@@ -60,7 +60,7 @@ def _variants() -> tuple[str, Rows]:
 
 def _corruptions() -> tuple[str, Rows]:
     users: dict[str, list[str]] = {kind: [] for kind in CORRUPTIONS}
-    for entry in registry.suites.entries():
+    for entry in suites.entries():
         suite: Suite = entry.cls()
         for task in suite.tasks():
             for position, kind in enumerate(task.corruptions):

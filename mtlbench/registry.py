@@ -1,24 +1,15 @@
-"""Names of strategies and suites, their parameters, and the plugins that add to them."""
+"""Classes by name, and their parameters."""
 
-import ast
-import hashlib
-import importlib
-import importlib.metadata
 import inspect
-import sys
-import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
-from mtlbench.errors import UserError, describe, unknown
+from mtlbench.errors import UserError, unknown
 
 T = TypeVar("T", bound=type)
-
-ENTRY_POINT_GROUP = "mtlbench.plugins"
 
 
 @dataclass(frozen=True)
@@ -89,11 +80,13 @@ def resolve(
 
 
 class Registry:
-    """Classes by name, all derived from the class `base`, given as `module:Name`."""
+    """Classes by name, all derived from the class `base`, beside which it stands."""
 
-    def __init__(self, what: str, base: str) -> None:
-        self.what = what
-        self._base = base
+    all: ClassVar[list["Registry"]] = []
+
+    def __init__(self, what: str, base: type) -> None:
+        self.what, self.base = what, base
+        self.all.append(self)
         self._entries: dict[str, Entry] = {}
         self._namespaces: dict[str, Callable[[str], Entry]] = {}
 
@@ -115,9 +108,8 @@ class Registry:
         def add(cls: T) -> T:
             if name in self._entries:
                 raise UserError(f"{self.what} {name!r} is registered twice")
-            module, _, base = self._base.partition(":")
-            if not issubclass(cls, getattr(importlib.import_module(module), base)):
-                raise UserError(f"{self.what} {name!r} must derive from {base}")
+            if not issubclass(cls, self.base):
+                raise UserError(f"{self.what} {name!r} must derive from {self.base.__name__}")
             self._entries[name] = Entry(name, cls, label or name, _current_source[-1])
             return cls
 
@@ -133,7 +125,6 @@ class Registry:
         Raises:
             UserError: there is none; the message offers the nearest names.
         """
-        load_builtin()
         namespace, separator, member = name.partition(":")
         if separator and namespace in self._namespaces:
             return self._namespaces[namespace](member)
@@ -144,110 +135,23 @@ class Registry:
 
     def entries(self) -> list[Entry]:
         """All entries in the order of registration."""
-        load_builtin()
         return list(self._entries.values())
 
 
-# The bases are named, not imported: their modules import this one.
-strategies = Registry("strategy", "mtlbench.strategies.base:Stage")
-suites = Registry("suite", "mtlbench.suites.base:Suite")
-
-register_strategy = strategies.register
-register_suite = suites.register
-
 _current_source = [""]
-_loaded: set[str] = set()
-
-
-def load_builtin() -> None:
-    """Registers the package's own strategies and suites, and the installed plugins, once."""
-    if "builtin" in _loaded:
-        return
-    _loaded.add("builtin")
-    importlib.import_module("mtlbench.strategies")
-    importlib.import_module("mtlbench.suites")
-    for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
-        origin = f"{point.value} {point.dist.version if point.dist else ''}"
-        with _registering_from(hashlib.sha256(origin.encode()).hexdigest()[:8]):
-            try:
-                point.load()
-            except UserError:
-                raise
-            except Exception as error:
-                raise UserError(
-                    f"plugin {point.name!r} ({point.value}) cannot be loaded: {describe(error)}"
-                ) from error
-
-
-@dataclass(frozen=True)
-class PluginFile:
-    """A plugin's name and text, which travels to workers on other machines."""
-
-    path: str
-    text: str
-
-    @classmethod
-    def read(cls, path: str | Path) -> "PluginFile":
-        """Reads a plugin file.
-
-        Raises:
-            UserError: it is missing, unreadable or not Python.
-        """
-        try:
-            text = Path(path).read_text(encoding="utf-8")
-        except FileNotFoundError:
-            raise UserError(f"plugin file {str(path)!r} does not exist") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"plugin file {str(path)!r} cannot be read: {error}") from None
-        try:
-            ast.parse(text)
-        except (SyntaxError, ValueError) as error:
-            where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-            raise UserError(f"plugin file {str(path)!r}{where} is not Python: {error}") from None
-        return cls(str(path), text)
-
-    def load(self) -> None:
-        """Runs the plugin, which registers what it brings; a second call does nothing.
-
-        Raises:
-            UserError: it fails, or registers a name that is taken.
-        """
-        load_builtin()
-        digest = hashlib.sha256(self.text.encode()).hexdigest()[:8]
-        module_name = f"mtlbench_plugin_{Path(self.path).stem}_{digest}"
-        if module_name in sys.modules:
-            return
-        module = types.ModuleType(module_name)
-        module.__file__ = self.path
-        sys.modules[module_name] = module
-        before = [(registry, dict(registry._entries)) for registry in (strategies, suites)]
-        with _registering_from(digest):
-            try:
-                exec(compile(self.text, self.path, "exec"), module.__dict__)
-            except (Exception, SystemExit) as error:
-                del sys.modules[module_name]
-                for registry, entries in before:
-                    registry._entries = entries
-                raise UserError(f"plugin file {self.path!r}: {describe(error)}") from error
-
-
-def load_plugins(paths: Sequence[str | Path]) -> list[PluginFile]:
-    """Reads and runs plugin files; all are read before the first is run.
-
-    Raises:
-        UserError: one is missing, is not Python, fails, or registers a name that is taken.
-    """
-    files = [PluginFile.read(path) for path in paths]
-    for file in files:
-        file.load()
-    return files
 
 
 @contextmanager
-def _registering_from(source: str) -> typing.Iterator[None]:
+def registering_from(source: str) -> Iterator[None]:
+    """What is registered inside comes from this plugin: a short hash. All or nothing of it."""
+    before = [(registry, dict(registry._entries)) for registry in Registry.all]
     _current_source.append(source)
     try:
         yield
+    except BaseException:
+        for registry, entries in before:
+            registry._entries = entries
+        raise
     finally:
         _current_source.pop()
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from mtlbench import registry
 from mtlbench.corruption import Variant
 from mtlbench.errors import UserError, describe
+from mtlbench.strategies.base import strategies as known_strategies
 from mtlbench.strategies.compose import Composition
-from mtlbench.suites.base import Suite
+from mtlbench.suites.base import Suite, suites
 
 EVERY_STRATEGY = "all"
 """In place of names: every registered strategy by itself."""
@@ -63,7 +63,7 @@ def build_suite(name: str, parameters: Mapping[str, Any]) -> Suite:
     Raises:
         UserError: an unknown name or parameter, or a value of the wrong type or range.
     """
-    entry = registry.suites.get(name)
+    entry = suites.get(name)
     try:
         suite: Suite = entry.cls(**entry.resolve(parameters))
     except ValueError as error:
@@ -94,7 +94,7 @@ def plan(
         UserError: anything in it that does not exist or is out of range.
     """
     overrides = dict(overrides or {})
-    entry = registry.suites.get(suite)
+    entry = suites.get(suite)
     of_stages = {key: value for key, value in overrides.items() if "." in key}
     of_suite = {key: value for key, value in overrides.items() if "." not in key}
     resolved_suite = entry.resolve(of_suite)
@@ -109,7 +109,7 @@ def plan(
     if seeds < 1:
         raise UserError(f"seeds must be at least 1, but is {seeds}")
     names = benchmark.default_strategies if strategies is None else strategies
-    registered = [entry.name for entry in registry.strategies.entries()]
+    registered = [entry.name for entry in known_strategies.entries()]
     names = [n for name in names for n in (registered if name == EVERY_STRATEGY else [name])]
     compositions = _unique([Composition.parse(name) for name in names], "strategy")
     tasks = benchmark.tasks()
@@ -168,7 +168,7 @@ def _check_stage_overrides(overrides: Mapping[str, Any], compositions: list[Comp
     stages = {stage.name for composition in compositions for stage in composition.stages}
     for key in overrides:
         stage = key.partition(".")[0]
-        registry.strategies.get(stage)
+        known_strategies.get(stage)
         if stage not in stages:
             raise UserError(f"parameter {key!r} belongs to {stage!r}, which is not in this study")
 

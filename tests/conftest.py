@@ -15,9 +15,11 @@ import pytest
 import torch
 from hypothesis import settings
 
-from mtlbench import registry
+from mtlbench.plugins import load_plugins
 from mtlbench.store import RunRecord
+from mtlbench.strategies.base import strategies
 from mtlbench.study import RunSpec, plan
+from mtlbench.suites.base import suites
 from mtlbench.training import loop
 from mtlbench.training.job import Ended, Place
 from mtlbench.training.jobs import RunJob
@@ -65,8 +67,8 @@ def _saved_after_every_epoch() -> None:
 @pytest.fixture(autouse=True)
 def _registry_as_before() -> Iterator[None]:
     """Forgets what a test registers."""
-    registry.load_builtin()
-    names = (registry.strategies, registry.suites)
+    load_plugins()
+    names = (strategies, suites)
     before = [dict(each._entries) for each in names]
     modules = set(sys.modules)
     yield

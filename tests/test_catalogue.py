@@ -5,14 +5,13 @@ from pathlib import Path
 import pytest
 from conftest import run_mtlbench
 
-from mtlbench import registry
 from mtlbench.catalogue import card, render
 from mtlbench.registry import Entry
 from mtlbench.strategies import LossWeighting
-from mtlbench.strategies.base import GRADIENT
+from mtlbench.strategies.base import GRADIENT, strategies
 
 ROOT = Path(__file__).parent.parent
-CARDS = [card(entry) for entry in registry.strategies.entries()]
+CARDS = [card(entry) for entry in strategies.entries()]
 OWN = {"equal", "static"}
 """Without a paper."""
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from conftest import TINY_OPTIONS
 
-from mtlbench import registry
 from mtlbench.cli import main
 from mtlbench.errors import UserError
-from mtlbench.registry import PluginFile
+from mtlbench.plugins import PluginFile
 from mtlbench.store import RUN_FILE, Store, read_run
+from mtlbench.strategies.base import strategies
 from mtlbench.study import plan
 
 GOOD = '''
@@ -196,7 +196,7 @@ def test_a_parameter_of_a_plugin_can_be_set_and_a_wrong_one_is_named(tmp_path: P
 def test_a_changed_plugin_is_another_run(tmp_path: Path) -> None:
     hashes = set()
     for text in (GOOD, GOOD.replace("self.share)", "self.share * 2)")):
-        registry.strategies._entries.pop("half", None)
+        strategies._entries.pop("half", None)
         PluginFile.read(plugin(tmp_path / "good.py", text)).load()
         (spec,) = plan("digits", strategies=["half"], variants=["clean"], seeds=1)
         hashes.add(spec.hash)
@@ -206,7 +206,7 @@ def test_a_changed_plugin_is_another_run(tmp_path: Path) -> None:
 def test_a_plugin_moved_elsewhere_is_the_same_run(tmp_path: Path) -> None:
     hashes = set()
     for name in ("here", "there"):
-        registry.strategies._entries.pop("half", None)
+        strategies._entries.pop("half", None)
         (tmp_path / name).mkdir()
         PluginFile.read(plugin(tmp_path / name / f"{name}.py", GOOD)).load()
         (spec,) = plan("digits", strategies=["half"], variants=["clean"], seeds=1)
@@ -218,7 +218,7 @@ def test_loading_a_plugin_twice_registers_once(tmp_path: Path) -> None:
     file = PluginFile.read(plugin(tmp_path / "good.py", GOOD))
     file.load()
     file.load()
-    assert registry.strategies.get("half").label == "Half"
+    assert strategies.get("half").label == "Half"
 
 
 def test_a_plugin_that_fails_halfway_can_be_mended_and_loaded(tmp_path: Path) -> None:
@@ -226,4 +226,4 @@ def test_a_plugin_that_fails_halfway_can_be_mended_and_loaded(tmp_path: Path) ->
     with pytest.raises(UserError, match="RuntimeError: half"):
         broken.load()
     PluginFile.read(plugin(tmp_path / "good.py", GOOD)).load()
-    assert registry.strategies.get("half").label == "Half"
+    assert strategies.get("half").label == "Half"

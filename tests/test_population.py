@@ -16,7 +16,7 @@ from conftest import (
     wait_until,
 )
 
-from mtlbench.registry import PluginFile
+from mtlbench.plugins import PluginFile
 from mtlbench.store import (
     DONE,
     HISTORY_FILE,

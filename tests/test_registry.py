@@ -5,14 +5,15 @@ from typing import Any, Literal
 
 import pytest
 
-from mtlbench import registry
 from mtlbench.errors import UserError
-from mtlbench.registry import Entry, PluginFile, Registry, convert
+from mtlbench.plugins import PluginFile
+from mtlbench.registry import Entry, Registry, convert
+from mtlbench.strategies.base import strategies
 
 
 @pytest.fixture
 def shapes() -> Registry:
-    return Registry("shape", "builtins:object")
+    return Registry("shape", object)
 
 
 class Circle:
@@ -199,10 +200,10 @@ def plugin(tmp_path: Path, text: str) -> PluginFile:
 
 def test_a_plugin_registers_what_it_brings_and_is_the_source_of_it(tmp_path: Path) -> None:
     plugin(tmp_path, PLUGIN).load()
-    entry = registry.strategies.get("third")
+    entry = strategies.get("third")
     assert (entry.label, entry.summary) == ("A third", "A third of each loss.")
     assert len(entry.source) == 8
-    assert registry.strategies.get("equal").source == ""
+    assert strategies.get("equal").source == ""
 
 
 def test_loading_a_plugin_twice_does_nothing(tmp_path: Path) -> None:
@@ -215,7 +216,7 @@ def test_a_changed_plugin_has_another_source(tmp_path: Path) -> None:
     sources = set()
     for name in ("one", "other"):
         plugin(tmp_path, PLUGIN.replace("third", name)).load()
-        sources.add(registry.strategies.get(name).source)
+        sources.add(strategies.get(name).source)
     assert len(sources) == 2
 
 
@@ -246,7 +247,7 @@ def test_a_plugin_that_fails_registers_nothing(tmp_path: Path) -> None:
     for _ in range(2):
         with pytest.raises(UserError, match="division by zero"):
             broken.load()
-        assert "third" not in [entry.name for entry in registry.strategies.entries()]
+        assert "third" not in [entry.name for entry in strategies.entries()]
 
 
 def test_a_plugin_file_that_is_missing_is_named(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from mtlbench.corruption import Variant, corrupt, label_range
 from mtlbench.errors import UserError
 from mtlbench.rows import CHUNK, Replaced, to_device
 from mtlbench.study import plan
-from mtlbench.suites.base import LOCATION, Data, Split
+from mtlbench.suites.base import LOCATION, Data, Split, suites
 from mtlbench.suites.digits import Digits
 from mtlbench.suites.streets import Streets
 from mtlbench.tasks import Task, squared_l2
@@ -151,7 +151,7 @@ def test_a_run_on_files_has_the_bits_of_a_run_in_memory(monkeypatch: pytest.Monk
     spec = tiny_spec("ilt", "left@0.4")
     memory = trained(spec)
     # Under the same name, which decides what is drawn.
-    entries = mtlbench.registry.suites._entries
+    entries = suites._entries
     monkeypatch.setitem(entries, "digits", entries["digits-in-files"])
     record = trained(spec)
     assert record.info["status"] == "done", record.info["error"]

@@ -26,7 +26,7 @@ from mtlbench.cli import main
 from mtlbench.execution.events import Event
 from mtlbench.execution.pool import Pool
 from mtlbench.execution.resources import Resources
-from mtlbench.registry import PluginFile
+from mtlbench.plugins import PluginFile
 from mtlbench.store import HISTORY_FILE, INSTANCE_FILE, RUN_FILE, Store, read_run
 from mtlbench.study import plan
 from mtlbench.training.jobs import RunJob

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import mtlbench
-from mtlbench import registry
 from mtlbench.errors import UserError
-from mtlbench.strategies.base import LossWeighting
+from mtlbench.strategies.base import LossWeighting, strategies
 from mtlbench.study import plan
 
 
@@ -82,7 +81,7 @@ def test_what_is_named_twice_is_run_once() -> None:
 
 def test_all_stands_for_every_registered_strategy_also_beside_compositions() -> None:
     specs = plan("digits", strategies=["all", "ilt+pcgrad"], variants=["clean"], seeds=1)
-    registered = [entry.name for entry in registry.strategies.entries()]
+    registered = [entry.name for entry in strategies.entries()]
     assert [spec.strategy for spec in specs] == [*registered, "ilt+pcgrad"]
 
 

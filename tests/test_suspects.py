@@ -18,7 +18,7 @@ import mtlbench
 from mtlbench.api import stands
 from mtlbench.cli import main
 from mtlbench.detection import average_precision, roc_auc
-from mtlbench.registry import PluginFile
+from mtlbench.plugins import PluginFile
 from mtlbench.store import HISTORY_FILE, DamagedRunError, RunRecord, Store, read_run
 from mtlbench.study import RunSpec, plan
 from mtlbench.suspects.comparison import compare_detectors, summarise

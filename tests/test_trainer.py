@@ -12,15 +12,14 @@ from conftest import TINY, tiny_spec, trained, training
 from torch import Tensor
 
 import mtlbench
-from mtlbench import registry
 from mtlbench.metrics import Metric
 from mtlbench.store import HISTORY_FILE, INSTANCE_FILE, RunRecord, Store, read_run
-from mtlbench.strategies.base import GradientWeighting, InstanceStage, LossWeighting
+from mtlbench.strategies.base import GradientWeighting, InstanceStage, LossWeighting, strategies
 from mtlbench.strategies.compose import Composition
 from mtlbench.study import build_suite, plan
 from mtlbench.suites.digits import Digits
 
-STRATEGIES = [entry.name for entry in registry.strategies.entries()]
+STRATEGIES = [entry.name for entry in strategies.entries()]
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 

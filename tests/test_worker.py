@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from mtlbench.execution.resources import Resources
-from mtlbench.registry import PluginFile
+from mtlbench.plugins import PluginFile
 
 COUNT_FAULTS = """
 import resource, sys

@@ -19,7 +19,7 @@ from mtlbench.execution.driver import Connected, Finished, Order, Stopped
 from mtlbench.execution.events import ENDS, EPOCH, NOTICE, Event
 from mtlbench.execution.processes import NONE, end_session
 from mtlbench.execution.resources import Resources
-from mtlbench.registry import PluginFile
+from mtlbench.plugins import PluginFile
 from mtlbench.store import Store
 from mtlbench.training.job import Job
 

@@ -105,6 +105,7 @@ def _work(order: Order, channel: Connection, folder: str) -> None:
     import ray
 
     from mtlbench.execution.pool import Pool
+    from mtlbench.plugins import load_plugins
 
     try:
         if order.address is None:
@@ -128,8 +129,7 @@ def _work(order: Order, channel: Connection, folder: str) -> None:
     channel.send(Connected(pool.room()))
     pool.start_workers(order.jobs)
     content = channel.recv_bytes()
-    for plugin in order.setup.plugins:
-        plugin.load()
+    load_plugins(order.setup.plugins)
     pool.work(*pickle.loads(content))
     if elastic:
         ray.shutdown()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mtlbench.errors import UserError
 from mtlbench.execution.worker import WorkerSetup, own_versions
-from mtlbench.registry import PluginFile
+from mtlbench.plugins import PluginFile
 from mtlbench.strategies.table import ON_DEVICE, check_place
 
 

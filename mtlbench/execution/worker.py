@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mtlbench.registry import PluginFile
+from mtlbench.plugins import PluginFile, load_plugins
 from mtlbench.version import package_version
 
 
@@ -59,8 +59,7 @@ class Worker:
             raise RuntimeError("its PyTorch sees no GPU")
         keep_freed_memory()
         torch.set_num_threads(setup.threads)
-        for plugin in setup.plugins:
-            plugin.load()
+        load_plugins(setup.plugins)
         self.place = Place(setup.device, setup.instance_tables)
 
     def is_up(self) -> None:

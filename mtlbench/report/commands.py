@@ -121,9 +121,9 @@ class _Defaults:
 
 
 def _suite_defaults(spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    from mtlbench import registry
+    from mtlbench.suites.base import suites
 
-    parameters = registry.suites.get(spec["suite"]).parameters()
+    parameters = suites.get(spec["suite"]).parameters()
     return {name: parameter.default for name, parameter in parameters.items()}
 
 

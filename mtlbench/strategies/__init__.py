@@ -3,7 +3,6 @@
 Importing this package registers them all; TorchJD is imported when a name of it is asked for.
 """
 
-from mtlbench import registry
 from mtlbench.errors import UserError
 from mtlbench.registry import Entry
 from mtlbench.strategies import (
@@ -46,6 +45,7 @@ from mtlbench.strategies.base import (
     Setting,
     Strategy,
     TaskStage,
+    strategies,
 )
 
 __all__ = [
@@ -101,4 +101,4 @@ def _find_in_torchjd(name: str) -> Entry:
     return torchjd_bridge.find(name)
 
 
-registry.strategies.register_namespace("torchjd", _find_in_torchjd)
+strategies.register_namespace("torchjd", _find_in_torchjd)

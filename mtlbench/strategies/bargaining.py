@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mtlbench.registry import register_strategy
+from mtlbench.strategies.base import register_strategy
 from mtlbench.strategies.gramian import Array, GramianWeighting, lengths_and_cosines
 
 MOST_STEPS = 100

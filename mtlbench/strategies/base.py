@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench.checkpoint import load_optimizer, optimizer_state
+from mtlbench.registry import Registry
 from mtlbench.strategies.gradients import Jacobian, TaskLosses
 from mtlbench.strategies.network import Network, keep_compiled_buffers
 from mtlbench.strategies.table import ON_DEVICE, InstanceTable
@@ -118,6 +119,10 @@ class Stage(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         if self.optimizer is not None:
             load_optimizer(self.optimizer, state["optimizer"])
+
+
+strategies = Registry("strategy", Stage)
+register_strategy = strategies.register
 
 
 class InstanceStage(Stage):

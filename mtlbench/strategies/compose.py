@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtlbench import registry
 from mtlbench.errors import UserError
 from mtlbench.registry import Entry, resolve, settable
-from mtlbench.strategies.base import GRADIENT, INSTANCE, InstanceStage, Stage, Strategy
+from mtlbench.strategies.base import GRADIENT, INSTANCE, InstanceStage, Stage, Strategy, strategies
 from mtlbench.strategies.fewer_passes import FewerPasses
 from mtlbench.strategies.table import ON_DEVICE
 
@@ -66,7 +65,7 @@ class Composition:
         """
         instance, task = None, None
         for part in name.split("+"):
-            entry = registry.strategies.get(part.strip())
+            entry = strategies.get(part.strip())
             if stage_of(entry) == INSTANCE:
                 if instance:
                     raise UserError(f"strategy {name!r} has two instance stages; one is the most")
@@ -75,7 +74,7 @@ class Composition:
                 if task:
                     raise UserError(f"strategy {name!r} has two task stages; one is the most")
                 task = entry
-        return cls(instance, task or registry.strategies.get(DEFAULT_TASK_STAGE))
+        return cls(instance, task or strategies.get(DEFAULT_TASK_STAGE))
 
     @property
     def stages(self) -> list[Entry]:

@@ -7,8 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mtlbench.registry import register_strategy
-from mtlbench.strategies.base import InstanceStage, Setting
+from mtlbench.strategies.base import InstanceStage, Setting, register_strategy
 
 OCTAVES, BINS_AN_OCTAVE = 40, 32
 """Losses are counted in bins from 2^−40 to 2^40, each 2 % wide."""

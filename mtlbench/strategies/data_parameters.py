@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mtlbench.registry import register_strategy
-from mtlbench.strategies.base import CLASSIFICATION, InstanceStage, Setting
+from mtlbench.strategies.base import CLASSIFICATION, InstanceStage, Setting, register_strategy
 from mtlbench.strategies.table import sum_repeats
 
 Level = Literal["instance", "class", "joint"]

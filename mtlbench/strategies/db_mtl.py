@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from mtlbench.registry import register_strategy
-from mtlbench.strategies.base import Setting
+from mtlbench.strategies.base import Setting, register_strategy
 from mtlbench.strategies.gradients import units
 from mtlbench.strategies.tracking import GradientTracking
 

@@ -7,8 +7,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from mtlbench.registry import register_strategy
-from mtlbench.strategies.base import LossWeighting, Member, Setting
+from mtlbench.strategies.base import LossWeighting, Member, Setting, register_strategy
 
 
 @register_strategy("evolution", label="Evolution")

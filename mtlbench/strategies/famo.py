@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mtlbench.registry import register_strategy
-from mtlbench.strategies.base import LossWeighting, Setting
+from mtlbench.strategies.base import LossWeighting, Setting, register_strategy
 from mtlbench.strategies.scalarizations import softmax_over
 
 FIRST_MOMENT, SECOND_MOMENT, EPSILON = 0.9, 0.999, 1e-8  # of Adam

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from mtlbench.registry import register_strategy
-from mtlbench.strategies.base import LossWeighting
+from mtlbench.strategies.base import LossWeighting, register_strategy
 
 
 @register_strategy("gls", label="GLS")

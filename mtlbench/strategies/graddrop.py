@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from mtlbench.registry import register_strategy
-from mtlbench.strategies.base import GradientWeighting, Setting
+from mtlbench.strategies.base import GradientWeighting, Setting, register_strategy
 
 
 @register_strategy("graddrop", label="GradDrop")

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mtlbench.registry import register_strategy
-from mtlbench.strategies.base import GradientWeighting, Setting
+from mtlbench.strategies.base import GradientWeighting, Setting, register_strategy
 
 LEAST = 1e-8
 """A weight that a step would take below 0 stops here: the paper says nothing of negative ones."""

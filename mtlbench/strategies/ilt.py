@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from mtlbench.registry import register_strategy
-from mtlbench.strategies.base import InstanceStage, Setting
+from mtlbench.strategies.base import InstanceStage, Setting, register_strategy
 from mtlbench.strategies.table import sum_repeats
 
 

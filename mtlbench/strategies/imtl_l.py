@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mtlbench.registry import register_strategy
-from mtlbench.strategies.base import LossWeighting, Setting
+from mtlbench.strategies.base import LossWeighting, Setting, register_strategy
 
 
 @register_strategy("imtl-l", label="IMTL-L")

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mtlbench.registry import register_strategy
-from mtlbench.strategies.base import LossWeighting, Setting
+from mtlbench.strategies.base import LossWeighting, Setting, register_strategy
 
 SCORES = ("miou", "accuracy", "pixel_accuracy")
 """Metrics in percent of which more is better, the most telling first."""

@@ -5,8 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mtlbench.registry import register_strategy
-from mtlbench.strategies.base import LossWeighting, Setting
+from mtlbench.strategies.base import LossWeighting, Setting, register_strategy
 from mtlbench.strategies.scalarizations import softmax_over
 
 

@@ -3,8 +3,7 @@
 import torch
 from torch import Tensor
 
-from mtlbench.registry import register_strategy
-from mtlbench.strategies.base import CLASSIFICATION, InstanceStage, Setting
+from mtlbench.strategies.base import CLASSIFICATION, InstanceStage, Setting, register_strategy
 
 MEDIAN_OF_NORMAL = 0.6745
 """Median of |r| where r is normal with standard deviation 1."""

@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from mtlbench.registry import register_strategy
-from mtlbench.strategies.base import LossWeighting, Setting
+from mtlbench.strategies.base import LossWeighting, Setting, register_strategy
 
 
 def softmax_over(mask: Tensor, logits: Tensor) -> Tensor:

@@ -3,8 +3,7 @@
 import numpy as np
 import torch
 
-from mtlbench.registry import register_strategy
-from mtlbench.strategies.base import Setting
+from mtlbench.strategies.base import Setting, register_strategy
 from mtlbench.strategies.gramian import Array, GramianWeighting
 
 LARGE = 2.0**20

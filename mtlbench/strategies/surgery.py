@@ -4,8 +4,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from mtlbench.registry import register_strategy
-from mtlbench.strategies.base import Setting
+from mtlbench.strategies.base import Setting, register_strategy
 from mtlbench.strategies.gramian import Array, GramianWeighting, invert
 
 LARGEST_TARGET = 0.9999

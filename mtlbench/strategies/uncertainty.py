@@ -4,8 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mtlbench.registry import register_strategy
-from mtlbench.strategies.base import LossWeighting, Setting
+from mtlbench.strategies.base import LossWeighting, Setting, register_strategy
 
 
 @register_strategy("mtu", label="MTU")

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench.corruption import CLEAN, Variant
+from mtlbench.registry import Registry
 from mtlbench.rows import Rows
 from mtlbench.tasks import Task
 
@@ -174,3 +175,7 @@ class Suite(ABC):
     def strategy_parameters(self, variant: Variant) -> Mapping[str, Any]:
         """`STAGE.PARAMETER` to value, where this suite's recipe departs from the defaults."""
         return {}
+
+
+suites = Registry("suite", Suite)
+register_suite = suites.register

@@ -10,8 +10,7 @@ from mtlbench.corruption import Variant
 from mtlbench.models.body import make_body
 from mtlbench.models.smpl import SMPL, BodyModel
 from mtlbench.models.unet import MultiTaskUNet
-from mtlbench.registry import register_suite
-from mtlbench.suites.base import Data, Split, drawn_data
+from mtlbench.suites.base import Data, Split, drawn_data, register_suite
 from mtlbench.suites.people import draw_people
 from mtlbench.suites.people_base import PeopleSuite
 

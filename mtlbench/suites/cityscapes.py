@@ -9,10 +9,9 @@ from torch import nn
 from mtlbench.corruption import Variant
 from mtlbench.models.hrnet import HRNet
 from mtlbench.randomness import named_generator
-from mtlbench.registry import register_suite
 from mtlbench.rows import Chosen
 from mtlbench.shards import PreparedSplit, open_prepared
-from mtlbench.suites.base import LOCATION, Data, Split
+from mtlbench.suites.base import LOCATION, Data, Split, register_suite
 from mtlbench.suites.scenes import CLASSES
 from mtlbench.suites.street_base import StreetSuite
 

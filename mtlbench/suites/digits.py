@@ -11,8 +11,7 @@ from mtlbench.corruption import Variant
 from mtlbench.metrics import absolute_error, accuracy
 from mtlbench.models.small import SmallConvNet
 from mtlbench.randomness import derive_seed
-from mtlbench.registry import register_suite
-from mtlbench.suites.base import Data, Split, Suite
+from mtlbench.suites.base import Data, Split, Suite, register_suite
 from mtlbench.tasks import Task, cross_entropy, squared_l2
 
 SIDE = 12

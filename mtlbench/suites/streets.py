@@ -8,8 +8,7 @@ from torch import nn
 
 from mtlbench.corruption import Variant
 from mtlbench.models.unet import SmallUNet
-from mtlbench.registry import register_suite
-from mtlbench.suites.base import Data, Split, drawn_data
+from mtlbench.suites.base import Data, Split, drawn_data, register_suite
 from mtlbench.suites.scenes import CLASSES, draw_scenes
 from mtlbench.suites.street_base import StreetSuite
 

@@ -11,9 +11,8 @@ from mtlbench.corruption import Variant
 from mtlbench.errors import UserError
 from mtlbench.models.smpl import SMPL, BodyModel
 from mtlbench.models.unet import MultiTaskUNet
-from mtlbench.registry import register_suite
 from mtlbench.shards import PreparedSplit, open_prepared
-from mtlbench.suites.base import LOCATION, Data, Split
+from mtlbench.suites.base import LOCATION, Data, Split, register_suite
 from mtlbench.suites.people_base import PeopleSuite
 
 

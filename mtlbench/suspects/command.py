@@ -6,12 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from mtlbench import registry
 from mtlbench.corruption import CLEAN
 from mtlbench.errors import UserError, unknown
 from mtlbench.execution.resources import Resources
-from mtlbench.registry import load_plugins
-from mtlbench.suites.base import Suite
+from mtlbench.plugins import read_plugins
+from mtlbench.suites.base import Suite, suites
 from mtlbench.suspects.comparison import compare_detectors, stored_scores
 from mtlbench.suspects.found import Found, Pictures, write_found
 from mtlbench.suspects.scores import CLEANLAB, MARGIN, Scores
@@ -57,7 +56,7 @@ def find_suspects(
     """
     if top < 1:
         raise UserError(f"top must be at least 1, but is {top}")
-    files = load_plugins(plugins)
+    files = read_plugins(plugins)
     chosen = chosen_detectors(detectors)
     specs = runs_read(suite, [variant], chosen, seeds, overrides)
     variant = specs[0].variant
@@ -109,10 +108,10 @@ def study_detectors(
     Raises:
         UserError: anything that does not exist or is out of range, or no run that ended well.
     """
-    files = load_plugins(plugins)
+    files = read_plugins(plugins)
     chosen = chosen_detectors(detectors)
     if variants is None:
-        kind: Any = registry.suites.get(suite).cls
+        kind: Any = suites.get(suite).cls
         variants = [variant for variant in kind.default_variants if variant != CLEAN]
         if not variants:
             raise UserError(

@@ -8,7 +8,7 @@ from mtlbench import api
 from mtlbench.errors import UserError, require_known
 from mtlbench.execution import progress
 from mtlbench.execution.resources import Resources
-from mtlbench.registry import PluginFile
+from mtlbench.plugins import PluginFile
 from mtlbench.store import DONE, Store, read_run
 from mtlbench.study import RunSpec, plan
 from mtlbench.suspects.confident import require_cleanlab

@@ -16,7 +16,7 @@ import pytest
 from conftest import CHECKOUT, TINY_OPTIONS, Finished, finish, start_mtlbench, trained, wait_until
 
 from mtlbench.execution.cluster import FOLDER
-from mtlbench.registry import PluginFile
+from mtlbench.plugins import PluginFile
 from mtlbench.store import Store, read_run
 from mtlbench.study import plan
 

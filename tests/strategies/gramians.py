@@ -5,8 +5,7 @@ import torch
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mtlbench import registry
-from mtlbench.strategies.base import Setting
+from mtlbench.strategies.base import Setting, strategies
 from mtlbench.strategies.gramian import GramianWeighting
 
 Array = NDArray[np.float64]
@@ -36,7 +35,7 @@ def stage(
     **parameters: float,
 ) -> GramianWeighting:
     """The strategy of that name at the start of training on so many tasks."""
-    built = registry.strategies.get(name).cls(**parameters)
+    built = strategies.get(name).cls(**parameters)
     assert isinstance(built, GramianWeighting)
     names = tuple(f"t{k}" for k in range(tasks))
     generator = torch.Generator().manual_seed(seed)

@@ -10,9 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from mtlbench import registry
 from mtlbench.errors import UserError
-from mtlbench.strategies.base import GRADIENT, GradientWeighting, InstanceStage, Strategy
+from mtlbench.strategies.base import (
+    GRADIENT,
+    GradientWeighting,
+    InstanceStage,
+    Strategy,
+    strategies,
+)
 from mtlbench.strategies.compose import build_strategy, stage_of
 from mtlbench.strategies.fewer_passes import FewerPasses
 
@@ -20,8 +25,8 @@ TASKS = {"a": "classification", "b": "regression"}
 
 BATCH = 16
 
-ALL = [entry.name for entry in registry.strategies.entries()]
-GRADIENT_ONES = [e.name for e in registry.strategies.entries() if stage_of(e) == GRADIENT]
+ALL = [entry.name for entry in strategies.entries()]
+GRADIENT_ONES = [e.name for e in strategies.entries() if stage_of(e) == GRADIENT]
 
 every_strategy = pytest.mark.parametrize("name", ALL)
 every_gradient_weighting = pytest.mark.parametrize("name", GRADIENT_ONES)

@@ -20,7 +20,6 @@ from toy import (
     step,
 )
 
-from mtlbench import registry
 from mtlbench.checkpoint import load_tree, save_tree
 from mtlbench.errors import UserError
 from mtlbench.strategies import (
@@ -31,9 +30,10 @@ from mtlbench.strategies import (
     Strategy,
     TaskStage,
 )
+from mtlbench.strategies.base import strategies
 from mtlbench.strategies.compose import Composition, build_strategy
 
-REGISTERED = [entry.name for entry in registry.strategies.entries()]
+REGISTERED = [entry.name for entry in strategies.entries()]
 COMPOSED = ["ilt+mtu", "ilt+dwa", "ilt+gls", "ilt+mgda", "ilt+pcgrad"]
 
 every_strategy = pytest.mark.parametrize("name", REGISTERED + COMPOSED)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toy import assert_agrees, many_examples, problem, step
 
-from mtlbench import registry
+from mtlbench.strategies.base import strategies
 from mtlbench.strategies.gramian import GramianWeighting, lengths_and_cosines
 from mtlbench.strategies.surgery import SurgeryWeighting
 
@@ -20,7 +20,7 @@ DRAWS = ("pcgrad", "gradvac")
 def test_all_of_them_are_tested_here() -> None:
     registered = {
         entry.name
-        for entry in registry.strategies.entries()
+        for entry in strategies.entries()
         if issubclass(entry.cls, GramianWeighting)
         and entry.cls.__module__.startswith("mtlbench.strategies.")
     }

@@ -18,14 +18,13 @@ from hypothesis import given
 from torch import Tensor, nn
 from toy import many_examples
 
-from mtlbench import registry
 from mtlbench.strategies import GradientWeighting, Strategy
-from mtlbench.strategies.base import KINDS
+from mtlbench.strategies.base import KINDS, strategies
 from mtlbench.strategies.compose import build_strategy
 
 NAMES = [
     entry.name
-    for entry in registry.strategies.entries()
+    for entry in strategies.entries()
     if entry.cls.__module__.startswith("mtlbench.strategies.")
 ]
 DTYPES = [torch.float32, torch.float64]
@@ -39,7 +38,7 @@ every_precision = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "floa
 
 
 def has_weights_of_gradients(name: str) -> bool:
-    cls = registry.strategies.get(name).cls
+    cls = strategies.get(name).cls
     return issubclass(cls, GradientWeighting) and not cls().gives_direction
 
 

@@ -35,10 +35,11 @@ from toy import (
     step,
 )
 
-from mtlbench import registry, strategies
+from mtlbench import strategies as package
 from mtlbench.checkpoint import load_tree, save_tree
 from mtlbench.errors import UserError
 from mtlbench.strategies import Strategy, torchjd_bridge
+from mtlbench.strategies.base import strategies
 from mtlbench.strategies.compose import Composition, build_strategy
 from mtlbench.strategies.torchjd_bridge import UNFIT
 
@@ -325,8 +326,8 @@ def test_it_works_where_nothing_is_shared() -> None:
 
 
 def test_parameters_are_those_of_the_class() -> None:
-    entry = registry.strategies.get("torchjd:MGDAWeighting")
-    assert entry is registry.strategies.get("torchjd:MGDAWeighting")
+    entry = strategies.get("torchjd:MGDAWeighting")
+    assert entry is strategies.get("torchjd:MGDAWeighting")
     assert entry.resolve({"epsilon": "0.01"}) == {
         "epsilon": 0.01,
         "max_iters": 100,
@@ -352,14 +353,14 @@ def test_a_name_that_is_none_or_does_not_fit_is_refused_in_one_line(
     name: str, message: str
 ) -> None:
     with pytest.raises(UserError, match=message) as raised:
-        registry.strategies.get(name)
+        strategies.get(name)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("name", BASES)
 def test_a_base_class_is_no_strategy(name: str) -> None:
     with pytest.raises(UserError, match=f"unknown strategy 'torchjd:{name}'"):
-        registry.strategies.get(f"torchjd:{name}")
+        strategies.get(f"torchjd:{name}")
 
 
 @pytest.mark.parametrize(
@@ -408,6 +409,6 @@ def test_a_package_that_is_missing_is_named(
 def test_without_torchjd_its_names_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchjd", None)
     monkeypatch.delitem(sys.modules, torchjd_bridge.__name__)
-    monkeypatch.delattr(strategies, "torchjd_bridge")
+    monkeypatch.delattr(package, "torchjd_bridge")
     with pytest.raises(UserError, match="TorchJD is not installed; pip install 'mtlbench"):
-        registry.strategies.get("torchjd:UPGrad")
+        strategies.get("torchjd:UPGrad")

@@ -1,0 +1,111 @@
+"""Plugins: files and installed packages that add strategies and suites."""
+
+import ast
+import hashlib
+import importlib
+import importlib.metadata
+import sys
+import types
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtlbench.errors import UserError, describe
+from mtlbench.registry import registering_from
+
+ENTRY_POINT_GROUP = "mtlbench.plugins"
+
+
+@dataclass(frozen=True)
+class PluginFile:
+    """A plugin's name and text, which travels to workers on other machines."""
+
+    path: str
+    text: str
+
+    @classmethod
+    def read(cls, path: str | Path) -> "PluginFile":
+        """Reads a plugin file.
+
+        Raises:
+            UserError: it is missing, unreadable or not Python.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise UserError(f"plugin file {str(path)!r} does not exist") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"plugin file {str(path)!r} cannot be read: {error}") from None
+        try:
+            ast.parse(text)
+        except (SyntaxError, ValueError) as error:
+            where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
+            raise UserError(f"plugin file {str(path)!r}{where} is not Python: {error}") from None
+        return cls(str(path), text)
+
+    def load(self) -> None:
+        """Runs the plugin, which registers what it brings; a second call does nothing.
+
+        Raises:
+            UserError: it fails, or registers a name that is taken.
+        """
+        _load_own()
+        digest = hashlib.sha256(self.text.encode()).hexdigest()[:8]
+        module_name = f"mtlbench_plugin_{Path(self.path).stem}_{digest}"
+        if module_name in sys.modules:
+            return
+        module = types.ModuleType(module_name)
+        module.__file__ = self.path
+        sys.modules[module_name] = module
+        with registering_from(digest):
+            try:
+                exec(compile(self.text, self.path, "exec"), module.__dict__)
+            except (Exception, SystemExit) as error:
+                del sys.modules[module_name]
+                raise UserError(f"plugin file {self.path!r}: {describe(error)}") from error
+
+
+def read_plugins(paths: Iterable[str | Path]) -> list[PluginFile]:
+    """Reads plugin files and runs them, after the installed plugins; see `load_plugins`.
+
+    All are read before the first is run.
+    """
+    files = [PluginFile.read(path) for path in paths]
+    load_plugins(files)
+    return files
+
+
+def load_plugins(files: Iterable[PluginFile] = ()) -> None:
+    """Runs the installed plugins, and then these: whoever starts does so, once.
+
+    Raises:
+        UserError: one is missing, is not Python, fails, or registers a name that is taken.
+    """
+    _load_own()
+    for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+        if point.value in _loaded:
+            continue
+        _loaded.add(point.value)
+        origin = f"{point.value} {point.dist.version if point.dist else ''}"
+        with registering_from(hashlib.sha256(origin.encode()).hexdigest()[:8]):
+            try:
+                point.load()
+            except UserError:
+                _loaded.discard(point.value)
+                raise
+            except Exception as error:
+                _loaded.discard(point.value)
+                raise UserError(
+                    f"plugin {point.name!r} ({point.value}) cannot be loaded: {describe(error)}"
+                ) from error
+    for file in files:
+        file.load()
+
+
+_loaded: set[str] = set()
+
+
+def _load_own() -> None:
+    """Registers what is in the package: a plugin may not take its names."""
+    importlib.import_module("mtlbench.strategies")
+    importlib.import_module("mtlbench.suites")
