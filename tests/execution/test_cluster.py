@@ -1,11 +1,9 @@
-"""The pool on clusters whose machines join, leave and break, and a Ray that dies."""
+"""The pool on a cluster whose machines join, leave and break."""
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,12 +11,16 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import CHECKOUT, TINY_OPTIONS, Finished, finish, start_mtlbench, trained, wait_until
-
-from mtlbench.execution.cluster import FOLDER
-from mtlbench.plugins import PluginFile
-from mtlbench.store import Store, read_run
-from mtlbench.study import plan
+from conftest import CHECKOUT, finish, start_mtlbench, wait_until
+from gated import (
+    at_the_gate,
+    command,
+    epochs_of,
+    gated_plugin,
+    open_the_gate,
+    read_until,
+    require_undisturbed,
+)
 
 HOST = """
 import json, os, sys
@@ -46,40 +48,6 @@ class Without:
 
 sys.meta_path.insert(0, Without())
 """
-
-PLUGIN = '''
-import os
-import time
-from pathlib import Path
-
-import torch
-
-import mtlbench
-import mtlbench.execution.pool
-import mtlbench.training.loop
-
-mtlbench.training.loop.CHECKPOINT_SECONDS = 0.0
-mtlbench.execution.pool.PATIENCE_SECONDS = 3.0
-PLACE = Path("DIRECTORY")
-
-
-@mtlbench.register_strategy("gated")
-class Gated(mtlbench.LossWeighting):
-    """Equal weights; notes process, seed and epoch, and waits after the first for the gate."""
-
-    def start(self, setting):
-        self.register_buffer("epoch", torch.zeros((), dtype=torch.long))
-
-    def weights(self, losses, present):
-        return torch.ones_like(losses)
-
-    def end_epoch(self, losses, validation):
-        self.epoch += 1
-        with (PLACE / "epochs").open("a") as log:
-            log.write(f"{os.getpid()} {int(self.epoch)}\\n")
-        while int(self.epoch) == 2 and not (PLACE / "open").exists():
-            time.sleep(0.02)
-'''
 
 
 class Nodes:
@@ -134,85 +102,7 @@ def nodes() -> Iterator[Nodes]:
 
 @pytest.fixture
 def plugin(tmp_path: Path) -> Path:
-    path = tmp_path / "gated.py"
-    path.write_text(PLUGIN.replace("DIRECTORY", str(tmp_path)))
-    return path
-
-
-@pytest.fixture
-def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for temporary files with a short name: Ray puts sockets there."""
-    path = Path(f"/tmp/m{os.getpid()}")
-    path.mkdir()
-    yield path
-    for left in path.iterdir():
-        left.rmdir()
-    path.rmdir()
-
-
-def command(plugin: Path, *, seeds: int = 4, epochs: int = 3, address: str = "") -> list[str]:
-    options = [*TINY_OPTIONS, "--epochs", str(epochs), "--variants", "clean"]
-    options += ["--strategies", "gated", "--seeds", str(seeds), "--plugin", str(plugin)]
-    options += ["--address", address] if address else []
-    return ["run", "digits", *options, "--results", str(plugin.parent / "runs")]
-
-
-def epochs_of(plugin: Path) -> list[tuple[int, int]]:
-    """Process and epoch of each epoch that is over."""
-    log = plugin.parent / "epochs"
-    lines = log.read_text().splitlines() if log.exists() else []
-    return [(int(pid), int(epoch)) for pid, epoch in map(str.split, lines)]
-
-
-def at_the_gate(plugin: Path) -> set[int]:
-    return {pid for pid, epoch in epochs_of(plugin) if epoch == 2}
-
-
-def open_the_gate(plugin: Path) -> None:
-    (plugin.parent / "open").touch()
-
-
-def require_undisturbed(plugin: Path, *, seeds: int = 4, epochs: int = 3) -> None:
-    """All runs are done, with the bits of a training here."""
-    PluginFile.read(plugin).load()
-    overrides = dict(option.split("=") for option in TINY_OPTIONS if "=" in option)
-    specs = plan(
-        "digits",
-        strategies=["gated"],
-        variants=["clean"],
-        seeds=seeds,
-        overrides={**overrides, "epochs": epochs},
-    )
-    store = Store(plugin.parent / "runs")
-    runs = {run.info["hash"]: run for run in store.load()[0]}
-    assert set(runs) == {spec.hash for spec in specs}
-    for spec in specs:
-        whole, run = trained(spec), runs[spec.hash]
-        assert run.info["status"] == "done"
-        assert {k: v.tolist() for k, v in run.history().items()} == whole.history
-        assert read_run(run.path, thorough=True).info["metrics"] == whole.info["metrics"]
-    assert not (store.root / ".unfinished").exists()
-    assert not (store.root / ".set-aside").exists()
-
-
-def read_until(process: subprocess.Popen[str], text: str, seconds: float = 60) -> None:
-    """Reads lines of standard error up to one with this text."""
-    assert process.stderr
-    lines = []
-    killer = threading.Timer(seconds, process.kill)
-    killer.start()
-    for line in process.stderr:
-        lines.append(line)
-        if text in line:
-            killer.cancel()
-            return
-    pytest.fail(f"it did not say {text!r} within {seconds:g} s: {lines}")
-
-
-def driver_of(process: subprocess.Popen[str]) -> psutil.Process:
-    """The process that holds Ray."""
-    (driver,) = psutil.Process(process.pid).children()
-    return driver
+    return gated_plugin(tmp_path)
 
 
 # --- machines that cannot train -----------------------------------------------------------------
@@ -324,72 +214,3 @@ def test_the_death_of_the_head_ends_the_command_soon_and_in_one_line(
     _, error = ended.err.splitlines()  # the first says what is to be trained
     assert error.startswith("mtlbench: error: ")
     assert error.endswith("; the same command goes on from here")
-
-
-# --- a Ray of the command's own -----------------------------------------------------------------
-
-
-def local(plugin: Path, temporary: Path, seeds: int = 2) -> subprocess.Popen[str]:
-    return start_mtlbench(command(plugin, seeds=seeds), TMPDIR=str(temporary), RAY_TMPDIR="")
-
-
-def gone(driver: psutil.Process) -> bool:
-    """Whether nothing of a driver's session is left."""
-    for process in psutil.process_iter():
-        try:
-            if os.getsid(process.pid) == driver.pid and process.status() != psutil.STATUS_ZOMBIE:
-                return False
-        except (OSError, psutil.Error):
-            continue
-    return True
-
-
-@pytest.mark.parametrize("victim", ["driver", "raylet", "gcs_server"])
-def test_a_ray_that_dies_is_started_again(victim: str, plugin: Path, temporary: Path) -> None:
-    process = local(plugin, temporary)
-    wait_until(lambda: at_the_gate(plugin), what="a run")
-    driver = driver_of(process)
-    if victim == "driver":
-        driver.kill()
-    else:
-        below = driver.children(recursive=True)
-        (found,) = [p for p in below if victim in " ".join(p.cmdline()[:1])]
-        found.kill()
-    read_until(process, "begins again with a new one")
-    open_the_gate(plugin)
-    ended = finish(process)
-    assert ended.status == 0, ended.err
-    require_undisturbed(plugin, seeds=2)
-    assert gone(driver)
-    assert not list(temporary.glob(f"{FOLDER}*"))
-
-
-def test_nothing_is_left_of_a_command_that_is_killed(plugin: Path, temporary: Path) -> None:
-    process = local(plugin, temporary)
-    wait_until(lambda: at_the_gate(plugin), what="a run")
-    driver = driver_of(process)
-    assert list(temporary.glob(f"{FOLDER}*"))
-    process.kill()
-    finish(process)
-    wait_until(lambda: gone(driver), seconds=15, what="the end of Ray")
-    wait_until(lambda: not list(temporary.iterdir()), seconds=15, what="an empty folder")
-
-    open_the_gate(plugin)
-    assert finish(local(plugin, temporary)).status == 0
-    require_undisturbed(plugin, seeds=2)
-
-
-@pytest.mark.parametrize("seconds", [1.5, 3.0, 5.0])
-def test_a_command_told_to_end_while_ray_starts_ends_as_by_ctrl_c(
-    seconds: float, plugin: Path, temporary: Path
-) -> None:
-    process = local(plugin, temporary)
-    time.sleep(seconds)
-    process.send_signal(signal.SIGTERM)
-    ended: Finished = finish(process, seconds=30)
-    if ended.status != -signal.SIGTERM:  # Python itself was not up yet
-        assert ended.status == 130
-        assert ended.err.splitlines()[-1] == (
-            "mtlbench: interrupted; the same command goes on from here"
-        )
-    assert not list(temporary.iterdir())

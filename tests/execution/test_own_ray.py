@@ -1,0 +1,110 @@
+"""A Ray of the command's own: it may die, and nothing of it stays."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import finish, start_mtlbench, wait_until
+from gated import (
+    at_the_gate,
+    command,
+    gated_plugin,
+    open_the_gate,
+    read_until,
+    require_undisturbed,
+)
+
+from mtlbench.execution.cluster import FOLDER
+
+
+@pytest.fixture
+def plugin(tmp_path: Path) -> Path:
+    return gated_plugin(tmp_path)
+
+
+@pytest.fixture
+def temporary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder for temporary files with a short name: Ray puts sockets there."""
+    path = Path(f"/tmp/m{os.getpid()}")
+    path.mkdir()
+    yield path
+    for left in path.iterdir():
+        left.rmdir()
+    path.rmdir()
+
+
+def driver_of(process: subprocess.Popen[str]) -> psutil.Process:
+    """The process that holds Ray."""
+    (driver,) = psutil.Process(process.pid).children()
+    return driver
+
+
+def local(plugin: Path, temporary: Path, seeds: int = 2) -> subprocess.Popen[str]:
+    return start_mtlbench(command(plugin, seeds=seeds), TMPDIR=str(temporary), RAY_TMPDIR="")
+
+
+def gone(driver: psutil.Process) -> bool:
+    """Whether nothing of a driver's session is left."""
+    for process in psutil.process_iter():
+        try:
+            if os.getsid(process.pid) == driver.pid and process.status() != psutil.STATUS_ZOMBIE:
+                return False
+        except (OSError, psutil.Error):
+            continue
+    return True
+
+
+@pytest.mark.parametrize("victim", ["driver", "raylet", "gcs_server"])
+def test_a_ray_that_dies_is_started_again(victim: str, plugin: Path, temporary: Path) -> None:
+    process = local(plugin, temporary)
+    wait_until(lambda: at_the_gate(plugin), what="a run")
+    driver = driver_of(process)
+    if victim == "driver":
+        driver.kill()
+    else:
+        below = driver.children(recursive=True)
+        (found,) = [p for p in below if victim in " ".join(p.cmdline()[:1])]
+        found.kill()
+    read_until(process, "begins again with a new one")
+    open_the_gate(plugin)
+    ended = finish(process)
+    assert ended.status == 0, ended.err
+    require_undisturbed(plugin, seeds=2)
+    assert gone(driver)
+    assert not list(temporary.glob(f"{FOLDER}*"))
+
+
+def test_nothing_is_left_of_a_command_that_is_killed(plugin: Path, temporary: Path) -> None:
+    process = local(plugin, temporary)
+    wait_until(lambda: at_the_gate(plugin), what="a run")
+    driver = driver_of(process)
+    assert list(temporary.glob(f"{FOLDER}*"))
+    process.kill()
+    finish(process)
+    wait_until(lambda: gone(driver), seconds=15, what="the end of Ray")
+    wait_until(lambda: not list(temporary.iterdir()), seconds=15, what="an empty folder")
+
+    open_the_gate(plugin)
+    assert finish(local(plugin, temporary)).status == 0
+    require_undisturbed(plugin, seeds=2)
+
+
+@pytest.mark.parametrize("seconds", [1.5, 3.0, 5.0])
+def test_a_command_told_to_end_while_ray_starts_ends_as_by_ctrl_c(
+    seconds: float, plugin: Path, temporary: Path
+) -> None:
+    process = local(plugin, temporary)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    ended = finish(process, seconds=30)
+    if ended.status != -signal.SIGTERM:  # Python itself was not up yet
+        assert ended.status == 130
+        assert ended.err.splitlines()[-1] == (
+            "mtlbench: interrupted; the same command goes on from here"
+        )
+    assert not list(temporary.iterdir())
