@@ -145,7 +145,7 @@ class _Ranking:
                 first.index, first["strategy"], first["label"], strict=True
             )
         }
-        self.stages = _stages(first)
+        self.stages: list[str] = list(first["stage"])
         self.blocks = blocks(frame, self.strategies)
         self.baseline, self.resamples, self.seed = baseline, resamples, seed
         self._draws: dict[Any, tuple[np.ndarray, np.ndarray]] = {}
@@ -216,26 +216,6 @@ class _Ranking:
 def _order(names: tuple[str, str]) -> Any:
     strategy, configuration = names
     return paper_order(strategy), configuration
-
-
-def _stages(first: pd.DataFrame) -> list[str]:
-    """The stage of each configuration: as its runs say, or else the registry; "" if neither does.
-
-    A composition such as `ilt+cagrad` is of the stage `instance`, so that weightings of tasks are
-    compared with one another alone.
-    """
-    known = list(first["stage"])
-    if all(known):
-        return known
-    from mtlbench.strategies.compose import Composition  # loads PyTorch
-
-    for i, (stage, strategy) in enumerate(zip(known, first["strategy"], strict=True)):
-        if not stage:
-            try:
-                known[i] = Composition.parse(strategy).stage
-            except UserError:  # from a plugin that is not at hand
-                known[i] = ""
-    return known
 
 
 class _Scope:
