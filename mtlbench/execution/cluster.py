@@ -4,10 +4,12 @@ import fcntl
 import os
 import pickle
 import re
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
@@ -90,13 +92,14 @@ class Cluster:
 
     def end(self) -> None:
         """Ends Ray here, and all that it has started; its folder goes."""
-        self._channel.close()
-        if self._process is not None and self._process.stdin is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process.stdin.close()
-        end_session(self._process.pid if self._process else NONE, self._folder)
-        self._lock.close()
+        with _deaf():
+            self._channel.close()
+            if self._process is not None and self._process.stdin is not None:
+                self._process.kill()
+                self._process.wait()
+                self._process.stdin.close()
+            end_session(self._process.pid if self._process else NONE, self._folder)
+            self._lock.close()
 
     def _start(self) -> None:
         """Starts the process that holds Ray, again where that comes to nothing.
@@ -189,6 +192,21 @@ def cluster(resources: Resources, plugins: Sequence[PluginFile], jobs: int) -> I
         yield held
     finally:
         held.end()
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """A second Ctrl-C does not cut short what the first has begun."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(each, signal.SIG_IGN) for each in signals]
+    try:
+        yield
+    finally:
+        for each, handler in zip(signals, before, strict=True):
+            signal.signal(each, handler)
 
 
 def _check_reachable(address: str | None) -> None:
