@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,3 +29,11 @@ def sync(path: Path) -> None:
     """Returns when a file's content is on the disk."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
+
+
+def remove(path: Path) -> None:
+    """Removes a file, or whatever stands in its place."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

@@ -275,6 +275,8 @@ def read_run(path: Path, *, thorough: bool = False) -> StoredRun:
             info[key]
     except FileNotFoundError:
         raise DamagedRunError(f"{RUN_FILE} is missing") from None
+    except OSError as error:
+        raise DamagedRunError(f"{RUN_FILE} cannot be read: {error.strerror}") from None
     except (ValueError, TypeError, KeyError, AttributeError):
         raise DamagedRunError(f"{RUN_FILE} is truncated or not a run's") from None
     if version != SCHEMA_VERSION:

@@ -151,6 +151,9 @@ def damage(path: Path, how: str) -> None:
         run.write_text("[1, 2]")
     elif how == "no run.json":
         run.unlink()
+    elif how == "a folder":
+        run.unlink()
+        run.mkdir()
     elif how == "truncated history":
         history.write_bytes(history.read_bytes()[:-1])
     elif how == "missing labels":
@@ -170,6 +173,7 @@ def damage(path: Path, how: str) -> None:
         ("empty run.json", "run.json is truncated"),
         ("other json", "run.json is truncated or not a run's"),
         ("no run.json", "run.json is missing"),
+        ("a folder", "run.json cannot be read: Is a directory"),
         ("truncated history", "history.parquet is truncated"),
         ("missing labels", "labels.npz is missing"),
         ("missing instance parameters", "instance_parameters.npz is missing"),

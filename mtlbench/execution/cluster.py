@@ -4,12 +4,14 @@ import fcntl
 import os
 import pickle
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
@@ -19,7 +21,7 @@ from typing import Any
 from mtlbench.errors import UnfinishedError, UserError, describe
 from mtlbench.execution.driver import Connected, Finished, Order, Stopped
 from mtlbench.execution.events import ENDS, EPOCH, NOTICE, Event
-from mtlbench.execution.processes import NONE, end_session
+from mtlbench.execution.processes import NONE, end_session, fill_standard_descriptors
 from mtlbench.execution.resources import Resources
 from mtlbench.plugins import PluginFile
 from mtlbench.store import Store
@@ -32,6 +34,9 @@ CONNECT_SECONDS = 5.0
 """How long a cluster's address may take to answer."""
 
 FOLDER = "mtlbench-ray-"
+OLD_SECONDS = 60.0
+"""How old a folder without a lock must be to be one of nobody."""
+
 LONGEST_FOLDER = 40
 """Characters; below it Ray makes sockets, whose paths may have 107."""
 
@@ -49,6 +54,7 @@ class Cluster:
     """
 
     def __init__(self, resources: Resources, plugins: Sequence[PluginFile], jobs: int) -> None:
+        fill_standard_descriptors()
         self._resources, self._setup, self._jobs = resources, resources.setup(plugins), jobs
         self._start()
 
@@ -108,7 +114,7 @@ class Cluster:
             UserError: no cluster at the address, or a job needs more than any machine of it has.
             UnfinishedError: Ray does not start.
         """
-        reason = ""
+        reason, address = "", self._resources.address
         for _ in range(MOST_LOSSES):
             answer = self._start_once()
             if isinstance(answer, Connected):
@@ -116,6 +122,8 @@ class Cluster:
                 return
             self.end()
             reason = answer.reason
+            if address is not None and self._process and self._process.returncode > 0:
+                raise UserError(f"no Ray cluster at {address!r}")  # Ray itself has given up
         raise UnfinishedError(f"Ray does not start: {reason}")
 
     def _start_once(self) -> Connected | Stopped:
@@ -127,8 +135,9 @@ class Cluster:
         self._process: subprocess.Popen[bytes] | None = None
         try:
             with theirs, (self._folder / "driver.log").open("w") as log:
+                path = [entry for entry in sys.path if isinstance(entry, str)]
                 start = START.format(
-                    path=sys.path, descriptor=theirs.fileno(), folder=str(self._folder)
+                    path=path, descriptor=theirs.fileno(), folder=str(self._folder)
                 )
                 self._process = subprocess.Popen(
                     [sys.executable, "-c", start],
@@ -217,7 +226,7 @@ def _check_reachable(address: str | None) -> None:
     try:
         port = int(host_and_port[2])
         socket.create_connection((host_and_port[1], port), timeout=CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         reason = getattr(error, "strerror", None) or describe(error)
         raise UserError(f"no Ray cluster at {address!r}: {reason}") from error
 
@@ -230,11 +239,21 @@ def _own_folder() -> tuple[Path, Any]:
     base = Path(os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()).absolute()
     if len(str(base)) + len(FOLDER) + 9 > LONGEST_FOLDER:
         base = Path("/tmp")
-    for old in base.glob(f"{FOLDER}*/lock"):
-        with suppress(OSError), old.open("r+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            end_session(NONE, old.parent)
-    folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir=base))
-    lock = (folder / "lock").open("w")
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    return folder, lock
+    for old in base.glob(f"{FOLDER}*"):
+        with suppress(OSError):
+            if (old / "lock").exists():
+                with (old / "lock").open("r+") as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(old, ignore_errors=True)
+            elif time.time() - old.stat().st_mtime > OLD_SECONDS:
+                shutil.rmtree(old, ignore_errors=True)
+    while True:
+        try:
+            folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir=base))
+            lock = (folder / "lock").open("w")
+        except OSError as error:
+            raise UserError(f"no folder can be made in {str(base)!r}: {error.strerror}") from error
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if os.fstat(lock.fileno()).st_nlink:
+            return folder, lock
+        lock.close()  # another command has swept it before it was locked

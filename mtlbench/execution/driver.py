@@ -13,7 +13,6 @@ import logging
 import os
 import pickle
 import signal
-import sys
 import threading
 import traceback
 from dataclasses import dataclass
@@ -74,7 +73,8 @@ class Stopped:
 
 def main(descriptor: int, folder: str) -> None:
     """Does what it is told, and ends with the process that started it."""
-    threading.Thread(target=_end_with_command, args=(Path(folder),), daemon=True).start()
+    watch = threading.Thread(target=_end_with_command, args=(Path(folder),), daemon=True)
+    watch.start()
     channel = Connection(descriptor)
     try:
         _work(channel.recv(), channel, folder)
@@ -85,15 +85,16 @@ def main(descriptor: int, folder: str) -> None:
     except OSError as error:
         traceback.print_exc()
         channel.send(Stopped(describe(error), lost=isinstance(error, ConnectionError)))
-    except Exception as error:  # Ray raises all kinds when it is gone
+    except (Exception, SystemExit) as error:  # Ray raises all kinds when it is gone
         traceback.print_exc()
         channel.send(Stopped(describe(error), lost=True))
-    sys.stdin.buffer.read()  # the command ends this process
+    watch.join()  # the command ends this process
 
 
 def _end_with_command(folder: Path) -> None:
     """Waits for the end of the command, however it ends, and leaves nothing behind."""
-    sys.stdin.buffer.read()
+    while os.read(0, 1):  # it never writes
+        pass
     end_session(os.getpid(), folder)
     os._exit(0)
 

@@ -367,11 +367,12 @@ class Pool:
             except StopIteration as stop:
                 self.close(opened, stop.value)
                 return
-            except Exception:  # a strategy's own generations
+            except (Exception, SystemExit):  # a strategy's own generations
                 self.close(opened, Ended(FAILED, traceback.format_exc()))
                 return
             opened.ended = {}
-            for job in opened.step:
+            unlike = {job.hash: job for job in opened.step}  # equal ones are trained once
+            for job in unlike.values():
                 # Parts that were over before the job was interrupted.
                 ended = None if job is opened.job else self.found(job)
                 if ended is None:
@@ -379,7 +380,7 @@ class Pool:
                 else:
                     opened.ended[job.hash] = ended
                     opened.epochs_over[job.hash] = ended.epochs
-            if len(opened.ended) < len(opened.step):
+            if len(opened.ended) < len(unlike):
                 return
             ends = [opened.ended[job.hash] for job in opened.step]
 
@@ -436,7 +437,7 @@ class Pool:
             for other in [each for each in self.parts if each.of is opened]:
                 self.parts.remove(other)
                 opened.ended[other.job.hash] = ended
-        if len(opened.ended) == len(opened.step):
+        if all(job.hash in opened.ended for job in opened.step):
             self.go_on(opened, [opened.ended[job.hash] for job in opened.step])
 
     def close(self, opened: _Open, ended: Ended) -> None:

@@ -15,6 +15,13 @@ END_SECONDS = 10.0
 """How long killed processes may take to vanish."""
 
 
+def fill_standard_descriptors() -> None:
+    """Opens those of 0, 1 and 2 that are closed, so that nothing else gets their numbers."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+
+
 def members(session: int) -> list[psutil.Process]:
     """The living processes of a session, without the one that leads it."""
     found = []

@@ -73,7 +73,7 @@ class RunJob(Job):
         """None where it cannot be made: then training says why."""
         try:
             return Composition.parse(self.spec.strategy).task_stage(self.spec.strategy_parameters)
-        except Exception:
+        except (Exception, SystemExit):
             return None
 
 

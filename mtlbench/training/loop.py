@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mtlbench.checkpoint import load_tree, save_tree
 from mtlbench.errors import describe
+from mtlbench.files import remove
 from mtlbench.store import DONE, FAILED
 from mtlbench.training.job import Ended, Notice, Progress
 from mtlbench.training.run import Run
@@ -38,7 +39,7 @@ def train(
                 yield from _epochs(run, checkpoint, most=1)
             except Exception as error:  # it may fail in the first step only
                 yield Notice(f"begins anew: {describe(error)}")
-                checkpoint.unlink(missing_ok=True)
+                remove(checkpoint)
                 run = new()
                 run.start()
         yield from _epochs(run, checkpoint)

@@ -259,3 +259,12 @@ def test_a_fold_does_not_go_on_from_the_state_of_another(tmp_path: Path) -> None
     assert said.text.startswith("begins anew: ")
     *_, expected = second.train(Place(), None)
     assert ended.result == expected.result
+
+
+def test_a_folder_in_place_of_a_checkpoint_lets_the_run_begin_anew(
+    whole: RunRecord, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoint" / "inside").mkdir(parents=True)
+    record, said = finished(spec(), tmp_path / "checkpoint")
+    assert len(said) == 1
+    assert same_bits(record, whole)
