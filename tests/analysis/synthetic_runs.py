@@ -59,6 +59,12 @@ def detection(value: float | None, task: str = "depth") -> dict[str, Any]:
     return metric(value, "detection_accuracy", task, label="Detection")
 
 
+def _stage(strategy: str) -> str:
+    parts = strategy.split("+")
+    kinds = (("instance", {"ilt"}), ("gradient", {"pcgrad", "cagrad"}), ("loss", set(LABELS)))
+    return next((kind for kind, names in kinds if names & set(parts)), "")
+
+
 def write_run(
     root: Path,
     *metrics: dict[str, Any],
@@ -93,6 +99,7 @@ def write_run(
         "hash": hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:12],
         "spec": spec,
         "label": label or LABELS.get(strategy, strategy),
+        "stage": _stage(strategy),
         "tasks": list(tasks),
         "corrupted": corrupted or {},
         "metrics": list(metrics),
