@@ -14,7 +14,7 @@ from mtlbench.execution.cluster import cluster
 from mtlbench.execution.events import Event
 from mtlbench.execution.resources import Resources
 from mtlbench.plugins import PluginFile, read_plugins
-from mtlbench.store import DamagedRunError, Store, read_run
+from mtlbench.store import Store, read_run
 from mtlbench.study import RunSpec, plan
 from mtlbench.trackers.base import Tracker
 from mtlbench.trackers.tracking import load, tracking
@@ -157,7 +157,7 @@ def train_missing(
         UnfinishedError: Ray or the cluster is gone for good.
     """
     store.check_writable()
-    missing = [job for job in jobs if not stands(job, store)]
+    missing = [job for job in jobs if job.found(store) is None]
     if not missing:
         progress.say(f"nothing to do: all {len(jobs)} {unit} of this study are in {store.root}")
         return
@@ -179,11 +179,3 @@ def train_missing(
                 track(event)
 
             ray.train(missing, store, report)
-
-
-def stands(job: Job, store: Store) -> bool:
-    """Whether a job stands in the store whole, with all that is to be kept."""
-    try:
-        return job.path(store).exists() and job.read(store) is not None
-    except DamagedRunError:
-        return False

@@ -8,6 +8,7 @@ import sys
 import types
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from mtlbench.errors import UserError, describe
@@ -82,7 +83,7 @@ def load_plugins(files: Iterable[PluginFile] = ()) -> None:
         UserError: one is missing, is not Python, fails, or registers a name that is taken.
     """
     _load_own()
-    for point in importlib.metadata.entry_points(group=ENTRY_POINT_GROUP):
+    for point in _installed():
         if point.value in _loaded:
             continue
         _loaded.add(point.value)
@@ -90,11 +91,10 @@ def load_plugins(files: Iterable[PluginFile] = ()) -> None:
         with registering_from(hashlib.sha256(origin.encode()).hexdigest()[:8]):
             try:
                 point.load()
-            except UserError:
-                _loaded.discard(point.value)
-                raise
             except Exception as error:
                 _loaded.discard(point.value)
+                if isinstance(error, UserError):
+                    raise
                 raise UserError(
                     f"plugin {point.name!r} ({point.value}) cannot be loaded: {describe(error)}"
                 ) from error
@@ -103,6 +103,12 @@ def load_plugins(files: Iterable[PluginFile] = ()) -> None:
 
 
 _loaded: set[str] = set()
+
+
+@cache
+def _installed() -> importlib.metadata.EntryPoints:
+    """Looked for once: that reads the metadata of every package there is."""
+    return importlib.metadata.entry_points(group=ENTRY_POINT_GROUP)
 
 
 def _load_own() -> None:

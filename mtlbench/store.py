@@ -310,7 +310,7 @@ def _parquet_bytes(history: Mapping[str, list[float]]) -> bytes:
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file, all at once. Raises what NumPy does where it is damaged."""
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as archive:
+    with np.load(path, allow_pickle=False) as archive:
         return dict(archive)
 
 

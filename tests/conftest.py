@@ -164,17 +164,22 @@ sys.stdin.read()
 """
 
 
-@pytest.fixture(scope="session")
-def cluster_address() -> Iterator[str]:
-    """A Ray cluster with two cores that lives as long as the tests."""
-    host = subprocess.Popen(
-        [sys.executable, "-c", CLUSTER],
+def start_host(code: str) -> subprocess.Popen[str]:
+    """Starts a process that holds a cluster, and is told by its standard input what to do."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
     )
+
+
+@pytest.fixture(scope="session")
+def cluster_address() -> Iterator[str]:
+    """A Ray cluster with two cores that lives as long as the tests."""
+    host = start_host(CLUSTER)
     assert host.stdin
     assert host.stdout
     yield host.stdout.readline().strip()

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import mtlbench
-from mtlbench.api import stands
 from mtlbench.cli import main
 from mtlbench.detection import average_precision, roc_auc
 from mtlbench.plugins import PluginFile
@@ -196,8 +195,8 @@ def test_a_finished_run_without_traces_is_missing_where_traces_are_asked_for(
     store = Store(tmp_path)
     for spec in specs:
         stored(spec, store, keep_traces=spec.strategy == "equal")
-    assert [stands(RunJob(spec), store) for spec in specs] == [True, True]
-    assert [stands(RunJob(spec, traces=True), store) for spec in specs] == [True, False]
+    assert [RunJob(spec).found(store) is not None for spec in specs] == [True, True]
+    assert [RunJob(spec, traces=True).found(store) is not None for spec in specs] == [True, False]
     with pytest.raises(DamagedRunError, match="kept no traces"):
         RunJob(specs[1], traces=True).read(store)
 

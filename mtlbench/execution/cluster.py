@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -58,7 +58,7 @@ class Cluster:
         self._resources, self._setup, self._jobs = resources, resources.setup(plugins), jobs
         self._start()
 
-    def train(self, jobs: Iterable[Job], store: Store, report: Callable[[Event], None]) -> None:
+    def train(self, jobs: Sequence[Job], store: Store, report: Callable[[Event], None]) -> None:
         """Trains jobs and writes each into the store as it ends.
 
         Args:
@@ -72,29 +72,24 @@ class Cluster:
         """
         left = {job.hash: job for job in jobs}
         losses = 0
-        while True:
-            self._send(pickle.dumps((list(left.values()), store)))
-            stopped = None
-            for event in self._events():
-                if isinstance(event, Stopped):
-                    stopped = event
-                    break
-                if event.job is not None and event.kind in ENDS:
-                    left.pop(event.job.hash, None)
-                if event.kind in (*ENDS, EPOCH):
-                    losses = 0
-                report(event)
-            if stopped is None:
-                return
-            losses += 1
-            if not stopped.lost or losses == MOST_LOSSES:
-                raise UnfinishedError(stopped.reason)
-            self.end()
-            try:
-                self._start()
-            except UserError as error:  # what was there before is not there any more
-                raise UnfinishedError(stopped.reason) from error
-            report(Event(None, NOTICE, text=f"{stopped.reason}; begins again with a new one"))
+        self._send(pickle.dumps((jobs, store)))
+        while not isinstance(message := self._receive(), Finished):
+            if isinstance(message, Stopped):
+                losses += 1
+                if not message.lost or losses == MOST_LOSSES:
+                    raise UnfinishedError(message.reason)
+                self.end()
+                try:
+                    self._start()
+                except UserError as error:  # what was there before is not there any more
+                    raise UnfinishedError(message.reason) from error
+                message = Event(None, NOTICE, text=f"{message.reason}; begins again with a new one")
+                self._send(pickle.dumps((list(left.values()), store)))
+            if message.kind in (*ENDS, EPOCH):
+                losses = 0
+            if message.kind in ENDS:
+                left.pop(message.job.hash, None)
+            report(message)
 
     def end(self) -> None:
         """Ends Ray here, and all that it has started; its folder goes."""
@@ -160,11 +155,6 @@ class Cluster:
         except BaseException:
             self.end()
             raise
-
-    def _events(self) -> Iterator[Any]:
-        """What the pool tells, until all is over; `Stopped` where it cannot go on."""
-        while not isinstance(message := self._receive(), Finished):
-            yield message
 
     def _send(self, content: bytes) -> None:
         with suppress(OSError):  # it has ended, and what is received next says so

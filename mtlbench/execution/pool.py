@@ -32,7 +32,6 @@ MOST_STARTS = 3
 PATIENCE_SECONDS = 60.0
 """How long a cluster may be without a machine that trains."""
 
-
 NO_MACHINE = "no machine is left to train on"
 
 ANSWER_SECONDS = 5.0
@@ -121,6 +120,7 @@ class Pool:
         running: parts under way and their workers, by the stream of their messages.
         starting: workers that are not up yet, by the reference that tells when they are.
         idle: workers without a part.
+        useless: of waiting jobs, the files that were read and are of no use.
     """
 
     def __init__(
@@ -142,6 +142,7 @@ class Pool:
         self.running: dict[Any, tuple[_Part, _Worker]] = {}
         self.starting: dict[Any, _Worker] = {}
         self.idle: list[_Worker] = []
+        self.useless: dict[str, tuple[int, int]] = {}
         self.ever_up = False
         self.left_out: list[str] = []
         self.looked, self.without_machine = 0.0, 0.0
@@ -198,7 +199,7 @@ class Pool:
         self.elsewhere.clear()
         for _ in range(len(self.waiting)):
             job = self.waiting.popleft()
-            if (ended := self.found(job)) is None:
+            if (ended := self.ended_elsewhere(job)) is None:
                 self.waiting.append(job)
             else:
                 self.tell(Event(job, ended.status))
@@ -330,7 +331,14 @@ class Pool:
             lock.close()
             self.elsewhere.append(job)
             return
-        ended = self.found(job, set_aside=True)
+        path, ended = job.path(self.store), None
+        try:
+            ended = job.read(self.store) if path.exists() else None
+        except DamagedRunError as error:
+            # Under the lock only: another process may just have done so, and trained it anew.
+            kept = self.store.set_aside(path)
+            text = f"{path} {error}; it is kept as {kept} and trained again"
+            self.tell(Event(None, NOTICE, text=text))
         if ended is not None:
             self.store.clear_unfinished(job.hash)
             lock.close()
@@ -341,23 +349,22 @@ class Pool:
         self.tell(Event(job, STARTED))
         self.go_on(opened, None)
 
-    def found(self, job: Job, *, set_aside: bool = False) -> Ended | None:
-        """How a job ended that stands in the store; None where it is to be trained.
+    def ended_elsewhere(self, job: Job) -> Ended | None:
+        """How a waiting job ended, if another process has trained it meanwhile.
 
-        What stands there and is of no use is only set aside by whom no other trains it: it may be
-        that another process has done so just now, and trained the job anew.
+        What stands there and is of no use is not read again, until something else does.
         """
-        path = job.path(self.store)
-        if not path.exists():
-            return None
         try:
-            return job.read(self.store)
-        except DamagedRunError as error:
-            if set_aside:
-                kept = self.store.set_aside(path)
-                text = f"{path} {error}; it is kept as {kept} and trained again"
-                self.tell(Event(None, NOTICE, text=text))
+            there = job.path(self.store).stat()
+        except OSError:
             return None
+        seen = (there.st_ino, there.st_mtime_ns)
+        if self.useless.get(job.hash) == seen:
+            return None
+        ended = job.found(self.store)
+        if ended is None:
+            self.useless[job.hash] = seen
+        return ended
 
     def go_on(self, opened: _Open, ends: list[Ended] | None) -> None:
         """Takes the next step of a job, or closes it."""
@@ -374,7 +381,7 @@ class Pool:
             unlike = {job.hash: job for job in opened.step}  # equal ones are trained once
             for job in unlike.values():
                 # Parts that were over before the job was interrupted.
-                ended = None if job is opened.job else self.found(job)
+                ended = None if job is opened.job else job.found(self.store)
                 if ended is None:
                     self.parts.append(_Part(job, opened))
                 else:

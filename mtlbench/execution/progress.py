@@ -42,7 +42,12 @@ class Tally:
             self.running[event.job.hash] = event
 
     def seconds_left(self) -> float | None:
-        """Estimate from the share of epochs that are over (s); None before there is any."""
+        """Estimate from the share of epochs that are over (s).
+
+        None before there is any, while there is no machine, and when all have ended.
+        """
+        if self.waiting or self.ended.total() >= self.total:
+            return None
         share = self.ended.total() + sum(
             event.epoch / event.epochs for event in self.running.values() if event.epochs
         )
@@ -57,8 +62,8 @@ class Tally:
         parts += [
             f"{self.ended[kind]} {kind}" for kind in ("diverged", "failed") if self.ended[kind]
         ]
-        left = None if self.waiting else self.seconds_left()
-        if left is not None and self.ended.total() < self.total:
+        left = self.seconds_left()
+        if left is not None:
             parts.append(f"about {duration(left)} left")
         return " · ".join(parts)
 
@@ -112,7 +117,7 @@ def _line(event: Event, tally: Tally) -> str:
     if event.text:
         text += f": {event.text}"
     left = tally.seconds_left()
-    if left is not None and tally.ended.total() < tally.total:
+    if left is not None:
         text += f" · about {duration(left)} left"
     return text
 

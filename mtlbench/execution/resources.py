@@ -8,6 +8,7 @@ from mtlbench.errors import UserError
 from mtlbench.execution.worker import WorkerSetup, own_versions
 from mtlbench.plugins import PluginFile
 from mtlbench.strategies.table import ON_DEVICE, check_place
+from mtlbench.training.job import Place
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,9 @@ class Resources:
 
     def setup(self, plugins: Sequence[PluginFile]) -> WorkerSetup:
         """What a worker is told."""
-        threads, device = max(1, int(self.cpus)), "cuda" if self.gpus else "cpu"
-        versions = own_versions()
-        return WorkerSetup(tuple(plugins), threads, device, self.instance_tables, versions)
+        threads = max(1, int(self.cpus))
+        place = Place("cuda" if self.gpus else "cpu", self.instance_tables)
+        return WorkerSetup(tuple(plugins), threads, place, own_versions())
 
     def __post_init__(self) -> None:
         try:

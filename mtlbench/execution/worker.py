@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlbench.plugins import PluginFile, load_plugins
+from mtlbench.training.job import Place
 from mtlbench.version import package_version
 
 
@@ -21,15 +22,13 @@ class WorkerSetup:
     Attributes:
         plugins: loaded first.
         threads: to compute with.
-        device: where networks are trained: `cpu` or `cuda`.
-        instance_tables: where instance parameters lie: `device`, `cpu` or a directory.
+        place: where jobs are trained.
         versions: of the packages that decide about the bits; a worker must have the same.
     """
 
     plugins: tuple[PluginFile, ...]
     threads: int
-    device: str
-    instance_tables: str
+    place: Place
     versions: tuple[str, str]
 
 
@@ -53,14 +52,12 @@ class Worker:
             )
         import torch
 
-        from mtlbench.training.job import Place
-
-        if setup.device == "cuda" and not torch.cuda.is_available():
+        if setup.place.device == "cuda" and not torch.cuda.is_available():
             raise RuntimeError("its PyTorch sees no GPU")
         keep_freed_memory()
         torch.set_num_threads(setup.threads)
         load_plugins(setup.plugins)
-        self.place = Place(setup.device, setup.instance_tables)
+        self.place = setup.place
 
     def is_up(self) -> None:
         """Answers as soon as the process is ready."""

@@ -2,11 +2,11 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtlbench.store import History, Store
+from mtlbench.store import DamagedRunError, History, Store
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,12 @@ class Progress:
     """One epoch of a job is over.
 
     Attributes:
-        epoch, epochs: how many of it are, and of how many.
+        epoch: how many are.
         history: of all epochs so far, those before an interruption too.
     """
 
     epoch: int
-    epochs: int
-    history: History = field(default_factory=dict)
+    history: History
 
 
 @dataclass(frozen=True)
@@ -78,9 +77,9 @@ class Job(ABC):
         """Names it, and its checkpoint; the same for the same content."""
 
     @property
-    @abstractmethod
     def epochs(self) -> int:
-        """How many are trained for it, those of its parts together."""
+        """How many are trained for it, those of its parts together; 0 where nobody asks."""
+        return 0
 
     @abstractmethod
     def __str__(self) -> str: ...
@@ -96,6 +95,13 @@ class Job(ABC):
         Raises:
             DamagedRunError: what stands there is of no use; the message says why.
         """
+
+    def found(self, store: Store) -> Ended | None:
+        """How it ended, where it stands whole in the store; None where it is to be trained."""
+        try:
+            return self.read(store) if self.path(store).exists() else None
+        except DamagedRunError:
+            return None
 
     @abstractmethod
     def write(self, store: Store, ended: Ended) -> None:

@@ -65,4 +65,4 @@ def _epochs(
                 yield Notice(f"cannot save its state: {describe(error)}")
             saved = time.monotonic()
         so_far = {name: list(column) for name, column in run.history.items()}
-        yield Progress(run.epoch - run.first, run.end - run.first, so_far)
+        yield Progress(run.epoch - run.first, so_far)

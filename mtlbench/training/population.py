@@ -73,8 +73,8 @@ def score(tasks: Sequence[Task], validation: Mapping[str, float]) -> float:
 
 
 @dataclass(kw_only=True)
-class MemberRun(Run):
-    """A member in the last generation of its lineage, on from where the one before ended.
+class LineageRun(Run):
+    """A run in the state after some generations of a lineage.
 
     Attributes:
         lineage: which member it is.
@@ -85,30 +85,6 @@ class MemberRun(Run):
     lineage: Lineage
     directory: Path
     generation: int = 0
-
-    def start(self) -> None:
-        self._go_on_from(self.lineage[:-1])
-        self.first = self.epoch
-        self._take_weights(len(self.lineage))
-
-    def finish(self) -> Any:
-        """Saves its state for those that go on from it."""
-        prefix = "validation/"
-        validation = {
-            key.removeprefix(prefix): values[-1]
-            for key, values in self.history.items()
-            if key.startswith(prefix)
-        }
-        save_tree(state_file(self.directory, self.lineage), self.state())
-        # Selection waits for all members, so nobody copies one from before the last generation.
-        for old in self.directory.glob("*.safetensors"):
-            if int(old.name.partition("-")[0]) < len(self.lineage) - 1:
-                old.unlink(missing_ok=True)
-        reached = score(self.tasks, validation) if self.status == DONE else -math.inf
-        return Segment(reached, self.seconds)
-
-    def failure(self) -> None:
-        return None
 
     def identity(self) -> dict[str, Any]:
         name = state_file(Path(), self.lineage[: self.generation]).stem
@@ -139,18 +115,40 @@ class MemberRun(Run):
         self.end = min(generation * stage.every, self.suite.epochs)
 
 
-class BestRun(MemberRun):
+class MemberRun(LineageRun):
+    """A member in the last generation of its lineage, on from where the one before ended."""
+
+    def start(self) -> None:
+        self._go_on_from(self.lineage[:-1])
+        self.first = self.epoch
+        self._take_weights(len(self.lineage))
+
+    def finish(self) -> Segment:
+        """Saves its state for those that go on from it."""
+        prefix = "validation/"
+        validation = {
+            key.removeprefix(prefix): values[-1]
+            for key, values in self.history.items()
+            if key.startswith(prefix)
+        }
+        save_tree(state_file(self.directory, self.lineage), self.state())
+        # Selection waits for all members, so nobody copies one from before the last generation.
+        for old in self.directory.glob("*.safetensors"):
+            if int(old.name.partition("-")[0]) < len(self.lineage) - 1:
+                old.unlink(missing_ok=True)
+        reached = score(self.tasks, validation) if self.status == DONE else -math.inf
+        return Segment(reached, self.seconds)
+
+    def failure(self) -> None:
+        return None
+
+
+class BestRun(LineageRun):
     """The best member of the last generation, which alone is tested."""
 
     def start(self) -> None:
         self._go_on_from(self.lineage)
         self.first = self.end = self.epoch
-
-    def finish(self) -> Any:
-        return Run.finish(self)
-
-    def failure(self) -> Any:
-        return Run.failure(self)
 
 
 def state_file(directory: Path, lineage: Lineage) -> Path:
@@ -176,10 +174,6 @@ class MemberJob(Job):
     @property
     def hash(self) -> str:
         return f"{self.spec.hash}/{state_file(Path(), self.lineage).stem}"
-
-    @property
-    def epochs(self) -> int:
-        raise NotImplementedError("it is a part of a run, which counts them")
 
     def __str__(self) -> str:
         return f"{self.spec}/generation-{len(self.lineage)}"
@@ -208,7 +202,7 @@ class MemberJob(Job):
     def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:
         return train(lambda: self._run(MemberRun, place, checkpoint), checkpoint)
 
-    def _run(self, kind: type[MemberRun], place: Place, checkpoint: Path | None) -> MemberRun:
+    def _run(self, kind: type[LineageRun], place: Place, checkpoint: Path | None) -> LineageRun:
         if checkpoint is None:
             raise ValueError("a member is found by its file")
         directory = checkpoint.parent
@@ -251,11 +245,12 @@ def evolve(spec: RunSpec, stage: Any, traces: bool) -> Parts:
     )
     lineages: list[tuple[Mapping[str, float], ...]] = []
     told: list[list[dict[str, Any]]] = []
+    ends: list[Ended] = []
     all_ended: list[Ended] = []
     members: list[Member] = next(search)
     for generation in range(1, math.ceil(suite.epochs / stage.every) + 1):
         if generation > 1:
-            members = search.send([ended.result.score for ended in all_ended[-len(members) :]])
+            members = search.send([ended.result.score for ended in ends])
         lineages = [
             (*(() if member.parent is None else lineages[member.parent]), member.weights)
             for member in members

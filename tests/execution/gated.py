@@ -11,7 +11,7 @@ from mtlbench.plugins import PluginFile
 from mtlbench.store import Store, read_run
 from mtlbench.study import plan
 
-PLUGIN = '''
+AT_THE_END_OF_AN_EPOCH = '''
 import os
 import time
 from pathlib import Path
@@ -22,14 +22,14 @@ import mtlbench
 import mtlbench.execution.pool
 import mtlbench.training.loop
 
-mtlbench.training.loop.CHECKPOINT_SECONDS = 0.0
 mtlbench.execution.pool.PATIENCE_SECONDS = 3.0
+mtlbench.training.loop.CHECKPOINT_SECONDS = 0.0
 PLACE = Path("DIRECTORY")
 
 
-@mtlbench.register_strategy("gated")
-class Gated(mtlbench.LossWeighting):
-    """Equal weights; notes process, seed and epoch, and waits after the first for the gate."""
+@mtlbench.register_strategy("NAME")
+class Watched(mtlbench.LossWeighting):
+    """Equal weights; notes the end of each epoch, where something may happen."""
 
     def start(self, setting):
         self.register_buffer("epoch", torch.zeros((), dtype=torch.long))
@@ -39,18 +39,25 @@ class Gated(mtlbench.LossWeighting):
 
     def end_epoch(self, losses, validation):
         self.epoch += 1
+        epoch = int(self.epoch)
         with (PLACE / "epochs").open("a") as log:
-            log.write(f"{os.getpid()} {int(self.epoch)}\\n")
-        while int(self.epoch) == 2 and not (PLACE / "open").exists():
-            time.sleep(0.02)
+            log.write(f"{epoch}\\n")
+        WHAT
 '''
 
 
-def gated_plugin(tmp_path: Path) -> Path:
-    """The file of the strategy `gated`; its gate and its log lie beside it."""
-    path = tmp_path / "gated.py"
-    path.write_text(PLUGIN.replace("DIRECTORY", str(tmp_path)))
+def plugin_of(name: str, place: Path, what: str) -> Path:
+    """A strategy that keeps a log of its epochs in a directory, and does something after each."""
+    text = AT_THE_END_OF_AN_EPOCH.replace("NAME", name).replace("DIRECTORY", str(place))
+    path = place / f"{name}.py"
+    path.write_text(text.replace("WHAT", what))
     return path
+
+
+def gated_plugin(place: Path) -> Path:
+    """Ends its second epoch only when the gate is open."""
+    gate = 'while epoch == 2 and not (PLACE / "open").exists(): time.sleep(0.02)'
+    return plugin_of("gated", place, gate)
 
 
 def command(plugin: Path, *, seeds: int = 4, epochs: int = 3, address: str = "") -> list[str]:
@@ -60,15 +67,15 @@ def command(plugin: Path, *, seeds: int = 4, epochs: int = 3, address: str = "")
     return ["run", "digits", *options, "--results", str(plugin.parent / "runs")]
 
 
-def epochs_of(plugin: Path) -> list[tuple[int, int]]:
-    """Process and epoch of each epoch that is over."""
+def epochs_of(plugin: Path) -> list[int]:
+    """The epochs that are over, of all runs."""
     log = plugin.parent / "epochs"
-    lines = log.read_text().splitlines() if log.exists() else []
-    return [(int(pid), int(epoch)) for pid, epoch in map(str.split, lines)]
+    return [int(line) for line in log.read_text().split()] if log.exists() else []
 
 
-def at_the_gate(plugin: Path) -> set[int]:
-    return {pid for pid, epoch in epochs_of(plugin) if epoch == 2}
+def at_the_gate(plugin: Path) -> int:
+    """How often a run has come to the gate."""
+    return epochs_of(plugin).count(2)
 
 
 def open_the_gate(plugin: Path) -> None:

@@ -1,9 +1,6 @@
 """The pool on a cluster whose machines join, leave and break."""
 
 import json
-import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import CHECKOUT, finish, start_mtlbench, wait_until
+from conftest import finish, start_host, start_mtlbench, wait_until
 from gated import (
     at_the_gate,
     command,
@@ -54,14 +51,7 @@ class Nodes:
     """A Ray cluster on this machine, whose nodes come and go."""
 
     def __init__(self) -> None:
-        self._host = subprocess.Popen(
-            [sys.executable, "-c", HOST],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
-        )
+        self._host = start_host(HOST)
         self.address = ""
         self.number = 0
 
@@ -70,6 +60,12 @@ class Nodes:
         self._order(cpus=cpus, environment=environment)
         self.number += 1
         return self.number - 1
+
+    def add_broken(self, folder: Path, happens: str) -> None:
+        """Adds a node of two CPUs on which this happens where mtlbench is imported."""
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(WITHOUT.replace("HAPPENS", happens))
+        self.add(2, PYTHONPATH=str(folder))
 
     def kill(self, node: int) -> None:
         self._order(kill=node)
@@ -116,10 +112,7 @@ def test_a_machine_on_which_no_worker_starts_is_named_once_and_left_out(
     nodes: Nodes, plugin: Path, happens: str, said: str
 ) -> None:
     nodes.add(1)
-    broken = plugin.parent / "broken"
-    broken.mkdir()
-    (broken / "sitecustomize.py").write_text(WITHOUT.replace("HAPPENS", happens))
-    nodes.add(2, PYTHONPATH=str(broken))
+    nodes.add_broken(plugin.parent / "broken", happens)
     open_the_gate(plugin)
     ended = finish(start_mtlbench(command(plugin, address=nodes.address)))
     assert ended.status == 0, ended.err
@@ -140,10 +133,7 @@ def test_a_cluster_on_which_no_worker_starts_ends_the_command_with_one_line(
     nodes: Nodes, plugin: Path, happens: str, said: str
 ) -> None:
     nodes.add(0)
-    broken = plugin.parent / "broken"
-    broken.mkdir()
-    (broken / "sitecustomize.py").write_text(WITHOUT.replace("HAPPENS", happens))
-    nodes.add(2, PYTHONPATH=str(broken))
+    nodes.add_broken(plugin.parent / "broken", happens)
     ended = finish(start_mtlbench(command(plugin, address=nodes.address)))
     assert ended.status == 2
     assert ended.out == ""
@@ -162,10 +152,10 @@ def test_a_machine_that_joins_takes_runs_and_one_that_leaves_fails_none(
     nodes.add(0)
     first = nodes.add(1)
     process = start_mtlbench(command(plugin, address=nodes.address))
-    wait_until(lambda: len(at_the_gate(plugin)) == 1, what="a run on the first machine")
+    wait_until(lambda: at_the_gate(plugin) == 1, what="a run on the first machine")
     nodes.add(1)
     joined = time.monotonic()
-    wait_until(lambda: len(at_the_gate(plugin)) == 2, what="a run on the second machine")
+    wait_until(lambda: at_the_gate(plugin) == 2, what="a run on the second machine")
     assert time.monotonic() - joined < 20  # the bar is 10 s on a machine that is not so busy
     nodes.kill(first)
     read_until(process, "has lost its worker; goes on from where it was saved last")

@@ -18,7 +18,7 @@ from mtlbench.execution.cluster import FOLDER, _own_folder
 from mtlbench.execution.events import Event
 from mtlbench.execution.pool import Pool
 from mtlbench.execution.resources import Resources
-from mtlbench.store import Store
+from mtlbench.store import DamagedRunError, Store
 from mtlbench.training.job import Ended, Job, Parts, Place
 
 
@@ -53,7 +53,7 @@ class Simple(Job):
         self.path(store).write_text(ended.status)
 
     def train(self, place: Place, checkpoint: Path | None) -> Iterator[Any]:
-        raise NotImplementedError
+        return iter(())
 
     def parts(self) -> Parts:
         if not self.below and self.fault is None:
@@ -108,6 +108,29 @@ def test_the_first_part_that_fails_ends_its_job(tmp_path: Path) -> None:
     pool.end(pool.parts.popleft(), Ended("failed", "out of memory"))
     assert not pool.parts
     assert [ended.status for ended in whole.sent[0]] == ["failed", "failed"]
+
+
+def test_what_is_of_no_use_is_read_again_only_when_something_else_stands_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool, _ = pool_of(tmp_path)
+    job, reads = Simple("a"), []
+
+    def read(self: Simple, store: Store) -> Ended:
+        reads.append(self.path(store).read_text())
+        if reads[-1] == "damaged":
+            raise DamagedRunError("is damaged")
+        return Ended(reads[-1])
+
+    monkeypatch.setattr(Simple, "read", read)
+    assert pool.ended_elsewhere(job) is None
+    job.write(pool.store, Ended("damaged"))
+    assert [pool.ended_elsewhere(job) for _ in range(3)] == [None] * 3
+    assert reads == ["damaged"]
+    (tmp_path / "new").write_text("done")
+    (tmp_path / "new").replace(job.path(pool.store))  # as another process does
+    assert pool.ended_elsewhere(job) == Ended("done")
+    assert reads == ["damaged", "done"]
 
 
 # --- the driver's folder ------------------------------------------------------------------------

@@ -20,8 +20,8 @@ from conftest import (
     trained,
     wait_until,
 )
+from gated import gated_plugin, plugin_of
 
-from mtlbench.api import stands
 from mtlbench.cli import main
 from mtlbench.execution.events import Event
 from mtlbench.execution.pool import Pool
@@ -199,52 +199,6 @@ def test_a_run_that_no_machine_can_hold_is_refused_in_one_line(
 
 # --- interruptions ------------------------------------------------------------------------------
 
-AT_THE_END_OF_AN_EPOCH = '''
-import os
-import time
-from pathlib import Path
-
-import torch
-
-import mtlbench
-import mtlbench.training.loop
-
-mtlbench.training.loop.CHECKPOINT_SECONDS = 0.0
-PLACE = Path("DIRECTORY")
-
-
-@mtlbench.register_strategy("NAME")
-class Watched(mtlbench.LossWeighting):
-    """Equal weights; notes the end of each epoch, where something may happen."""
-
-    def start(self, setting):
-        self.register_buffer("epoch", torch.zeros((), dtype=torch.long))
-
-    def weights(self, losses, present):
-        return torch.ones_like(losses)
-
-    def end_epoch(self, losses, validation):
-        self.epoch += 1
-        epoch = int(self.epoch)
-        with (PLACE / "epochs").open("a") as log:
-            log.write(f"{epoch}\\n")
-        WHAT
-'''
-
-
-def plugin_of(name: str, place: Path, what: str) -> Path:
-    """A strategy that keeps a log of its epochs in a directory, and does something after each."""
-    text = AT_THE_END_OF_AN_EPOCH.replace("NAME", name).replace("DIRECTORY", str(place))
-    path = place / f"{name}.py"
-    path.write_text(text.replace("WHAT", what))
-    return path
-
-
-def gated_plugin(place: Path) -> Path:
-    """Ends its second epoch only when the gate is open."""
-    gate = 'while epoch == 2 and not (PLACE / "open").exists(): time.sleep(0.02)'
-    return plugin_of("gated", place, gate)
-
 
 def dying_plugin(place: Path) -> Path:
     """The process dies at the end of its second epoch, once."""
@@ -282,7 +236,7 @@ def test_a_damaged_run_that_another_command_has_trained_anew_stays(root: Path) -
     )
     content = whole.read_bytes()
     whole.write_bytes(content[:100])
-    (job,) = [job for job in map(RunJob, specs) if not stands(job, store)]
+    (job,) = [job for job in map(RunJob, specs) if job.found(store) is None]
     told: list[Event] = []
     pool = Pool(1, 0, Resources().setup([]), elastic=False, tell=told.append)
     pool.store = store
