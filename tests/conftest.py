@@ -109,7 +109,7 @@ def trained(spec: RunSpec, **options: Any) -> RunRecord:
     return ended.result
 
 
-def wait_until(condition: Callable[[], Any], *, seconds: float = 90, what: str) -> None:
+def wait_until(condition: Callable[[], Any], *, seconds: float = 300, what: str) -> None:
     """Waits for a condition to hold."""
     end = time.monotonic() + seconds
     while not condition():
@@ -138,7 +138,7 @@ def start_mtlbench(arguments: Sequence[str], **environment: str) -> subprocess.P
     )
 
 
-def finish(process: subprocess.Popen[str], *, seconds: float = 240) -> Finished:
+def finish(process: subprocess.Popen[str], *, seconds: float = 600) -> Finished:
     """Waits for a started command; kills it where it takes too long, which fails the test."""
     try:
         out, err = process.communicate(timeout=seconds)
@@ -149,7 +149,7 @@ def finish(process: subprocess.Popen[str], *, seconds: float = 240) -> Finished:
     return Finished(process.returncode, out, err)
 
 
-def run_mtlbench(arguments: Sequence[str], *, seconds: float = 240, **env: str) -> Finished:
+def run_mtlbench(arguments: Sequence[str], *, seconds: float = 600, **env: str) -> Finished:
     """Runs `mtlbench` to its end."""
     return finish(start_mtlbench(arguments, **env), seconds=seconds)
 

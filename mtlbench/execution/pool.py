@@ -238,8 +238,8 @@ class Pool:
             UnfinishedError: for too long.
             LostRayError: no other machine can come.
         """
-        if any(not machine.reason for machine in self.machines.values()):
-            self.without_machine = 0.0
+        if self.starting or any(not machine.reason for machine in self.machines.values()):
+            self.without_machine = 0.0  # of a worker that starts, it is not known yet
             return
         if not self.without_machine and self.elastic:
             self.without_machine = time.monotonic()

@@ -105,7 +105,7 @@ def require_undisturbed(plugin: Path, *, seeds: int = 4, epochs: int = 3) -> Non
     assert not (store.root / ".set-aside").exists()
 
 
-def read_until(process: subprocess.Popen[str], text: str, seconds: float = 60) -> None:
+def read_until(process: subprocess.Popen[str], text: str, seconds: float = 300) -> None:
     """Reads lines of standard error up to one with this text."""
     assert process.stderr
     lines = []

@@ -86,8 +86,8 @@ def test_nothing_is_left_of_a_command_that_is_killed(plugin: Path, temporary: Pa
     assert list(temporary.glob(f"{FOLDER}*"))
     process.kill()
     finish(process)
-    wait_until(lambda: gone(driver), seconds=15, what="the end of Ray")
-    wait_until(lambda: not list(temporary.iterdir()), seconds=15, what="an empty folder")
+    wait_until(lambda: gone(driver), seconds=180, what="the end of Ray")
+    wait_until(lambda: not list(temporary.iterdir()), seconds=180, what="an empty folder")
 
     open_the_gate(plugin)
     assert finish(local(plugin, temporary)).status == 0
@@ -101,7 +101,7 @@ def test_a_command_told_to_end_while_ray_starts_ends_as_by_ctrl_c(
     process = local(plugin, temporary)
     time.sleep(seconds)
     process.send_signal(signal.SIGTERM)
-    ended = finish(process, seconds=30)
+    ended = finish(process, seconds=180)
     if ended.status != -signal.SIGTERM:  # Python itself was not up yet
         assert ended.status == 130
         assert ended.err.splitlines()[-1] == (

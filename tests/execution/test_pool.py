@@ -16,7 +16,7 @@ from conftest import CHECKOUT
 from mtlbench.errors import UserError
 from mtlbench.execution.cluster import FOLDER, _own_folder
 from mtlbench.execution.events import Event
-from mtlbench.execution.pool import Pool
+from mtlbench.execution.pool import Pool, _Machine, _Worker
 from mtlbench.execution.resources import Resources
 from mtlbench.store import DamagedRunError, Store
 from mtlbench.training.job import Ended, Job, Parts, Place
@@ -131,6 +131,18 @@ def test_what_is_of_no_use_is_read_again_only_when_something_else_stands_there(
     (tmp_path / "new").replace(job.path(pool.store))  # as another process does
     assert pool.ended_elsewhere(job) == Ended("done")
     assert reads == ["damaged", "done"]
+
+
+def test_a_machine_is_not_missed_while_a_worker_may_still_come_up(tmp_path: Path) -> None:
+    pool, told = pool_of(tmp_path)
+    pool.elastic = True
+    pool.machines = {"node": _Machine("host", 2, workers=2, reason="no worker starts there")}
+    pool.starting = {"the second": _Worker(None, "node")}
+    pool.wait_for_machines()
+    assert not told
+    pool.starting = {}
+    pool.wait_for_machines()
+    assert [event.text for event in told] == ["no machine is left to train on; waits for one"]
 
 
 # --- the driver's folder ------------------------------------------------------------------------
