@@ -33,7 +33,7 @@ from mtlbench.models.hrnet import HRNet
 from mtlbench.models.smpl import SMPL, BodyModel
 from mtlbench.models.unet import BODY_CLASSES, JOINTS, SHAPES, MultiTaskUNet
 from mtlbench.strategies.compose import build_strategy
-from mtlbench.tasks import Loss, Task, cross_entropy, squared_l2
+from mtlbench.tasks.task import Loss, Task, cross_entropy, squared_l2
 
 BATCHES = 4
 """Batches of data, which the steps go through again and again."""

@@ -20,12 +20,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import mtlbench
-from mtlbench.checkpoint import load_tree, save_tree
 from mtlbench.errors import UserError
 from mtlbench.strategies.base import GRADIENT, Strategy, strategies
 from mtlbench.strategies.compose import Composition, build_strategy, stage_of
 from mtlbench.strategies.gradnorm import GradientNormalization
 from mtlbench.strategies.gramian import GramianWeighting
+from mtlbench.training.checkpoint import load_tree, save_tree
 
 TASKS = {"digit": "classification", "height": "regression", "age": "regression"}
 INSTANCES, BATCH, INPUTS, FEATURES, CLASSES = 24, 10, 6, 12, 5

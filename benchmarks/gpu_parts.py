@@ -23,10 +23,11 @@ import torch
 
 from mtlbench.errors import UserError, describe
 from mtlbench.execution.worker import keep_freed_memory
-from mtlbench.store import RunRecord
+from mtlbench.spec import RunSpec
+from mtlbench.store.runs import RunRecord
 from mtlbench.strategies.base import GRADIENT, strategies
 from mtlbench.strategies.compose import stage_of
-from mtlbench.study import RunSpec, plan
+from mtlbench.study.plan import plan
 from mtlbench.training.job import Place
 from mtlbench.training.jobs import RunJob
 from mtlbench.version import package_version

@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from mtlbench.store import HISTORY_FILE, INSTANCE_FILE, LABELS_FILE, RUN_FILE, SCHEMA_VERSION
+from mtlbench.store.runs import HISTORY_FILE, INSTANCE_FILE, LABELS_FILE, RUN_FILE, SCHEMA_VERSION
 
 SUITES, STRATEGIES = 5, 40
 STAGES = ("instance", "loss", "gradient")

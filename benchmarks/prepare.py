@@ -29,7 +29,7 @@ import av
 import numpy as np
 from PIL import Image
 
-from mtlbench.prepare import prepare
+from mtlbench.data.prepare import prepare
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from trees import FRAME, clip_stem, person, write_city_image, write_clip

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 import mtlbench
-from mtlbench.catalogue import STEP_COSTS
+from mtlbench.cli.catalogue import STEP_COSTS
 from mtlbench.errors import UserError
 from mtlbench.execution.worker import keep_freed_memory
 from mtlbench.strategies.base import GRADIENT, strategies
@@ -326,7 +326,7 @@ def main() -> None:
         )
     if options.write:
         own = {name: round(ratio, 2) for name, ratio in costs.items() if "," not in name}
-        path = Path(mtlbench.__file__).parent / STEP_COSTS
+        path = Path(mtlbench.__file__).parent / "cli" / STEP_COSTS
         path.write_text(json.dumps(own, indent=2) + "\n")
 
 

@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 import time
 
-from mtlbench.store import Store
+from mtlbench.store.runs import Store
 
 
 def main() -> None:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mtlbench.analysis.aggregate import Comparison, compare, load_results
     from mtlbench.analysis.figures import draw_figures
+    from mtlbench.analysis.label_errors.comparison import compare_detectors
+    from mtlbench.analysis.label_errors.mixture import estimate_share
+    from mtlbench.analysis.label_errors.scores import detector_scores
     from mtlbench.analysis.leaderboard import Leaderboard, leaderboard
     from mtlbench.analysis.leaderboard_tables import render_leaderboard
+    from mtlbench.analysis.report import render_report, write_report
     from mtlbench.analysis.tables import render
-    from mtlbench.api import run
+    from mtlbench.data.splits import Data, Split
     from mtlbench.errors import UserError
-    from mtlbench.metrics import Metric
-    from mtlbench.report import render_report, write_report
     from mtlbench.strategies.base import (
         GradientWeighting,
         InstanceStage,
@@ -25,46 +27,45 @@ if TYPE_CHECKING:
         register_strategy,
     )
     from mtlbench.strategies.compose import build_strategy
-    from mtlbench.suites.base import Data, Split, Suite, register_suite
-    from mtlbench.suspects.command import find_suspects
-    from mtlbench.suspects.comparison import compare_detectors
-    from mtlbench.suspects.mixture import estimate_share
-    from mtlbench.suspects.scores import detector_scores
-    from mtlbench.tasks import Task
+    from mtlbench.study.run import run
+    from mtlbench.study.suspects import find_suspects
+    from mtlbench.suites.base import Suite, register_suite
+    from mtlbench.tasks.metrics import Metric
+    from mtlbench.tasks.task import Task
 
 _HOME = {
     "Comparison": "analysis.aggregate",
-    "Data": "suites.base",
+    "Data": "data.splits",
     "GradientWeighting": "strategies.base",
     "InstanceStage": "strategies.base",
     "Leaderboard": "analysis.leaderboard",
     "LossWeighting": "strategies.base",
-    "Metric": "metrics",
+    "Metric": "tasks.metrics",
     "Setting": "strategies.base",
-    "Split": "suites.base",
+    "Split": "data.splits",
     "Strategy": "strategies.base",
     "Suite": "suites.base",
-    "Task": "tasks",
+    "Task": "tasks.task",
     "UserError": "errors",
     "build_strategy": "strategies.compose",
     "compare": "analysis.aggregate",
-    "compare_detectors": "suspects.comparison",
-    "detector_scores": "suspects.scores",
+    "compare_detectors": "analysis.label_errors.comparison",
+    "detector_scores": "analysis.label_errors.scores",
     "draw_figures": "analysis.figures",
-    "estimate_share": "suspects.mixture",
-    "find_suspects": "suspects.command",
+    "estimate_share": "analysis.label_errors.mixture",
+    "find_suspects": "study.suspects",
     "leaderboard": "analysis.leaderboard",
     "load_results": "analysis.aggregate",
     "register_strategy": "strategies.base",
     "register_suite": "suites.base",
     "render": "analysis.tables",
     "render_leaderboard": "analysis.leaderboard_tables",
-    "render_report": "report",
-    "run": "api",
-    "write_report": "report",
+    "render_report": "analysis.report",
+    "run": "study.run",
+    "write_report": "analysis.report",
 }
 
-_WITH_PLUGINS = ("api", "strategies.compose", "suspects.command")
+_WITH_PLUGINS = ("study.run", "strategies.compose", "study.suspects")
 """Where names of strategies and suites are looked up, those of installed plugins too."""
 
 __all__ = [

@@ -1,5 +1,5 @@
 """`python -m mtlbench` is `mtlbench`."""
 
-from mtlbench.cli import main
+from mtlbench.cli.main import main
 
 main()

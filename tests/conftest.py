@@ -16,9 +16,10 @@ import torch
 from hypothesis import settings
 
 from mtlbench.plugins import load_plugins
-from mtlbench.store import RunRecord
+from mtlbench.spec import RunSpec
+from mtlbench.store.runs import RunRecord
 from mtlbench.strategies.base import strategies
-from mtlbench.study import RunSpec, plan
+from mtlbench.study.plan import plan
 from mtlbench.suites.base import suites
 from mtlbench.training import loop
 from mtlbench.training.job import Ended, Place
@@ -129,7 +130,7 @@ class Finished:
 def start_mtlbench(arguments: Sequence[str], **environment: str) -> subprocess.Popen[str]:
     """Starts `mtlbench` in a process group of its own, as a shell does."""
     return subprocess.Popen(
-        [sys.executable, "-c", "from mtlbench.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from mtlbench.cli.main import main; main()", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

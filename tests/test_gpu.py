@@ -23,7 +23,7 @@ import gpu_checks
 import gpu_parts
 import gpu_table
 
-from mtlbench.study import plan
+from mtlbench.study.plan import plan
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 on_each_device = pytest.mark.parametrize(

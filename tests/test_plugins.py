@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from conftest import TINY_OPTIONS
 
-from mtlbench.cli import main
+from mtlbench.cli.main import main
 from mtlbench.errors import UserError
 from mtlbench.plugins import PluginFile
-from mtlbench.store import RUN_FILE, Store, read_run
+from mtlbench.store.runs import RUN_FILE, Store, read_run
 from mtlbench.strategies.base import strategies
-from mtlbench.study import plan
+from mtlbench.study.plan import plan
 
 GOOD = '''
 import torch

@@ -8,9 +8,9 @@ import pytest
 from conftest import run_mtlbench
 
 from mtlbench.analysis.aggregate import compare
+from mtlbench.analysis.label_errors.scores import DETECTORS
 from mtlbench.analysis.tables import render
-from mtlbench.store import Store, read_run
-from mtlbench.suspects.scores import DETECTORS
+from mtlbench.store.runs import Store, read_run
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "results" / "reference"

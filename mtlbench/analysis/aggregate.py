@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from mtlbench.errors import UserError, require_known
-from mtlbench.store import DIVERGED, DONE, FAILED, Store, StoredRun
+from mtlbench.store.runs import DIVERGED, DONE, FAILED, Store, StoredRun
 
 RESULT_COLUMNS = [
     "suite", "variant", "strategy", "label", "stage", "seed", "settings", "status",

@@ -13,7 +13,7 @@ import pandas as pd
 
 from mtlbench.analysis.aggregate import DETECTION
 from mtlbench.analysis.statistics import ranks
-from mtlbench.store import DONE
+from mtlbench.store.runs import DONE
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from mtlbench.analysis.cells import (
     weights,
 )
 from mtlbench.errors import UserError, require_known
-from mtlbench.store import DONE
+from mtlbench.store.runs import DONE
 
 BASELINE = "equal"
 CLEAN = "clean"

@@ -24,7 +24,7 @@ from mtlbench.execution.events import ENDS, EPOCH, NOTICE, Event
 from mtlbench.execution.processes import NONE, end_session, fill_standard_descriptors
 from mtlbench.execution.resources import Resources
 from mtlbench.plugins import PluginFile
-from mtlbench.store import Store
+from mtlbench.store.runs import Store
 from mtlbench.training.job import Job
 
 MOST_LOSSES = 3

@@ -20,10 +20,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from mtlbench.checkpoint import load_optimizer, optimizer_state
 from mtlbench.registry import Registry
 from mtlbench.strategies.gradients import Jacobian, TaskLosses
 from mtlbench.strategies.network import Network, keep_compiled_buffers
+from mtlbench.strategies.optimizers import load_optimizer, optimizer_state
 from mtlbench.strategies.table import ON_DEVICE, InstanceTable
 
 CLASSIFICATION, REGRESSION = "classification", "regression"

@@ -3,8 +3,9 @@
 Importing this package registers them all.
 """
 
+from mtlbench.data.splits import Data, Split, Targets
 from mtlbench.suites import bodies, cityscapes, digits, streets, surreal
-from mtlbench.suites.base import Data, Split, Suite, Targets
+from mtlbench.suites.base import Suite
 
 __all__ = [
     "Data",

@@ -6,13 +6,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtlbench.corruption import Variant
+from mtlbench.data.splits import Data, Split, drawn_data
+from mtlbench.data.variants import Variant
 from mtlbench.models.body import make_body
 from mtlbench.models.smpl import SMPL, BodyModel
 from mtlbench.models.unet import MultiTaskUNet
-from mtlbench.suites.base import Data, Split, drawn_data, register_suite
+from mtlbench.suites.base import register_suite
 from mtlbench.suites.people import draw_people
-from mtlbench.suites.people_base import PeopleSuite
+from mtlbench.suites.people.suite import PeopleSuite
 
 
 @register_suite("bodies", label="Bodies")

@@ -6,14 +6,15 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from mtlbench.corruption import Variant
+from mtlbench.data.rows import Chosen
+from mtlbench.data.shards import PreparedSplit, open_prepared
+from mtlbench.data.splits import Data, Split
+from mtlbench.data.variants import Variant
 from mtlbench.models.hrnet import HRNet
 from mtlbench.randomness import named_generator
-from mtlbench.rows import Chosen
-from mtlbench.shards import PreparedSplit, open_prepared
-from mtlbench.suites.base import LOCATION, Data, Split, register_suite
+from mtlbench.suites.base import LOCATION, register_suite
 from mtlbench.suites.scenes import CLASSES
-from mtlbench.suites.street_base import StreetSuite
+from mtlbench.suites.scenes.suite import StreetSuite
 
 WIDTHS = (18, 32, 48)
 

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from mtlbench.corruption import Variant
-from mtlbench.metrics import absolute_error, accuracy
+from mtlbench.data.splits import Data, Split
+from mtlbench.data.variants import Variant
 from mtlbench.models.small import SmallConvNet
 from mtlbench.randomness import derive_seed
-from mtlbench.suites.base import Data, Split, Suite, register_suite
-from mtlbench.tasks import Task, cross_entropy, squared_l2
+from mtlbench.suites.base import Suite, register_suite
+from mtlbench.tasks.metrics import absolute_error, accuracy
+from mtlbench.tasks.task import Task, cross_entropy, squared_l2
 
 SIDE = 12
 """Height and width of an image (px); a digit has 8."""

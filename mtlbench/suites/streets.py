@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from mtlbench.corruption import Variant
+from mtlbench.data.splits import Data, Split, drawn_data
+from mtlbench.data.variants import Variant
 from mtlbench.models.unet import SmallUNet
-from mtlbench.suites.base import Data, Split, drawn_data, register_suite
+from mtlbench.suites.base import register_suite
 from mtlbench.suites.scenes import CLASSES, draw_scenes
-from mtlbench.suites.street_base import StreetSuite
+from mtlbench.suites.scenes.suite import StreetSuite
 
 
 @register_suite("streets", label="Streets")

@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from mtlbench.corruption import Variant
+from mtlbench.data.shards import PreparedSplit, open_prepared
+from mtlbench.data.splits import Data, Split
+from mtlbench.data.variants import Variant
 from mtlbench.errors import UserError
 from mtlbench.models.smpl import SMPL, BodyModel
 from mtlbench.models.unet import MultiTaskUNet
-from mtlbench.shards import PreparedSplit, open_prepared
-from mtlbench.suites.base import LOCATION, Data, Split, register_suite
-from mtlbench.suites.people_base import PeopleSuite
+from mtlbench.suites.base import LOCATION, register_suite
+from mtlbench.suites.people.suite import PeopleSuite
 
 
 @register_suite("surreal", label="SURREAL")

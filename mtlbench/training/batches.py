@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtlbench.rows import Rows
-from mtlbench.suites.base import Split, Targets
+from mtlbench.data.rows import Rows
+from mtlbench.data.splits import Split, Targets
 
 READ_AHEAD = 3
 """Batches that are read before they are needed, where data lies in files."""

@@ -20,9 +20,9 @@ from torch import Tensor
 from mtlbench.errors import UserError
 from mtlbench.files import replacing
 from mtlbench.randomness import named_generator
-from mtlbench.store import DONE, DamagedRunError, Store, npz_bytes, read_npz
-from mtlbench.study import RunSpec
-from mtlbench.tasks import Task
+from mtlbench.spec import RunSpec
+from mtlbench.store.runs import DONE, DamagedRunError, Store, npz_bytes, read_npz
+from mtlbench.tasks.task import Task
 from mtlbench.training.batches import Batches
 from mtlbench.training.job import Ended, Job, Notice, Place, Progress
 from mtlbench.training.loop import train

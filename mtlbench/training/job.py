@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtlbench.store import DamagedRunError, History, Store
+from mtlbench.store.runs import DamagedRunError, History, Store
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtlbench.store import FAILED, DamagedRunError, Store, read_run
+from mtlbench.spec import RunSpec
+from mtlbench.store.runs import FAILED, DamagedRunError, Store, read_run
 from mtlbench.strategies.compose import Composition
-from mtlbench.study import RunSpec
 from mtlbench.training.job import Ended, Job, Notice, Parts, Place, Progress
 from mtlbench.training.loop import train
 from mtlbench.training.population import evolve

@@ -6,10 +6,10 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mtlbench.checkpoint import load_tree, save_tree
 from mtlbench.errors import describe
 from mtlbench.files import remove
-from mtlbench.store import DONE, FAILED
+from mtlbench.store.runs import DONE, FAILED
+from mtlbench.training.checkpoint import load_tree, save_tree
 from mtlbench.training.job import Ended, Notice, Progress
 from mtlbench.training.run import Run
 

@@ -14,13 +14,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mtlbench.checkpoint import load_tree, save_tree
 from mtlbench.files import replacing
 from mtlbench.randomness import named_generator
-from mtlbench.store import DONE, FAILED, DamagedRunError, Store
+from mtlbench.spec import RunSpec
+from mtlbench.store.runs import DONE, FAILED, DamagedRunError, Store
 from mtlbench.strategies.base import Member
-from mtlbench.study import RunSpec
-from mtlbench.tasks import Task
+from mtlbench.tasks.task import Task
+from mtlbench.training.checkpoint import load_tree, save_tree
 from mtlbench.training.job import Ended, Job, Notice, Parts, Place, Progress
 from mtlbench.training.loop import train
 from mtlbench.training.run import Run

@@ -11,19 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlbench.checkpoint import load_optimizer, optimizer_state
-from mtlbench.corruption import Variant, corrupt
-from mtlbench.detection import detection_accuracy
+from mtlbench.data.corruption import corrupt
+from mtlbench.data.rows import Rows, to_device
+from mtlbench.data.splits import Data, Split
+from mtlbench.data.variants import Variant
 from mtlbench.errors import describe
 from mtlbench.randomness import derive_seed, named_generator
-from mtlbench.rows import Rows, to_device
-from mtlbench.store import DIVERGED, DONE, History, RunRecord
+from mtlbench.spec import RunSpec
+from mtlbench.store.runs import DIVERGED, DONE, History, RunRecord
 from mtlbench.strategies.base import GRADIENT, Strategy
 from mtlbench.strategies.compose import Composition
+from mtlbench.strategies.optimizers import load_optimizer, optimizer_state
 from mtlbench.strategies.table import ON_DEVICE
-from mtlbench.study import RunSpec
-from mtlbench.suites.base import Data, Split, Suite
-from mtlbench.tasks import Task
+from mtlbench.suites.base import Suite
+from mtlbench.tasks.detection import detection_accuracy
+from mtlbench.tasks.task import Task
 from mtlbench.training.batches import Batch, Batches
 from mtlbench.training.job import Place
 from mtlbench.training.traces import Traces

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlbench.tasks import Task
+from mtlbench.tasks.task import Task
 
 NO_CLASS = -1
 """Prediction of a task that does not name one class for an instance."""

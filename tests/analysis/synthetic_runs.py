@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mtlbench.detection import detection_accuracy
-from mtlbench.store import DONE, RunRecord, Store
+from mtlbench.store.runs import DONE, RunRecord, Store
+from mtlbench.tasks.detection import detection_accuracy
 
 LABELS = {
     "equal": "Eq. Weight",

@@ -14,7 +14,7 @@ from mtlbench.analysis.figures.labels import labels_figure
 from mtlbench.analysis.figures.sigma import _some_epochs, _typical, sigma_boxplots
 from mtlbench.analysis.figures.style import PAPER_LINES, Configuration
 from mtlbench.errors import UserError
-from mtlbench.store import read_run
+from mtlbench.store.runs import read_run
 
 
 def names(files: list[Path]) -> set[str]:

@@ -14,7 +14,7 @@ from mtlbench.analysis.figures.levels import levels_figure
 from mtlbench.analysis.figures.style import PAPER_LINES, STYLE
 from mtlbench.analysis.levels import corruptions, levels, render_levels
 from mtlbench.analysis.tables import render
-from mtlbench.cli import main
+from mtlbench.cli.main import main
 from mtlbench.errors import UserError
 
 FRACTIONS = (0.2, 0.4, 0.6, 0.8)

@@ -16,7 +16,7 @@ from synthetic_runs import DIGIT_TASKS, LABELS, TASKS, metric, street_prediction
 from mtlbench.analysis.figures import draw_figures
 from mtlbench.analysis.figures.predictions import predictions_figure
 from mtlbench.analysis.figures.style import DOUBLE, SINGLE, STYLE, Configuration
-from mtlbench.store import read_run
+from mtlbench.store.runs import read_run
 
 PARTS = {**TASKS[0], "classes": [f"part {i}" for i in range(25)], "palette": None}
 

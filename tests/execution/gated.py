@@ -8,8 +8,8 @@ import pytest
 from conftest import TINY_OPTIONS, trained
 
 from mtlbench.plugins import PluginFile
-from mtlbench.store import Store, read_run
-from mtlbench.study import plan
+from mtlbench.store.runs import Store, read_run
+from mtlbench.study.plan import plan
 
 AT_THE_END_OF_AN_EPOCH = '''
 import os

@@ -18,7 +18,7 @@ from mtlbench.execution.cluster import FOLDER, _own_folder
 from mtlbench.execution.events import Event
 from mtlbench.execution.pool import Pool, _Machine, _Worker
 from mtlbench.execution.resources import Resources
-from mtlbench.store import DamagedRunError, Store
+from mtlbench.store.runs import DamagedRunError, Store
 from mtlbench.training.job import Ended, Job, Parts, Place
 
 

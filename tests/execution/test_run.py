@@ -22,13 +22,13 @@ from conftest import (
 )
 from gated import gated_plugin, plugin_of
 
-from mtlbench.cli import main
+from mtlbench.cli.main import main
 from mtlbench.execution.events import Event
 from mtlbench.execution.pool import Pool
 from mtlbench.execution.resources import Resources
 from mtlbench.plugins import PluginFile
-from mtlbench.store import HISTORY_FILE, INSTANCE_FILE, RUN_FILE, Store, read_run
-from mtlbench.study import plan
+from mtlbench.store.runs import HISTORY_FILE, INSTANCE_FILE, RUN_FILE, Store, read_run
+from mtlbench.study.plan import plan
 from mtlbench.training.jobs import RunJob
 
 STUDY = ["digits", *TINY_OPTIONS, "--epochs", "1", "--strategies", "equal,ilt"]
@@ -210,7 +210,7 @@ def test_a_reader_that_goes_away_does_not_end_a_study(tmp_path: Path) -> None:
     """As in `mtlbench run … 2>&1 | head -1`."""
     root = tmp_path / "runs"
     arguments = [*STUDY, *VARIANTS, "--seeds", "1", "--results", str(root)]
-    code = "from mtlbench.cli import main; main()"
+    code = "from mtlbench.cli.main import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "run", *arguments],
         stdout=subprocess.PIPE,

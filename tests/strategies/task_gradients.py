@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from toy import assert_same_bits
 
-from mtlbench.checkpoint import load_tree, save_tree
 from mtlbench.strategies import GradientWeighting, Setting
 from mtlbench.strategies.base import KINDS
+from mtlbench.training.checkpoint import load_tree, save_tree
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from toy import (
     step,
 )
 
-from mtlbench.checkpoint import load_tree, save_tree
 from mtlbench.errors import UserError
 from mtlbench.strategies import (
     GradientWeighting,
@@ -32,6 +31,7 @@ from mtlbench.strategies import (
 )
 from mtlbench.strategies.base import strategies
 from mtlbench.strategies.compose import Composition, build_strategy
+from mtlbench.training.checkpoint import load_tree, save_tree
 
 REGISTERED = [entry.name for entry in strategies.entries()]
 COMPOSED = ["ilt+mtu", "ilt+dwa", "ilt+gls", "ilt+mgda", "ilt+pcgrad"]

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.nn import functional
 from toy import assert_agrees, assert_same_bits, many_examples
 
-from mtlbench.checkpoint import load_tree, save_tree
 from mtlbench.errors import UserError
 from mtlbench.strategies import Strategy, data_parameters
 from mtlbench.strategies.compose import build_strategy
-from mtlbench.tasks import cross_entropy, squared_l2
+from mtlbench.tasks.task import cross_entropy, squared_l2
+from mtlbench.training.checkpoint import load_tree, save_tree
 
 assert data_parameters.DataParameters  # registered by its module
 

@@ -13,7 +13,7 @@ from toy import Problem, assert_agrees, gradient_of, many_examples, problem, pro
 
 from mtlbench.errors import UserError
 from mtlbench.randomness import named_generator
-from mtlbench.store import Store, read_run
+from mtlbench.store.runs import Store, read_run
 from mtlbench.strategies.base import Member
 from mtlbench.strategies.evolution import Evolution
 

@@ -36,12 +36,12 @@ from toy import (
 )
 
 from mtlbench import strategies as package
-from mtlbench.checkpoint import load_tree, save_tree
 from mtlbench.errors import UserError
 from mtlbench.strategies import Strategy, torchjd_bridge
 from mtlbench.strategies.base import strategies
 from mtlbench.strategies.compose import Composition, build_strategy
 from mtlbench.strategies.torchjd_bridge import UNFIT
+from mtlbench.training.checkpoint import load_tree, save_tree
 
 NEEDED: dict[str, dict[str, object]] = {
     "COSMOS": {"lambda_": 1, "weights": "1,2,3"},

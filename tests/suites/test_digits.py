@@ -5,8 +5,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from mtlbench.data.splits import Data, Split
 from mtlbench.randomness import derive_seed
-from mtlbench.suites.base import Data, Split
 from mtlbench.suites.digits import HANDWRITING, Digits
 
 SIZES = {"train": 60, "validation": 40, "test": 50}

@@ -8,15 +8,16 @@ import pytest
 import torch
 from conftest import trained
 
-from mtlbench.corruption import Variant
+from mtlbench.data.variants import Variant
 from mtlbench.errors import UserError
 from mtlbench.models.body import PARTS, make_body
 from mtlbench.models.rotations import from_6d
 from mtlbench.models.smpl import SMPL
-from mtlbench.study import build_suite, plan
+from mtlbench.spec import build_suite
+from mtlbench.study.plan import plan
 from mtlbench.suites.bodies import Bodies
 from mtlbench.suites.people import CLASSES, draw_people
-from mtlbench.suites.people_base import mirror_pose
+from mtlbench.suites.people.suite import mirror_pose
 
 TINY = {"epochs": 1, "train_size": 32, "validation_size": 8, "test_size": 8, "channels": 4}
 

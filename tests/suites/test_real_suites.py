@@ -8,12 +8,13 @@ import pytest
 from conftest import run_mtlbench, trained
 from trees import person, write_city_image, write_clip, write_mtan_image
 
+from mtlbench.data.prepare import prepare
+from mtlbench.data.rows import to_device
 from mtlbench.errors import UserError
 from mtlbench.models.body import make_body
-from mtlbench.prepare import prepare
-from mtlbench.rows import to_device
-from mtlbench.store import RunRecord
-from mtlbench.study import build_suite, plan
+from mtlbench.spec import build_suite
+from mtlbench.store.runs import RunRecord
+from mtlbench.study.plan import plan
 
 
 def mtan_tree(root: Path, *, train: int = 10, val: int = 3) -> Path:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mtlbench.errors import UserError
-from mtlbench.study import build_suite
-from mtlbench.suites.street_base import NO_DEPTH
+from mtlbench.spec import build_suite
+from mtlbench.suites.scenes.suite import NO_DEPTH
 from mtlbench.suites.streets import Streets
 
 SMALL = Streets(train_size=3, validation_size=2, test_size=2)

@@ -17,7 +17,8 @@ from conftest import (
 )
 
 from mtlbench.plugins import PluginFile
-from mtlbench.store import (
+from mtlbench.spec import RunSpec
+from mtlbench.store.runs import (
     DONE,
     HISTORY_FILE,
     INSTANCE_FILE,
@@ -27,7 +28,6 @@ from mtlbench.store import (
     StoredRun,
     read_run,
 )
-from mtlbench.study import RunSpec
 from mtlbench.suites.digits import Digits
 from mtlbench.training.job import Ended, Place
 from mtlbench.training.jobs import RunJob

@@ -10,10 +10,10 @@ import pytest
 import torch
 from conftest import tiny_spec, training
 
-from mtlbench.checkpoint import load_tree, save_tree
-from mtlbench.store import DONE, RunRecord
-from mtlbench.study import RunSpec
+from mtlbench.spec import RunSpec
+from mtlbench.store.runs import DONE, RunRecord
 from mtlbench.training import loop
+from mtlbench.training.checkpoint import load_tree, save_tree
 from mtlbench.training.folds import cross_validations
 from mtlbench.training.job import Notice, Place
 from mtlbench.training.run import Run

@@ -12,12 +12,13 @@ from conftest import TINY, tiny_spec, trained, training
 from torch import Tensor
 
 import mtlbench
-from mtlbench.metrics import Metric
-from mtlbench.store import HISTORY_FILE, INSTANCE_FILE, RunRecord, Store, read_run
+from mtlbench.spec import build_suite
+from mtlbench.store.runs import HISTORY_FILE, INSTANCE_FILE, RunRecord, Store, read_run
 from mtlbench.strategies.base import GradientWeighting, InstanceStage, LossWeighting, strategies
 from mtlbench.strategies.compose import Composition
-from mtlbench.study import build_suite, plan
+from mtlbench.study.plan import plan
 from mtlbench.suites.digits import Digits
+from mtlbench.tasks.metrics import Metric
 
 STRATEGIES = [entry.name for entry in strategies.entries()]
 

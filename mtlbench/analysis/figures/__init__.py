@@ -19,7 +19,7 @@ from mtlbench.analysis.figures.predictions import predictions_figure
 from mtlbench.analysis.figures.sigma import sigma_figures
 from mtlbench.analysis.figures.style import STYLE, Configuration, file_name, lines, save
 from mtlbench.analysis.levels import corruptions
-from mtlbench.store import DONE, read_run
+from mtlbench.store.runs import DONE, read_run
 
 __all__ = ["draw_figures"]
 

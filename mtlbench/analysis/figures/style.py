@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from mtlbench.store import StoredRun
+from mtlbench.store.runs import StoredRun
 
 SINGLE, DOUBLE = 3.3, 6.8
 """Widths of one and of two columns of a journal (in)."""

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from mtlbench.cache import cached_arrays
+from mtlbench.data.cache import cached_arrays
 from mtlbench.models.body import PARTS
 from mtlbench.suites.people.drawing import BLOCK, draw_block
 from mtlbench.suites.people.meshes import project, render_mesh

@@ -1,0 +1,153 @@
+"""Scores that say how suspicious a label is, from what a run kept of its training."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from mtlbench.errors import UserError
+from mtlbench.store.runs import StoredRun
+
+SIGMA, ILT_LOSS, LOSS, MARGIN, CLEANLAB = "sigma", "ilt-loss", "loss", "margin", "cleanlab"
+DETECTORS = (SIGMA, ILT_LOSS, LOSS, MARGIN, CLEANLAB)
+
+DETECTOR_LABELS = {
+    SIGMA: "σ",
+    ILT_LOSS: "summed loss, ILT",
+    LOSS: "summed loss",
+    MARGIN: "AUM",
+    CLEANLAB: "cleanlab",
+}
+
+STRATEGY = {SIGMA: "ilt", ILT_LOSS: "ilt", LOSS: "equal", MARGIN: "equal"}
+"""The strategy whose runs each detector reads."""
+
+TRACED = {ILT_LOSS, LOSS, MARGIN}
+"""Detectors that read the traces of a run."""
+
+SCORE_COLUMNS = ["task", "detector", "seed", "index", "score", "corrupted"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One detector's scores of all labels of a task, from one seed.
+
+    Attributes:
+        task, detector, seed: what they are of.
+        trace: the value of each epoch, float32 [E, N]: log σ², loss or minus the margin, as it was
+            in the epoch's visit. E is 0 for cleanlab, which has one value only.
+        score: [N], large where suspicious; NaN where there is no label.
+        corrupted: whether the label is corrupted, bool [N]; None where the variant is clean.
+        estimate: share of wrong labels, where the detector brings an estimate of its own; or NaN.
+    """
+
+    task: str
+    detector: str
+    seed: int
+    trace: np.ndarray
+    score: np.ndarray
+    corrupted: np.ndarray | None
+    estimate: float = float("nan")
+
+    def by_epoch(self) -> np.ndarray:
+        """The scores [E, N], had training been looked at after each epoch only."""
+        if self.detector == CLEANLAB:
+            return self.score[None]
+        if self.detector == SIGMA:
+            return self.trace
+        count = np.cumsum(~np.isnan(self.trace), axis=0)
+        total = np.nancumsum(self.trace, axis=0, dtype=np.float64)
+        return np.where(count, total / np.maximum(count, 1), np.nan)
+
+
+def scores_of(run: StoredRun, detectors: Sequence[str] = DETECTORS) -> list[Scores]:
+    """The scores that one run gives, task by task.
+
+    - `sigma`: log σ² after the last epoch, of runs with instance parameters (Vasu et al. 2021).
+    - `loss`: the training loss, averaged over the epochs: the "small loss" criterion (Arpit et al.
+      2017; Han et al. 2018) without the choice of an epoch.
+    - `ilt-loss`: the same of a run with instance parameters, which hold back the labels that it
+      does not believe, before they weigh it.
+    - `margin`: minus the area under the margin of a classification label (Pleiss et al. 2020,
+      Eq. 2): the logit of the given class less the largest other, averaged over the epochs.
+
+    Args:
+        run: a run that is done; all but `sigma` need its traces.
+        detectors: which; those that the run kept nothing for are left out.
+    """
+    found = []
+    spec, tasks = run.info["spec"], run.info["tasks"]
+    labels, traces = run.labels(), run.traces()
+    parameters = run.instance_parameters()
+    for k, task in enumerate(tasks):
+        kept: dict[str, np.ndarray] = {}
+        if parameters is not None:
+            log_variance = parameters["log_variance"][:, :, k].astype(np.float32)
+            # It starts at 0 and moves with the first batch that has the label.
+            unlabelled = (log_variance == 0).all(axis=0)
+            kept[SIGMA] = np.where(unlabelled, np.float32("nan"), log_variance)
+        if traces is not None:
+            summed = LOSS if parameters is None else ILT_LOSS
+            kept[summed] = traces["loss"][:, :, k].astype(np.float32)
+            kept[MARGIN] = -traces["margin"][:, :, k].astype(np.float32)
+        for detector in detectors:
+            trace = kept.get(detector)
+            if trace is None or np.isnan(trace).all():
+                continue
+            score = trace[-1] if detector == SIGMA else mean(trace)
+            corrupted = None if labels is None else labels["corrupted"][:, k]
+            found.append(Scores(task["name"], detector, spec["seed"], trace, score, corrupted))
+    return found
+
+
+def detector_scores(run: StoredRun) -> pd.DataFrame:
+    """The scores that one run gives, as a table.
+
+    Args:
+        run: as from `mtlbench.store.runs.read_run`.
+
+    Returns:
+        A row for each task, detector and training instance: `task`, `detector`, `seed`, `index`
+        (of the instance), `score` (large where suspicious, NaN where there is no label) and
+        `corrupted` (missing where the variant is clean). See `scores_of` for the detectors.
+
+    Raises:
+        UserError: the run kept neither traces nor instance parameters.
+    """
+    found = scores_of(run)
+    if not found:
+        raise UserError(
+            f"{run.path} kept neither traces nor instance parameters; train it with --traces"
+        )
+    frames = [
+        pd.DataFrame(
+            {
+                "task": scores.task,
+                "detector": scores.detector,
+                "seed": scores.seed,
+                "index": np.arange(len(scores.score)),
+                "score": scores.score.astype(np.float64),
+                "corrupted": pd.array(
+                    [None] * len(scores.score) if scores.corrupted is None else scores.corrupted,
+                    dtype="boolean",
+                ),
+            }
+        )
+        for scores in found
+    ]
+    return pd.concat(frames, ignore_index=True)[SCORE_COLUMNS]
+
+
+def mean(values: np.ndarray) -> np.ndarray:
+    """Means over the first axis of what is not NaN; NaN where all is."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # an empty mean
+        return np.asarray(np.nanmean(values, axis=0, dtype=np.float64))
+
+
+def order(score: np.ndarray) -> np.ndarray:
+    """Instances by falling score, those without one left out; the lower index first in a tie."""
+    ranked = np.argsort(-score, kind="stable")
+    return ranked[~np.isnan(score[ranked])]

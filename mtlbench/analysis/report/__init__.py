@@ -1,0 +1,95 @@
+"""One HTML page of a results directory: self-contained, offline, the same bytes for the same runs.
+
+What the page shows is gathered in `content`, drawn as SVG in `charts` and written by the template
+`page.html`; `style.css` and `script.js` are put inside it. The page fetches nothing, and its
+content security policy forbids it to.
+"""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtlbench.analysis.report.content import gather
+from mtlbench.analysis.report.page import GENERATOR, render
+from mtlbench.errors import UserError
+from mtlbench.files import replacing
+
+__all__ = ["render_report", "write_report"]
+
+TITLE = "Multi-task learning benchmark"
+
+
+def render_report(
+    results: str | Path = "runs",
+    *,
+    title: str | None = None,
+    suites: Sequence[str] | None = None,
+    out: str | Path = "report.html",
+) -> str:
+    """The page of a results directory, as HTML.
+
+    Args:
+        results: the results directory.
+        title: the page's heading.
+        suites: only these suites; all by default.
+        out: the file named in the command that the page says it was made by.
+
+    Raises:
+        UserError: there is no such directory or suite, or not one run that can be read.
+    """
+    command = ["mtlbench", "report", "--results", str(results), "--out", str(out)]
+    if suites is not None:
+        command += ["--suites", ",".join(suites)]
+    if title is not None:
+        command += ["--title", title]
+    return render(gather(results, suites), title or TITLE, shlex.join(command))
+
+
+def write_report(
+    results: str | Path = "runs",
+    out: str | Path = "report.html",
+    *,
+    title: str | None = None,
+    suites: Sequence[str] | None = None,
+) -> Path:
+    """Writes the page of a results directory: aside first, then renamed into its place.
+
+    Args:
+        results: the results directory.
+        out: the file to write. One that is there is replaced only if it is such a page itself.
+        title: the page's heading.
+        suites: only these suites; all by default.
+
+    Raises:
+        UserError: as `render_report`; or the file cannot be written, or is not ours to replace.
+    """
+    out = Path(out)
+    _check(out)
+    page = render_report(results, title=title, suites=suites, out=out)
+    try:
+        with replacing(out) as aside:
+            aside.write_text(page, encoding="utf-8")
+            _check(out)  # something else may have come there meanwhile
+    except OSError as error:
+        raise UserError(f"{str(out)!r} cannot be written: {error.strerror}") from error
+    return out
+
+
+def _check(out: Path) -> None:
+    """Makes sure that nothing is there but an older page of ours."""
+    shown = repr(str(out))
+    if out.is_dir():
+        raise UserError(
+            f"{shown} is a directory; give the page a file name, as in --out report.html"
+        )
+    if not out.parent.is_dir():
+        raise UserError(f"no directory {str(out.parent)!r} to write {out.name!r} into")
+    if os.path.lexists(out):
+        try:
+            with out.open("rb") as file:
+                ours = GENERATOR.encode() in file.read(4096)
+        except OSError as error:
+            raise UserError(f"{shown} is there and cannot be read: {error.strerror}") from error
+        if not ours:
+            raise UserError(f"{shown} is there and is not a report; give another file with --out")

@@ -1,0 +1,206 @@
+"""All that the page shows, gathered from the stored runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from mtlbench.analysis.aggregate import (
+    Comparison,
+    compare_results,
+    load_results,
+)
+from mtlbench.analysis.figures.style import PAPER_LINES
+from mtlbench.analysis.report import runs as about
+from mtlbench.analysis.report.board import Board, Scope, boards
+from mtlbench.analysis.report.charts import CurveChart, DotChart
+from mtlbench.analysis.report.commands import run_commands
+from mtlbench.analysis.report.figures import GREY, dot_charts, epoch_charts, level_charts
+from mtlbench.analysis.report.pictures import Painter, Pictures
+from mtlbench.analysis.report.runs import Run, read_runs
+from mtlbench.analysis.tables import Table, build
+from mtlbench.errors import UserError, require_known
+from mtlbench.store.runs import DONE
+
+COLORS = 8
+"""Strategies that have a colour of their own; all others are grey until pointed at."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """One variant of a suite.
+
+    Attributes:
+        name: the variant's.
+        key: what identifies it on the page.
+        table: its printed table.
+        configurations: the key of each of the table's rows.
+        dots: means by metric.
+        curves: over epochs.
+        pictures: of labels and of predictions.
+    """
+
+    name: str
+    key: str
+    table: Table
+    configurations: list[str]
+    dots: list[DotChart]
+    curves: list[CurveChart]
+    pictures: list[Pictures]
+
+
+@dataclass(frozen=True)
+class SuitePage:
+    """One suite.
+
+    Attributes:
+        name: the suite's.
+        key: what identifies it on the page.
+        blocks: one a variant.
+        levels: metrics by the share of corrupted labels.
+        legend: label and style of the strategies.
+    """
+
+    name: str
+    key: str
+    blocks: list[Block]
+    levels: list[CurveChart]
+    legend: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the page shows.
+
+    Attributes:
+        runs: all runs, in the order of the tables.
+        board: the leaderboard of every choice of suite, variant and stage.
+        stages: of each configuration.
+        suites: one by one.
+        damaged: run directories that could not be read, as (path, what is wrong).
+        commands: those that train these runs.
+        left_out: how many variants have pictures that are left out, to keep the page small.
+    """
+
+    runs: list[Run]
+    board: Board
+    stages: dict[str, str]
+    suites: list[SuitePage]
+    damaged: list[tuple[str, str]]
+    commands: list[str]
+    left_out: int
+
+    @cached_property
+    def statuses(self) -> list[tuple[str, int]]:
+        return about.tally(run.status for run in self.runs)
+
+    @property
+    def not_done(self) -> list[Run]:
+        return [run for run in self.runs if run.status != DONE]
+
+    @property
+    def overall(self) -> Scope | None:
+        """The comparison over all that there is."""
+        return self.board.scopes[0] if self.board.scopes else None
+
+
+def gather(results: str | Path, suites: Sequence[str] | None = None) -> Content:
+    """Reads a results directory.
+
+    Raises:
+        UserError: there is no such directory or suite, or not one run that can be read.
+    """
+    frame = load_results(results)
+    damaged = frame.attrs["damaged"]
+    frame = _chosen(frame, suites, results)
+    names = list(suites) if suites is not None else list(dict.fromkeys(frame["suite"]))
+    comparisons = [compare_results(frame, name) for name in names]
+    runs = read_runs(
+        path for comparison in comparisons for path in comparison.runs["path"].drop_duplicates()
+    )
+    by_path = {str(run.path): run for run in runs}
+    board = boards(frame)
+    css = _css(comparisons, board)
+    painter = Painter()
+    pages = [
+        _suite(number, comparison, css, by_path, painter)
+        for number, comparison in enumerate(comparisons)
+    ]
+    return Content(
+        runs, board, board.stages, pages, _relative(damaged, results),
+        run_commands(runs, str(results)), painter.left_out,
+    )  # fmt: skip
+
+
+def _chosen(frame: pd.DataFrame, suites: Sequence[str] | None, results: str | Path) -> pd.DataFrame:
+    """The rows of these suites, if there are any."""
+    where = repr(str(results))
+    damaged = frame.attrs["damaged"]
+    if frame.empty and damaged:
+        path, what = damaged[0]
+        raise UserError(
+            f"none of the {len(damaged)} run directories in {where} can be read; {path}: {what}"
+        )
+    if frame.empty:
+        raise UserError(f"no runs in {where}; 'mtlbench run SUITE --results {results}' makes some")
+    if suites is None:
+        return frame
+    require_known("suite", suites, frame["suite"].unique())
+    return frame[frame["suite"].isin(list(suites))]
+
+
+def _relative(damaged: Sequence[tuple[str, str]], results: str | Path) -> list[tuple[str, str]]:
+    """Paths inside the results directory; a page that is sent need not tell where that is."""
+    root = str(Path(results))
+    return [
+        (path.removeprefix(root).lstrip("/"), what.replace(f"{root}/", ""))
+        for path, what in damaged
+    ]
+
+
+def _css(comparisons: Sequence[Comparison], board: Board) -> dict[str, str]:
+    """A style for every configuration: the paper's strategies have theirs, the best others too."""
+    configurations = list(dict.fromkeys(key for c in comparisons for key in c.labels))
+    fixed = {key: f"s{number}" for number, key in enumerate(PAPER_LINES)}
+    css = {key: fixed.get(key, GREY) for key in configurations}
+    ranked = [key for key in board.ranking if css.get(key) == GREY]
+    others = list(dict.fromkeys([*ranked, *(key for key in css if css[key] == GREY)]))
+    free = [f"s{number}" for number in range(COLORS) if f"s{number}" not in css.values()]
+    # Reserved for the paper's strategies are the first; they go last to others.
+    free.sort(key=lambda name: name in fixed.values())
+    return css | dict(zip(others, free, strict=False))
+
+
+def _suite(
+    number: int,
+    comparison: Comparison,
+    css: Mapping[str, str],
+    runs: Mapping[str, Run],
+    painter: Painter,
+) -> SuitePage:
+    key = f"suite-{number}"
+    blocks = []
+    for i, (variant, table) in enumerate(zip(comparison.variants, build(comparison), strict=True)):
+        rows = comparison.runs[comparison.runs["variant"] == variant]
+        rows = rows.drop_duplicates("path")
+        done = rows[rows["status"] == DONE]
+        coloured = done[done["configuration"].map(css) != GREY]
+        blocks.append(
+            Block(
+                variant,
+                f"{key}-{i}",
+                table,
+                list(_summary_of(comparison, variant)["strategy"].unique()),
+                dot_charts(comparison, variant, css),
+                epoch_charts(comparison, done, runs[rows["path"].iloc[0]].corrupted, css),
+                painter.pictures(coloured, comparison.labels),
+            )
+        )
+    legend = [(label, css[name]) for name, label in comparison.labels.items()]
+    return SuitePage(comparison.suite, key, blocks, level_charts(comparison, css), legend)
+
+
+def _summary_of(comparison: Comparison, variant: str) -> pd.DataFrame:
+    return comparison.summary[comparison.summary["variant"] == variant]

@@ -1,0 +1,183 @@
+"""The catalogue of strategies, read from the registry and its docstrings.
+
+A strategy's docstring has, apart by empty lines and in this order: a summary line; the equation,
+indented; prose; what departs from the authors' code, where anything does; the paper; `Args` and
+`Raises`.
+"""
+
+import inspect
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+
+from mtlbench.analysis.printing import MISSING, markdown
+from mtlbench.registry import Entry
+from mtlbench.strategies.base import GRADIENT, INSTANCE, LOSS, strategies
+from mtlbench.strategies.compose import stage_of
+
+STAGES = {
+    INSTANCE: "Weighs the instances inside each task",
+    LOSS: "Weighs the tasks by their losses",
+    GRADIENT: "Weighs the tasks by their gradients",
+}
+
+STEP_COSTS = "step_costs.json"
+"""A file of the package: strategy name to the measured time of a step, relative to `equal`."""
+
+DEPARTS = "Departs from the authors' code:"
+
+PAPER = re.compile(r"[A-Z][^:]*:\s.*,\s.*\b((?:19|20)\d\d)\b", re.DOTALL)
+"""Authors: title, venue year."""
+
+PARAMETER = re.compile(r"(\w+(?:, \w+)*): (.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One that `--set` reaches."""
+
+    name: str
+    default: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the catalogue says of a strategy; "" or 0 for what its docstring does not say.
+
+    Attributes:
+        name, label, stage, summary: as in the registry.
+        body: paragraphs and, indented by four spaces, equations.
+        departs: in what it is not as the authors' code.
+        paper, year: where it is from.
+        parameters: what `--set` reaches, without what all strategies of its kind have.
+        networks: how many are trained for one run.
+    """
+
+    name: str
+    label: str
+    stage: str
+    summary: str
+    body: tuple[str, ...]
+    departs: str
+    paper: str
+    year: int
+    parameters: tuple[Parameter, ...]
+    networks: int
+
+
+def card(entry: Entry) -> Card:
+    """Reads a strategy's docstring."""
+    summary, *blocks = re.split(r"\n\s*\n", inspect.getdoc(entry.cls) or "")
+    departs, paper, year = "", "", 0
+    body: list[str] = []
+    meanings: dict[str, str] = {}
+    for block in blocks:
+        if block.startswith("Args:"):
+            meanings = _meanings(block)
+        elif block.startswith("Raises:"):
+            continue
+        elif block.startswith(DEPARTS):
+            departs = _one_line(block.removeprefix(DEPARTS))
+        elif match := PAPER.match(block):
+            paper, year = _one_line(block), int(match[1])
+        else:
+            body.append(block)
+    parameters = tuple(
+        Parameter(f"{entry.name}.{name}", str(parameter.default), meanings.get(name, ""))
+        for name, parameter in entry.parameters().items()
+    )
+    return Card(
+        entry.name,
+        entry.label,
+        stage_of(entry),
+        _one_line(summary),
+        tuple(body),
+        departs,
+        paper,
+        year,
+        parameters,
+        getattr(entry.cls(), "networks", 1),
+    )
+
+
+def step_costs() -> dict[str, float]:
+    """What `benchmarks/step_cost.py --write` measured; empty where it has not."""
+    file = resources.files("mtlbench.cli") / STEP_COSTS
+    return json.loads(file.read_text("utf-8")) if file.is_file() else {}
+
+
+def render(costs: Mapping[str, float]) -> str:
+    """The whole catalogue as a page in Markdown.
+
+    Args:
+        costs: strategy name to the measured time of a step, relative to `equal`.
+    """
+    cards = [card(entry) for entry in strategies.entries()]
+    lines = [
+        "# Strategies",
+        "",
+        f"{len(cards)} strategies. Every one of the instance stage goes with every one of the "
+        "other two: `ilt+cagrad`. Made from the package by `mtlbench list strategies --format "
+        "github`.",
+        "",
+        "Those that weigh by gradients have two more parameters: `NAME.on=representation` weighs "
+        "the gradients over what the shared layers give to the heads and not over the shared "
+        "parameters, and `NAME.every=N` weighs in every N-th step of the whole training only.",
+    ]
+    for stage, title in STAGES.items():
+        chosen = sorted((c for c in cards if c.stage == stage), key=lambda c: (c.year, c.name))
+        lines += ["", f"## {title}", "", *_overview(chosen, costs)]
+        for each in chosen:
+            lines += ["", *_section(each)]
+    return "\n".join(lines) + "\n"
+
+
+def _overview(cards: list[Card], costs: Mapping[str, float]) -> list[str]:
+    heads = ["name", "", "year", "what it does"] + ["step / `equal`"] * bool(costs)
+    rows = [heads, [":--", ":--", "--:", ":--"] + ["--:"] * bool(costs)]
+    for each in cards:
+        row = [f"[`{each.name}`](#{each.name})", markdown(each.label), str(each.year or MISSING)]
+        row.append(markdown(each.summary))
+        if costs:
+            cost = costs.get(each.name)
+            times = f"{each.networks} networks × " if each.networks > 1 else ""
+            row.append(MISSING if cost is None else f"{times}{cost:.2f}×")
+        rows.append(row)
+    return ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def _section(each: Card) -> list[str]:
+    lines = [f"### {each.name}", "", markdown(f"{each.label}. {each.summary}")]
+    for block in each.body:
+        if block.startswith("    "):
+            lines += ["", "```text", inspect.cleandoc(block), "```"]
+        else:
+            lines += ["", markdown(_one_line(block))]
+    if each.departs:
+        lines += ["", f"**{DEPARTS}** {markdown(each.departs)}"]
+    if each.paper:
+        lines += ["", markdown(each.paper)]
+    if each.parameters:
+        lines += ["", "| parameter | default | |", "| :-- | :-- | :-- |"]
+        lines += [
+            f"| `{p.name}` | `{p.default}` | {markdown(p.meaning)} |" for p in each.parameters
+        ]
+    return lines
+
+
+def _meanings(block: str) -> dict[str, str]:
+    """Parameter name to its description, from an `Args` section."""
+    body = inspect.cleandoc(block.partition("\n")[2])
+    meanings = {}
+    for item in re.split(r"\n(?=\S)", body):
+        if match := PARAMETER.match(item):
+            for name in match[1].split(", "):
+                meanings[name] = _one_line(match[2])
+    return meanings
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,78 @@
+"""What `mtlbench list` prints."""
+
+from mtlbench.cli.catalogue import STAGES
+from mtlbench.data.corruption import CORRUPTIONS
+from mtlbench.registry import Entry
+from mtlbench.strategies.base import strategies
+from mtlbench.strategies.compose import stage_of
+from mtlbench.suites.base import Suite, suites
+
+Rows = list[tuple[str, ...]]
+
+
+def render(what: str) -> str:
+    """A plain-text table of `strategies`, `suites`, `variants` or `corruptions`."""
+    title, rows = {
+        "strategies": _strategies,
+        "suites": _suites,
+        "variants": _variants,
+        "corruptions": _corruptions,
+    }[what]()
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = [
+        "  "
+        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+    return "\n".join([title, *lines])
+
+
+def _strategies() -> tuple[str, Rows]:
+    rows: Rows = [
+        (entry.name, stage_of(entry), entry.summary, _parameters(entry))
+        for entry in strategies.entries()
+    ]
+    rows.sort(key=lambda row: list(STAGES).index(row[1]))
+    return (
+        "strategies (any instance stage goes with any task stage: ilt+pcgrad; those of TorchJD: "
+        "torchjd:NAME; gradient: also NAME.on=representation, NAME.every=N)"
+    ), rows
+
+
+def _suites() -> tuple[str, Rows]:
+    rows: Rows = []
+    for entry in suites.entries():
+        suite: Suite = entry.cls()
+        tasks = ", ".join(f"{task.name} ({task.kind})" for task in suite.tasks())
+        rows.append((entry.name, entry.summary, tasks))
+    return "suites", rows
+
+
+def _variants() -> tuple[str, Rows]:
+    rows: Rows = []
+    for entry in suites.entries():
+        suite: Suite = entry.cls()
+        corruptible = [task.name for task in suite.tasks() if task.corruptions]
+        forms = ", ".join(f"{name}@FRACTION" for name in corruptible)
+        rows.append((entry.name, "default: " + " ".join(suite.default_variants), f"any: {forms}"))
+    return "variants (TASK@FRACTION[:KIND]; TASK+TASK on the same instances; comma: apart)", rows
+
+
+def _corruptions() -> tuple[str, Rows]:
+    users: dict[str, list[str]] = {kind: [] for kind in CORRUPTIONS}
+    for entry in suites.entries():
+        suite: Suite = entry.cls()
+        for task in suite.tasks():
+            for position, kind in enumerate(task.corruptions):
+                mark = " (default)" if position == 0 else ""
+                users[kind].append(f"{entry.name} {task.name}{mark}")
+    return "corruptions", [
+        (kind, corruption.summary, ", ".join(users[kind]))
+        for kind, corruption in CORRUPTIONS.items()
+    ]
+
+
+def _parameters(entry: Entry) -> str:
+    return " ".join(
+        f"{entry.name}.{name}={parameter.default}" for name, parameter in entry.parameters().items()
+    )

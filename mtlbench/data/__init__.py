@@ -1,0 +1,1 @@
+"""Training data: splits, variants of the labels, corruption, rows, shards, preparation."""

@@ -1,0 +1,158 @@
+"""Corruption of training labels.
+
+Which instances are hit depends on the corruption seed and on the tasks of the clause, not on the
+fraction: the instances corrupted at 20 % are among those corrupted at 40 %.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mtlbench.data.rows import CHUNK, Replaced, Rows
+from mtlbench.data.variants import Variant
+from mtlbench.randomness import named_generator
+from mtlbench.tasks.task import Task
+
+Range = tuple[float, float]
+"""Smallest and largest label of a task in the training set, or what its suite sets instead."""
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """A way to spoil labels.
+
+    Attributes:
+        summary: one line for people.
+        apply: labels [n, …], the task, the labels' range and a generator to wrong labels [n, …].
+    """
+
+    summary: str
+    apply: Callable[[Tensor, Task, Range, torch.Generator], Tensor]
+
+
+def other_class(labels: Tensor, task: Task, span: Range, generator: torch.Generator) -> Tensor:
+    """Every label becomes another class, each equally likely."""
+    shift = torch.randint(1, len(task.classes), labels.shape, generator=generator)
+    return (labels + shift).remainder(len(task.classes)).to(labels.dtype)
+
+
+def next_class(labels: Tensor, task: Task, span: Range, generator: torch.Generator) -> Tensor:
+    """Every label becomes the class after it, and the last the first."""
+    return (labels + 1).remainder(len(task.classes)).to(labels.dtype)
+
+
+def permute(labels: Tensor, task: Task, span: Range, generator: torch.Generator) -> Tensor:
+    """The classes in each label map change places by a random permutation of their own.
+
+    A map with one class only gets another class throughout.
+    """
+    corrupted = labels.clone()
+    for before, after in zip(labels, corrupted, strict=True):
+        classes = before[task.labelled(before)].unique()
+        if len(classes) == 1:
+            after[before == classes[0]] = other_class(classes, task, span, generator)[0]
+            continue
+        order = torch.randperm(len(classes), generator=generator)
+        while len(classes) and bool((order == torch.arange(len(order))).all()):
+            order = torch.randperm(len(classes), generator=generator)
+        for old, new in zip(classes, classes[order], strict=True):
+            after[before == old] = new
+    return corrupted
+
+
+def uniform(labels: Tensor, task: Task, span: Range, generator: torch.Generator) -> Tensor:
+    """Uniform noise over the label range is added to every value."""
+    low, high = span
+    noise = torch.rand(labels.shape, generator=generator, dtype=labels.dtype)
+    return labels + low + (high - low) * noise
+
+
+def offset(labels: Tensor, task: Task, span: Range, generator: torch.Generator) -> Tensor:
+    """One uniform draw over the label range is added to the whole label."""
+    low, high = span
+    shape = (len(labels),) + (1,) * (labels.ndim - 1)
+    return labels + low + (high - low) * torch.rand(shape, generator=generator, dtype=labels.dtype)
+
+
+def shuffle(labels: Tensor, task: Task, span: Range, generator: torch.Generator) -> Tensor:
+    """The corrupted instances exchange their labels in a ring: each gets another's."""
+    order = torch.randperm(len(labels), generator=generator)
+    shuffled = torch.empty_like(labels)
+    shuffled[order] = labels[order.roll(1)]
+    return shuffled
+
+
+CORRUPTIONS = {
+    function.__name__.replace("_", "-"): Corruption(
+        (function.__doc__ or "").partition("\n")[0], function
+    )
+    for function in (other_class, next_class, permute, uniform, offset, shuffle)
+}
+
+
+def corrupt(
+    variant: Variant,
+    tasks: Sequence[Task],
+    targets: Mapping[str, Rows],
+    *,
+    names: tuple[object, ...],
+) -> tuple[dict[str, Rows], Tensor]:
+    """The training labels of a variant.
+
+    Args:
+        variant: what to corrupt.
+        tasks: the suite's K tasks.
+        targets: clean training labels [N, …] of each task, on the CPU.
+        names: what the draws depend on: the suite and the corruption seed.
+
+    Returns:
+        The labels, and which are corrupted as bool [N, K]. Places of a label map that are not
+        labelled stay so.
+    """
+    given = dict(targets)
+    count = len(next(iter(targets.values())))
+    mask = torch.zeros(count, len(tasks), dtype=torch.bool)
+    column = {task.name: k for k, task in enumerate(tasks)}
+    for clause in variant.clauses:
+        subset = named_generator("corrupted instances", *names, *clause.tasks)
+        order = torch.randperm(count, generator=subset)
+        rows = order[: round(clause.fraction * count)].sort().values
+        for name, kind in zip(clause.tasks, clause.kinds, strict=True):
+            task = tasks[column[name]]
+            clean = targets[name]
+            span = task.noise or label_range(clean, task)
+            noise = named_generator("corrupted labels", *names, name, kind, clause.fraction)
+            spoil = _spoiler(task, CORRUPTIONS[kind], span, noise)
+            if isinstance(clean, Tensor):
+                replaced = clean.clone()
+                replaced[rows] = spoil(clean[rows])
+                given[name] = replaced
+            else:
+                given[name] = Replaced(clean, rows, spoil)
+            mask[rows, column[name]] = True
+    return given, mask
+
+
+def label_range(labels: Rows, task: Task) -> Range:
+    """Smallest and largest label of a task, without the places that are not labelled."""
+    low, high = float("inf"), float("-inf")
+    for some in torch.arange(len(labels)).split(CHUNK):
+        values = labels[some]
+        values = values[task.labelled(values)]
+        if len(values):
+            low, high = min(low, values.min().item()), max(high, values.max().item())
+    return low, high
+
+
+def _spoiler(
+    task: Task, corruption: Corruption, span: Range, generator: torch.Generator
+) -> Callable[[Tensor], Tensor]:
+    """Labels [n, …] to the same with those that are labelled spoilt."""
+
+    def spoil(labels: Tensor) -> Tensor:
+        wrong = corruption.apply(labels, task, span, generator)
+        return torch.where(task.labelled(labels), wrong, labels)
+
+    return spoil

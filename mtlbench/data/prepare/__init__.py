@@ -1,0 +1,59 @@
+"""Turns the raw files of real datasets into prepared ones (see `mtlbench.data.shards`)."""
+
+import os
+from pathlib import Path
+
+from mtlbench.data.prepare import cityscapes, surreal
+from mtlbench.data.prepare.runner import Reader, Report, run
+from mtlbench.errors import UserError, unknown
+
+__all__ = ["DATASETS", "Report", "prepare"]
+
+DATASETS = ("cityscapes", "surreal")
+
+
+def prepare(
+    dataset: str,
+    raw: str | Path,
+    out: str | Path,
+    *,
+    workers: int | None = None,
+    height: int | None = None,
+    width: int | None = None,
+    every: int | None = None,
+) -> Report:
+    """Prepares a dataset, or what is missing of it, and shows progress on standard error.
+
+    Args:
+        dataset: `cityscapes` or `surreal`.
+        raw: the directory as downloaded and unpacked.
+        out: the directory to write, new or begun before.
+        workers: processes; one a core where None.
+        height, width: of CityScapes images (px); 128 × 256 where None.
+        every: take every so many frames of a SURREAL clip; all of them where None.
+
+    Raises:
+        UserError: anything in it that does not exist or is out of range, no usable file in `raw`,
+            or an `out` that holds something else or cannot be written.
+    """
+    if dataset not in DATASETS:
+        raise unknown("dataset", dataset, DATASETS)
+    raw, out = Path(raw), Path(out)
+    workers = (os.cpu_count() or 1) if workers is None else workers
+    for name, value in (
+        ("workers", workers), ("height", height), ("width", width), ("frames every", every),
+    ):  # fmt: skip
+        if value is not None and value < 1:
+            raise UserError(f"{name} must be at least 1, but is {value}")
+    if not raw.is_dir():
+        raise UserError(f"no raw directory at {str(raw)!r}")
+    reader: Reader
+    if dataset == "cityscapes":
+        if every is not None:
+            raise UserError("cityscapes has no clips to take every so many frames of")
+        reader = cityscapes.detect(raw, height or cityscapes.HEIGHT, width or cityscapes.WIDTH)
+    else:
+        if height is not None or width is not None:
+            raise UserError(f"surreal images are always {surreal.SIZE} × {surreal.SIZE}")
+        reader = surreal.detect(raw, every or 1)
+    return run(reader, raw, out, workers=workers)

@@ -1,0 +1,1 @@
+"""Results directories: written whole or not at all, and read back."""

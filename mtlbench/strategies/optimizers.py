@@ -1,0 +1,54 @@
+"""The state of an optimiser, to save and to restore."""
+
+from typing import Any
+
+import torch
+
+
+def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """The state of an optimiser, with the parameters that it has any for."""
+    state = optimizer.state_dict()
+    return {**state, "stepped": sorted(state["state"])}
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Takes over what `optimizer_state` gave. PyTorch itself takes a state of any shape.
+
+    Raises:
+        ValueError: it is not of such an optimiser.
+    """
+    own = optimizer.state_dict()["param_groups"]
+    given = state["param_groups"]
+    if [g["params"] for g in given] != [g["params"] for g in own]:
+        raise ValueError("the optimiser has other groups of parameters")
+    if not all(set(mine) <= set(group) for mine, group in zip(own, given, strict=True)):
+        raise ValueError("the optimiser is another one")
+    if sorted(state["state"]) != state["stepped"]:
+        raise ValueError("the optimiser's state lacks a parameter")
+    wanted = _state_of_a_step(optimizer)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for number, values in state["state"].items():
+        if wanted is not None and set(values) != set(wanted):
+            raise ValueError("the optimiser is another one")
+        for name, value in values.items():
+            like = wanted[name] if wanted is not None else value
+            if isinstance(value, torch.Tensor) != isinstance(like, torch.Tensor):
+                raise ValueError(f"{name} of the optimiser is of another type")
+            if isinstance(value, torch.Tensor) and isinstance(like, torch.Tensor):
+                shape = parameters[number].shape if like.ndim else torch.Size()
+                if wanted is not None and value.shape != shape:
+                    raise ValueError(f"{name} of the optimiser has another shape")
+    optimizer.load_state_dict({key: state[key] for key in ("state", "param_groups")})
+
+
+def _state_of_a_step(optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+    """What such an optimiser remembers of a parameter after a step; None where it cannot be made
+    anew."""
+    parameter = torch.nn.Parameter(torch.zeros(2))
+    parameter.grad = torch.zeros(2)
+    try:
+        other: Any = type(optimizer)([parameter], **optimizer.defaults)
+        other.step()
+    except Exception:
+        return None
+    return dict(other.state[parameter])

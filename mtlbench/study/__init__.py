@@ -1,0 +1,1 @@
+"""Studies: plans, and what the commands that train do step by step."""

@@ -1,0 +1,123 @@
+"""Trains the runs and the folds that detectors read, where they are missing."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtlbench.analysis.label_errors.confident import require_cleanlab
+from mtlbench.analysis.label_errors.scores import (
+    CLEANLAB,
+    DETECTORS,
+    ILT_LOSS,
+    LOSS,
+    MARGIN,
+    SIGMA,
+    STRATEGY,
+    TRACED,
+)
+from mtlbench.errors import UserError, require_known
+from mtlbench.execution import progress
+from mtlbench.execution.resources import Resources
+from mtlbench.plugins import PluginFile
+from mtlbench.spec import RunSpec
+from mtlbench.store.runs import DONE, Store, read_run
+from mtlbench.study import run as studies
+from mtlbench.study.plan import plan
+from mtlbench.training.folds import cross_validations
+from mtlbench.training.jobs import run_directory
+
+DEFAULT_DETECTORS = (SIGMA, ILT_LOSS, LOSS, MARGIN)
+"""Those that need no more than one run of `equal` and one of `ilt`."""
+
+
+def chosen_detectors(names: Sequence[str] | None) -> list[str]:
+    """The detectors asked for, each once; `DEFAULT_DETECTORS` where None.
+
+    Raises:
+        UserError: there is no such detector, or its package is not installed.
+    """
+    if names is None:
+        return list(DEFAULT_DETECTORS)
+    require_known("detector", names, DETECTORS)
+    if CLEANLAB in names:
+        require_cleanlab()
+    return list(dict.fromkeys(names))
+
+
+def runs_read(
+    suite: str,
+    variants: Sequence[str],
+    chosen: Sequence[str],
+    seeds: int | None,
+    overrides: Mapping[str, Any] | None,
+) -> list[RunSpec]:
+    """The runs that the detectors read; for cleanlab those whose training its folds repeat."""
+    strategies = list(dict.fromkeys(STRATEGY.get(name, "equal") for name in chosen))
+    return plan(suite, strategies=strategies, variants=variants, seeds=seeds, overrides=overrides)
+
+
+def train_missing(
+    suite: str,
+    specs: Sequence[RunSpec],
+    chosen: Sequence[str],
+    overrides: Mapping[str, Any] | None,
+    plugins: Sequence[PluginFile],
+    results: str | Path,
+    resources: Resources,
+) -> None:
+    """Trains the runs and folds that are missing.
+
+    Raises:
+        UserError: of some strategy no run ended well, or a fold did not.
+    """
+    read = {STRATEGY[name] for name in chosen if name != CLEANLAB}
+    traced = frozenset(STRATEGY[name] for name in chosen if name in TRACED)
+    if read:
+        studies.run_study(
+            suite,
+            strategies=sorted(read),
+            variants=list(dict.fromkeys(spec.variant for spec in specs)),
+            seeds=1 + max(spec.seed for spec in specs),
+            overrides=overrides,
+            plugins=plugins,
+            results=results,
+            resources=resources,
+            traces=traced,
+            trackers=(),
+        )
+        _require_done([spec for spec in specs if spec.strategy in read], Store(results))
+    if CLEANLAB in chosen:
+        _train_folds([s for s in specs if s.strategy == "equal"], plugins, results, resources)
+
+
+def _require_done(specs: Sequence[RunSpec], store: Store) -> None:
+    statuses: dict[tuple[str, str], list[str]] = {}
+    for spec in specs:
+        path = run_directory(spec, store)
+        status = read_run(path).info["status"] if path.exists() else "missing"
+        statuses.setdefault((spec.variant, spec.strategy), []).append(status)
+    for (variant, strategy), ended in statuses.items():
+        if DONE not in ended:
+            counts = " and ".join(f"{ended.count(s)} {s}" for s in sorted(set(ended)))
+            raise UserError(
+                f"no run of {strategy!r} on {variant!r} is done ({counts}): there are no scores"
+            )
+        if set(ended) != {DONE}:
+            progress.say(
+                f"{variant}/{strategy}: only {ended.count(DONE)} of {len(ended)} runs are done"
+            )
+
+
+def _train_folds(
+    specs: Sequence[RunSpec],
+    plugins: Sequence[PluginFile],
+    results: str | Path,
+    resources: Resources,
+) -> None:
+    store, folds = Store(results), cross_validations(specs)
+    studies.train_missing(
+        folds, store, "cross-validation", "folds", plugins=plugins, resources=resources
+    )
+    left = [fold for fold in folds if not fold.path(store).exists()]
+    if left:
+        raise UserError(f"{len(left)} of {len(folds)} folds failed or diverged, as {left[0]}")

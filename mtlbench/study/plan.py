@@ -1,0 +1,124 @@
+"""From what a person asks for to a set of run specs, all checked before anything is trained."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from mtlbench.data.variants import Variant
+from mtlbench.errors import UserError
+from mtlbench.spec import RunSpec, build_suite
+from mtlbench.strategies.base import strategies as known_strategies
+from mtlbench.strategies.compose import Composition
+from mtlbench.suites.base import suites
+
+EVERY_STRATEGY = "all"
+"""In place of names: every registered strategy by itself."""
+
+
+def plan(
+    suite: str,
+    *,
+    strategies: Sequence[str] | None = None,
+    variants: Sequence[str] | None = None,
+    seeds: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+) -> list[RunSpec]:
+    """The specs of a study; what is not given comes from the suite's default study.
+
+    Args:
+        suite: the suite's name.
+        strategies: names such as `ilt+pcgrad`; `all` stands for every registered one.
+        variants: names such as `depth@0.4`.
+        seeds: how many, counted from 0.
+        overrides: suite parameters by name, strategy parameters as `STAGE.PARAMETER`.
+
+    Raises:
+        UserError: anything in it that does not exist or is out of range.
+    """
+    overrides = dict(overrides or {})
+    entry = suites.get(suite)
+    of_stages = {key: value for key, value in overrides.items() if "." in key}
+    of_suite = {key: value for key, value in overrides.items() if "." not in key}
+    resolved_suite = entry.resolve(of_suite)
+    locations = {
+        item.name: str(Path(resolved_suite.pop(item.name)).expanduser().absolute())
+        for item in fields(entry.cls)
+        if item.metadata.get("location")
+    }
+    benchmark = build_suite(suite, {**resolved_suite, **locations})
+    benchmark.check()
+    seeds = benchmark.default_seeds if seeds is None else seeds
+    if seeds < 1:
+        raise UserError(f"seeds must be at least 1, but is {seeds}")
+    names = benchmark.default_strategies if strategies is None else strategies
+    registered = [entry.name for entry in known_strategies.entries()]
+    names = [n for name in names for n in (registered if name == EVERY_STRATEGY else [name])]
+    compositions = _unique([Composition.parse(name) for name in names], "strategy")
+    tasks = benchmark.tasks()
+    texts = benchmark.default_variants if variants is None else variants
+    parsed = _unique([Variant.parse(text, tasks) for text in texts], "variant")
+    _check_stage_overrides(of_stages, compositions)
+
+    specs = []
+    for variant in parsed:
+        recipe = benchmark.strategy_parameters(variant)
+        for composition in compositions:
+            mine = {stage.name for stage in composition.stages}
+            chosen = {
+                key: value
+                for key, value in {**recipe, **of_stages}.items()
+                if key.partition(".")[0] in mine
+            }
+            resolved = composition.resolve(chosen)
+            _try_out(composition, resolved, {task.name: task.kind for task in tasks})
+            sources = {
+                part.name: part.source for part in (entry, *composition.stages) if part.source
+            }
+            specs += [
+                RunSpec(
+                    suite,
+                    resolved_suite,
+                    variant.name,
+                    composition.name,
+                    resolved,
+                    seed,
+                    sources,
+                    locations,
+                )
+                for seed in range(seeds)
+            ]
+    # One seed of everything first: a study that is stopped early still compares like with like.
+    return sorted(specs, key=lambda spec: spec.seed)
+
+
+def _try_out(
+    composition: Composition, parameters: Mapping[str, Any], tasks: Mapping[str, str]
+) -> None:
+    """Builds a strategy once, so that parameters out of range are known before training.
+
+    A stage that breaks otherwise is left to its runs, which will end as failed.
+    """
+    try:
+        composition.build(parameters, tasks=tasks, num_instances=1, representation=nn.Identity())
+    except UserError:
+        raise
+    except Exception:
+        return
+
+
+def _check_stage_overrides(overrides: Mapping[str, Any], compositions: list[Composition]) -> None:
+    stages = {stage.name for composition in compositions for stage in composition.stages}
+    for key in overrides:
+        stage = key.partition(".")[0]
+        known_strategies.get(stage)
+        if stage not in stages:
+            raise UserError(f"parameter {key!r} belongs to {stage!r}, which is not in this study")
+
+
+def _unique(items: list[Any], what: str) -> list[Any]:
+    if not items:
+        raise UserError(f"no {what} given")
+    return list({item.name: item for item in items}.values())

@@ -1,0 +1,182 @@
+"""Running a study from Python; the command line goes the same way."""
+
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mtlbench.analysis.aggregate import Comparison, compare
+from mtlbench.execution import progress
+from mtlbench.execution.cluster import cluster
+from mtlbench.execution.events import Event
+from mtlbench.execution.resources import Resources
+from mtlbench.execution.trackers.base import Tracker
+from mtlbench.execution.trackers.tracking import load, tracking
+from mtlbench.plugins import PluginFile, read_plugins
+from mtlbench.spec import RunSpec
+from mtlbench.store.runs import Store, read_run
+from mtlbench.study.plan import plan
+from mtlbench.training.job import Job
+from mtlbench.training.jobs import RunJob
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a study came to.
+
+    Attributes:
+        specs: all its runs.
+        statuses: how many of them are done, diverged and failed.
+    """
+
+    specs: list[RunSpec]
+    statuses: Counter[str]
+
+    @property
+    def all_done(self) -> bool:
+        return self.statuses["done"] == len(self.specs)
+
+
+def run(
+    suite: str,
+    *,
+    strategies: Sequence[str] | None = None,
+    variants: Sequence[str] | None = None,
+    seeds: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    plugins: Sequence[str | Path] = (),
+    results: str | Path = "runs",
+    address: str | None = None,
+    cpus_per_run: float = 1.0,
+    gpus_per_run: float = 0.0,
+    instance_tables: str = "device",
+    traces: bool = False,
+    trackers: Sequence[str] = (),
+) -> Comparison:
+    """Trains what is missing of a study and compares its strategies.
+
+    Args:
+        suite: the suite's name.
+        strategies, variants, seeds: the study; the suite's default study where None.
+        overrides: suite parameters by name, strategy parameters as `STAGE.PARAMETER`.
+        plugins: files that register further strategies or suites.
+        results: the results directory.
+        address: of a Ray cluster; this machine where None.
+        cpus_per_run, gpus_per_run: what each run takes, fractions too.
+        instance_tables: where instance parameters lie: `device`, `cpu` or a directory.
+        traces: keep the loss and the margin of every training instance by epoch; finished runs
+            that did not are trained again.
+        trackers: names of trackers that follow the runs: `tensorboard`, `wandb`, `mlflow`.
+
+    Raises:
+        UserError: anything in it that does not exist or is out of range.
+    """
+    outcome = run_study(
+        suite,
+        strategies=strategies,
+        variants=variants,
+        seeds=seeds,
+        overrides=overrides,
+        plugins=read_plugins(plugins),
+        results=results,
+        resources=Resources(address, cpus_per_run, gpus_per_run, instance_tables),
+        traces=traces,
+        trackers=trackers,
+    )
+    return compare(results, suite, hashes={spec.hash for spec in outcome.specs})
+
+
+def run_study(
+    suite: str,
+    *,
+    strategies: Sequence[str] | None,
+    variants: Sequence[str] | None,
+    seeds: int | None,
+    overrides: Mapping[str, Any] | None,
+    plugins: Sequence[PluginFile],
+    results: str | Path,
+    resources: Resources,
+    traces: bool | Collection[str],
+    trackers: Sequence[str],
+) -> Outcome:
+    """Trains what is missing of a study, telling on standard error how it goes.
+
+    Nothing is written before everything asked for has been checked.
+
+    Args:
+        suite, strategies, variants, seeds, overrides, results, trackers: as for `run`.
+        plugins: loaded in every worker.
+        resources: what a run takes, and where.
+        traces: which runs keep them: all, none, or those of these strategies.
+
+    Raises:
+        UserError: anything in it that does not exist or is out of range.
+    """
+    specs = plan(suite, strategies=strategies, variants=variants, seeds=seeds, overrides=overrides)
+    keeps = frozenset(spec.strategy for spec in specs) if traces is True else traces or ()
+    jobs = [RunJob(spec, spec.strategy in keeps) for spec in specs]
+    store = Store(results)
+    train_missing(
+        jobs,
+        store,
+        suite,
+        "runs",
+        plugins=plugins,
+        resources=resources,
+        trackers=load(trackers),
+    )
+    paths = [job.path(store) for job in jobs]
+    statuses = Counter(read_run(path).info["status"] for path in paths if path.exists())
+    return Outcome(specs, statuses)
+
+
+def train_missing(
+    jobs: Sequence[Job],
+    store: Store,
+    what: str,
+    unit: str,
+    *,
+    plugins: Sequence[PluginFile],
+    resources: Resources,
+    trackers: Mapping[str, type[Tracker]] | None = None,
+) -> None:
+    """Trains those jobs that are not in the store, telling on standard error how it goes.
+
+    Args:
+        jobs: all that are wanted.
+        store: where they go.
+        what, unit: what they are for, and how to call them.
+        plugins: loaded in every worker.
+        resources: what a job takes, and where.
+        trackers: follow the runs among them, by name.
+
+    Raises:
+        UserError: the store, the cluster or a tracker cannot be used.
+        UnfinishedError: Ray or the cluster is gone for good.
+    """
+    store.check_writable()
+    missing = [job for job in jobs if job.found(store) is None]
+    if not missing:
+        progress.say(f"nothing to do: all {len(jobs)} {unit} of this study are in {store.root}")
+        return
+    with (
+        cluster(resources, plugins, len(missing)) as ray,
+        tracking(trackers or {}, store) as (track, places),
+    ):
+        at_once = min(ray.room, len(missing))
+        progress.say(
+            f"{what}: {len(jobs)} {unit}, {len(jobs) - len(missing)} finished before, "
+            f"{len(missing)} to train, {at_once} at a time, into {store.root}"
+        )
+        for name, place in places.items():
+            progress.say(f"{name}: {place}")
+        with progress.show_progress(len(missing), Console(stderr=True)) as show:
+
+            def report(event: Event) -> None:
+                show(event)
+                track(event)
+
+            ray.train(missing, store, report)

@@ -1,0 +1,141 @@
+"""What `mtlbench suspects` and `mtlbench detectors` do: train what is missing, then look at it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mtlbench.analysis.label_errors.comparison import compare_detectors, stored_scores
+from mtlbench.analysis.label_errors.found import Found, Pictures, write_found
+from mtlbench.analysis.label_errors.scores import CLEANLAB, MARGIN, Scores
+from mtlbench.data.variants import CLEAN
+from mtlbench.errors import UserError, unknown
+from mtlbench.execution.resources import Resources
+from mtlbench.plugins import read_plugins
+from mtlbench.study.detectors import chosen_detectors, runs_read, train_missing
+from mtlbench.suites.base import Suite, suites
+
+
+def find_suspects(
+    suite: str,
+    variant: str = CLEAN,
+    task: str | None = None,
+    *,
+    detectors: Sequence[str] | None = None,
+    seeds: int | None = None,
+    top: int = 100,
+    out: str | Path | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    plugins: Sequence[str | Path] = (),
+    results: str | Path = "runs",
+    resources: Resources | None = None,
+) -> list[Found]:
+    """Finds the labels that are most likely wrong; trains what that needs and is missing.
+
+    Writes for each task and detector a table, `suspects_TASK_DETECTOR.csv`, and a contact sheet,
+    `suspects_TASK_DETECTOR.png`.
+
+    Args:
+        suite: the suite's name.
+        variant: of the training labels; a corrupted one shows how well suspects are found.
+        task: which labels; those of all tasks by default.
+        detectors: `sigma`, `ilt-loss`, `loss`, `margin`, `cleanlab`; by default all but the last,
+            which trains 5 more networks a seed.
+        seeds: how many, counted from 0; the suite's own number by default. Scores are averaged
+            over them.
+        top: how many suspects the tables hold.
+        out: directory for tables and sheets; `suspects/SUITE/VARIANT` by default.
+        overrides: parameters, as for `mtlbench.run`.
+        plugins: files that register further suites.
+        results: the results directory.
+        resources: what a run takes.
+
+    Raises:
+        UserError: anything that does not exist or is out of range, or no run that ended well.
+    """
+    if top < 1:
+        raise UserError(f"top must be at least 1, but is {top}")
+    files = read_plugins(plugins)
+    chosen = chosen_detectors(detectors)
+    specs = runs_read(suite, [variant], chosen, seeds, overrides)
+    variant = specs[0].variant
+    built = specs[0].build_suite()
+    tasks = _tasks(built, task, chosen, asked=detectors is not None)
+    out = Path(out) if out is not None else Path("suspects") / suite / variant
+    if out.exists() and not out.is_dir():
+        raise UserError(f"output path {str(out)!r} is a file, not a directory")
+    train_missing(suite, specs, chosen, overrides, files, results, resources or Resources())
+
+    hashes = {spec.hash for spec in specs}
+    scored = stored_scores(results, suite, [variant], detectors=chosen, hashes=hashes)
+    of_pair: dict[tuple[str, str], list[Scores]] = {}
+    for _, _, scores in scored:
+        of_pair.setdefault((scores.task, scores.detector), []).append(scores)
+    wanted = [
+        (each, detector) for each in tasks for detector in chosen if (each, detector) in of_pair
+    ]
+    if not wanted:
+        raise UserError(
+            f"no detector has scores for {' or '.join(map(repr, tasks))} in {str(results)!r}"
+        )
+    pictures = Pictures.load(built, specs[0], results, hashes)
+    out.mkdir(parents=True, exist_ok=True)
+    return [write_found(*pair, of_pair[pair], pictures, top, out) for pair in wanted]
+
+
+def study_detectors(
+    suite: str,
+    variants: Sequence[str] | None = None,
+    *,
+    detectors: Sequence[str] | None = None,
+    seeds: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    plugins: Sequence[str | Path] = (),
+    results: str | Path = "runs",
+    resources: Resources | None = None,
+) -> pd.DataFrame:
+    """Compares the detectors on corrupted variants; trains what that needs and is missing.
+
+    Args:
+        variants: the suite's corrupted default variants where None.
+        detectors: as for `find_suspects`.
+        suite, seeds, overrides, plugins, results, resources: as for `find_suspects`.
+
+    Returns:
+        As `compare_detectors`.
+
+    Raises:
+        UserError: anything that does not exist or is out of range, or no run that ended well.
+    """
+    files = read_plugins(plugins)
+    chosen = chosen_detectors(detectors)
+    if variants is None:
+        kind: Any = suites.get(suite).cls
+        variants = [variant for variant in kind.default_variants if variant != CLEAN]
+        if not variants:
+            raise UserError(
+                f"suite {suite!r} has no corrupted variant by default; give one, such as "
+                "--variants TASK@0.4"
+            )
+    specs = runs_read(suite, variants, chosen, seeds, overrides)
+    names = list(dict.fromkeys(spec.variant for spec in specs))
+    train_missing(suite, specs, chosen, overrides, files, results, resources or Resources())
+    hashes = {spec.hash for spec in specs}
+    return compare_detectors(results, suite, names, detectors=chosen, hashes=hashes)
+
+
+def _tasks(suite: Suite, task: str | None, chosen: Sequence[str], *, asked: bool) -> list[str]:
+    names = [each.name for each in suite.tasks()]
+    if task is None:
+        return names
+    if task not in names:
+        raise unknown("task", task, names)
+    kind = next(each.kind for each in suite.tasks() if each.name == task)
+    classifying = {MARGIN, CLEANLAB}
+    if asked and kind == "regression" and set(chosen) <= classifying:
+        raise UserError(
+            f"detectors {', '.join(map(repr, chosen))} are for classification, but task {task!r} "
+            "is a regression; others: 'sigma', 'ilt-loss', 'loss'"
+        )
+    return [task]

@@ -1,0 +1,102 @@
+"""What a task is, and the per-instance losses that tasks are made of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from mtlbench.tasks.metrics import Metric
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One thing to predict from an input.
+
+    Attributes:
+        name: key in losses, variants and tables.
+        kind: `classification` (integer labels) or `regression`.
+        loss: network output [B, …] and scaled labels [B, …] to per-instance losses [B].
+        metrics: what is measured on validation and test data, the most telling first.
+        corruptions: kinds of label corruption that make sense, the default first; none where the
+            labels follow from those of other tasks.
+        classes: class names of a classification task.
+        palette: RGB colour of each class, 0 to 255, for figures of label maps.
+        unit: unit of a regression label, or "".
+        ignore: label value that stands for "not labelled" inside a label map.
+        noise: range of the noise that corruptions add; that of the training labels where None.
+        scale: of regression labels: the network predicts, and the loss compares, label / scale.
+    """
+
+    name: str
+    kind: Literal["classification", "regression"]
+    loss: Loss
+    metrics: tuple[Metric, ...]
+    corruptions: tuple[str, ...]
+    classes: tuple[str, ...] = ()
+    palette: tuple[tuple[int, int, int], ...] = ()
+    unit: str = ""
+    ignore: float | None = None
+    noise: tuple[float, float] | None = None
+    scale: float = 1.0
+
+    def losses(self, output: Tensor, target: Tensor) -> Tensor:
+        """Network output [B, …] and labels [B, …] to per-instance losses [B]."""
+        return self.loss(output, target if self.scale == 1 else target / self.scale)
+
+    def predict(self, output: Tensor) -> Tensor:
+        """Network output to prediction: the likeliest class, or the value in the label's unit."""
+        return output.argmax(1) if self.kind == "classification" else output * self.scale
+
+    def labelled(self, target: Tensor) -> Tensor:
+        """Which values of a label are labelled, as a boolean tensor of its shape."""
+        if self.ignore is None:
+            return torch.ones_like(target, dtype=torch.bool)
+        return target != self.ignore
+
+
+def cross_entropy(ignore: int = -1) -> Loss:
+    """Cross entropy [B] of logits [B, C, …], averaged over an instance's labelled pixels."""
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        each = functional.cross_entropy(
+            output.float(), target.long(), ignore_index=ignore, reduction="none"
+        )
+        return _mean_where(each, target != ignore)
+
+    return loss
+
+
+def l1(ignore: float | None = None) -> Loss:
+    """Absolute error [B], averaged over an instance's labelled values."""
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        each = (output.float() - target).abs()
+        return _mean_where(each, None if ignore is None else target != ignore)
+
+    return loss
+
+
+def squared_l2(ignore: float | None = None, *, unit: float = 1.0) -> Loss:
+    """Squared error [B] in units of `unit`, averaged over an instance's labelled values."""
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        each = ((output.float() - target) / unit).square()
+        return _mean_where(each, None if ignore is None else target != ignore)
+
+    return loss
+
+
+def _mean_where(values: Tensor, where: Tensor | None) -> Tensor:
+    """Means [B] of values [B, …] over the places where a mask holds; 0 where it never does."""
+    if values.ndim == 1:
+        return values if where is None else torch.where(where, values, 0)
+    values = values.flatten(1)
+    if where is None:
+        return values.mean(1)
+    where = where.flatten(1)
+    return torch.where(where, values, 0).sum(1) / where.sum(1).clamp(min=1)
