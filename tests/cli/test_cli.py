@@ -18,6 +18,7 @@ from conftest import CHECKOUT, TINY, Finished, tiny_spec, trained
 from mtlbench.cli.main import main
 from mtlbench.data.corruption import CORRUPTIONS
 from mtlbench.store.runs import FAILED, Store
+from mtlbench.study import run as studies
 
 Run = Callable[..., Finished]
 

@@ -1,0 +1,83 @@
+"""`mtlbench compare`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mtlbench.cli.options import (
+    FORMATS,
+    add_results,
+    add_study,
+    check_figures,
+    name_damaged,
+    names,
+)
+
+SUMMARY = "Compare the strategies of a suite: mean ± std over seeds."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("suite", metavar="SUITE")
+    add_study(parser)
+    parser.add_argument("--metrics", metavar="a,b", help="only these metrics")
+    parser.add_argument("--format", choices=FORMATS, default="table")
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="draw the figures there, too")
+    parser.add_argument(
+        "--against", choices=("paper",), help="put the published numbers beside ours"
+    )
+    add_results(parser)
+
+
+def command(options: argparse.Namespace) -> int:
+    print_comparison(
+        options.results,
+        options.suite,
+        variants=options.variants,
+        strategies=names(options.strategies, "strategy"),
+        metrics=names(options.metrics, "metric"),
+        format=options.format,
+        against_paper=options.against == "paper",
+        figures=options.figures,
+    )
+    return 0
+
+
+def print_comparison(
+    results: str | Path,
+    suite: str,
+    *,
+    variants: Sequence[str] | None,
+    strategies: Sequence[str] | None,
+    metrics: Sequence[str] | None = None,
+    hashes: set[str] | None = None,
+    format: str = "table",
+    against_paper: bool = False,
+    figures: Path | None = None,
+) -> None:
+    """Prints the tables of a suite, and draws its figures where a directory is given."""
+    check_figures(figures)
+
+    from mtlbench.analysis import levels, paper
+    from mtlbench.analysis.aggregate import compare
+    from mtlbench.analysis.tables import render
+
+    comparison = compare(results, suite, variants, strategies, metrics=metrics, hashes=hashes)
+    name_damaged(comparison.damaged)
+    terminal = sys.stdout.isatty()
+    if against_paper:
+        against = paper.against_paper(comparison)
+        tables = [paper.render_against(against, format, terminal=terminal)]
+    else:
+        tables = [render(comparison, format, terminal=terminal)]
+        if format in levels.FORMATS:
+            tables += [
+                levels.render_levels(comparison, corruption, format, terminal=terminal)
+                for corruption in levels.corruptions(comparison)
+            ]
+    print("\n".join(tables).rstrip("\n"))
+    if figures is not None:
+        from mtlbench.analysis.figures import draw_figures
+
+        drawn = draw_figures(results, suite, figures, variants, strategies)
+        print(f"{len(drawn)} figure files in {figures}", file=sys.stderr)

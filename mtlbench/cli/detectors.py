@@ -1,0 +1,57 @@
+"""`mtlbench detectors`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mtlbench.cli.options import (
+    add_detection,
+    check_figures,
+    names,
+    overrides_of,
+)
+
+SUMMARY = "Compare detectors of wrong labels where it is known which are."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("suite", metavar="SUITE")
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        action="extend",
+        metavar="V",
+        help="corrupted ones such as depth@0.4, and clean (default: the suite's corrupted ones)",
+    )
+    parser.add_argument(
+        "--format", choices=("table", "github", "latex", "html", "csv"), default="table"
+    )
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="draw the figures there, too")
+    add_detection(parser)
+
+
+def command(options: argparse.Namespace) -> int:
+    overrides = overrides_of(options)
+    check_figures(options.figures)
+
+    from mtlbench.analysis.label_errors.comparison import render_detectors
+    from mtlbench.execution.resources import Resources
+    from mtlbench.study.suspects import study_detectors
+
+    detected = study_detectors(
+        options.suite,
+        options.variants,
+        detectors=names(options.detectors, "detector"),
+        seeds=options.seeds,
+        overrides=overrides,
+        plugins=options.plugin,
+        results=options.results,
+        resources=Resources(options.address, options.cpus_per_run, options.gpus_per_run),
+    )
+    print(render_detectors(detected, options.format, terminal=sys.stdout.isatty()), end="")
+    if options.figures is not None:
+        from mtlbench.analysis.label_errors.figures import draw_detectors
+
+        drawn = draw_detectors(detected, options.figures)
+        print(f"{len(drawn)} figure files in {options.figures}", file=sys.stderr)
+    return 0

@@ -1,0 +1,56 @@
+"""`mtlbench leaderboard`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from mtlbench.cli.options import (
+    FORMATS,
+    add_results,
+    add_study,
+    check_figures,
+    name_damaged,
+    names,
+)
+
+SUMMARY = "Rank strategies over all suites, variants and metrics."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--suites", metavar="a,b", help="only these suites")
+    add_study(parser)
+    parser.add_argument(
+        "--baseline",
+        default="equal",
+        metavar="NAME",
+        help="what the others are held against (default: equal)",
+    )
+    parser.add_argument("--format", choices=FORMATS, default="table")
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="draw the figures there, too")
+    add_results(parser)
+
+
+def command(options: argparse.Namespace) -> int:
+    check_figures(options.figures)
+
+    from mtlbench.analysis.aggregate import load_results
+    from mtlbench.analysis.leaderboard import leaderboard
+    from mtlbench.analysis.leaderboard_tables import render_leaderboard
+
+    results = load_results(options.results)
+    name_damaged(results.attrs["damaged"])
+    board = leaderboard(
+        results,
+        suites=names(options.suites, "suite"),
+        variants=options.variants,
+        strategies=names(options.strategies, "strategy"),
+        baseline=options.baseline,
+    )
+    text = render_leaderboard(board, options.format, terminal=sys.stdout.isatty())
+    print(text.rstrip("\n"))
+    if options.figures is not None:
+        from mtlbench.analysis.figures.ranks import draw_rank_figures
+
+        drawn = draw_rank_figures(board, options.figures)
+        print(f"{len(drawn)} figure files in {options.figures}", file=sys.stderr)
+    return 0

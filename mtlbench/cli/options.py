@@ -1,0 +1,112 @@
+"""Options that several verbs share, and what is made of them."""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mtlbench.errors import UserError
+
+FORMATS = ("table", "github", "latex", "html", "csv", "json")
+DEFAULT_RESULTS = "runs"
+
+NOT_ALL_DONE = 1
+"""The exit status where some of what was asked for did not end well."""
+
+
+def add_study(parser: argparse.ArgumentParser, *, or_all: bool = False) -> None:
+    names = "names such as equal,ilt,ilt+pcgrad" + ", or all" * or_all
+    parser.add_argument("--strategies", metavar="a,b", help=names)
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        action="extend",
+        metavar="V",
+        help="names such as clean depth@0.4",
+    )
+
+
+def add_detection(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--detectors",
+        metavar="a,b",
+        help="sigma,ilt-loss,loss,margin (default); cleanlab trains 5 more networks a seed",
+    )
+    parser.add_argument("--seeds", type=int, metavar="N", help="how many, counted from 0")
+    add_settings(parser)
+    add_plugins(parser)
+    add_results(parser)
+    add_resources(parser)
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--epochs", type=int, metavar="E", help="short for --set epochs=E")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a parameter of the suite (batch_size=32) or of a strategy (ilt.lr=4.0)",
+    )
+
+
+def add_resources(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--address", metavar="RAY", help="a Ray cluster's address, or 'auto'")
+    parser.add_argument("--cpus-per-run", type=float, default=1.0, metavar="C")
+    parser.add_argument("--gpus-per-run", type=float, default=0.0, metavar="G")
+
+
+def add_plugins(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="FILE.py",
+        help="a file that registers strategies or suites",
+    )
+
+
+def add_results(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--results",
+        default=DEFAULT_RESULTS,
+        metavar="DIR",
+        help=f"results directory (default: {DEFAULT_RESULTS})",
+    )
+
+
+def names(text: str | None, what: str) -> list[str] | None:
+    """The names in a comma list; None where the option was not given."""
+    if text is None:
+        return None
+    # A comma inside brackets belongs to a strategy's settings.
+    names = [name.strip() for name in re.split(r",(?![^\[]*\])", text) if name.strip()]
+    if not names:
+        raise UserError(f"no {what} given")
+    return names
+
+
+def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
+    """What --set and --epochs change."""
+    overrides: dict[str, Any] = {}
+    for item in options.set:
+        key, separator, value = item.partition("=")
+        if not separator or not key:
+            raise UserError(f"--set takes KEY=VALUE, but got {item!r}")
+        overrides[key.strip()] = value.strip()
+    if options.epochs is not None:
+        overrides["epochs"] = options.epochs
+    return overrides
+
+
+def check_figures(figures: Path | None) -> None:
+    if figures is not None and os.path.lexists(figures) and not figures.is_dir():
+        raise UserError(f"figures path {str(figures)!r} is a file, not a directory")
+
+
+def name_damaged(damaged: Sequence[tuple[str, str]]) -> None:
+    for path, what in damaged:
+        print(f"mtlbench: {path} is left out: {what}", file=sys.stderr)

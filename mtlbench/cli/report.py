@@ -1,0 +1,28 @@
+"""`mtlbench report`."""
+
+import argparse
+
+from mtlbench.cli.options import (
+    add_results,
+    names,
+)
+
+SUMMARY = "Write everything into one HTML page that can be sent."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", default="parser.html", metavar="FILE", help="the page (default: parser.html)"
+    )
+    parser.add_argument("--title", metavar="TEXT", help="the page's heading")
+    parser.add_argument("--suites", metavar="a,b", help="only these suites")
+    add_results(parser)
+
+
+def command(options: argparse.Namespace) -> int:
+    from mtlbench.analysis.report import write_report
+
+    suites = names(options.suites, "suite")
+    out = write_report(options.results, options.out, title=options.title, suites=suites)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+    return 0

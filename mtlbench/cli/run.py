@@ -1,0 +1,93 @@
+"""`mtlbench run`."""
+
+import argparse
+import sys
+
+from mtlbench.cli.compare import print_comparison
+from mtlbench.cli.options import (
+    NOT_ALL_DONE,
+    add_plugins,
+    add_resources,
+    add_results,
+    add_settings,
+    add_study,
+    names,
+    overrides_of,
+)
+from mtlbench.cli.streams import silence
+from mtlbench.execution.trackers import NAMES as TRACKERS
+
+SUMMARY = "Train what is missing of a study and compare its strategies."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("suite", metavar="SUITE")
+    add_study(parser, or_all=True)
+    parser.add_argument("--seeds", type=int, metavar="N", help="how many, counted from 0")
+    add_settings(parser)
+    add_plugins(parser)
+    add_results(parser)
+    add_resources(parser)
+    parser.add_argument(
+        "--instance-tables",
+        default="device",
+        metavar="WHERE",
+        help="where instance parameters lie: device (default), cpu, or a directory to map files in",
+    )
+    parser.add_argument(
+        "--traces",
+        action="store_true",
+        help="keep loss and margin of each training instance by epoch",
+    )
+    parser.add_argument(
+        "--tracker",
+        action="append",
+        default=[],
+        choices=TRACKERS,
+        help="also log every run there, live; can be given more than once",
+    )
+
+
+def command(options: argparse.Namespace) -> int:
+    overrides = overrides_of(options)
+
+    from mtlbench.execution.resources import Resources
+    from mtlbench.plugins import read_plugins
+    from mtlbench.study.run import run_study
+
+    outcome = run_study(
+        options.suite,
+        strategies=names(options.strategies, "strategy"),
+        variants=options.variants,
+        seeds=options.seeds,
+        overrides=overrides,
+        plugins=read_plugins(options.plugin),
+        results=options.results,
+        resources=Resources(
+            options.address,
+            options.cpus_per_run,
+            options.gpus_per_run,
+            options.instance_tables,
+        ),
+        traces=options.traces,
+        trackers=options.tracker,
+    )
+    try:
+        print_comparison(
+            options.results,
+            options.suite,
+            variants=options.variants,
+            # As the results name them: not `all`, nor `pcgrad+ilt`.
+            strategies=list(dict.fromkeys(spec.strategy for spec in outcome.specs))
+            if options.strategies
+            else None,
+            hashes={spec.hash for spec in outcome.specs},
+        )
+        sys.stdout.flush()
+    except BrokenPipeError:  # what was trained still decides the status
+        silence(sys.stdout)
+    if outcome.all_done:
+        return 0
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))
+    print(f"mtlbench: not all {len(outcome.specs)} runs are done: {counts}", file=sys.stderr)
+    return NOT_ALL_DONE
