@@ -66,7 +66,7 @@ _HOME = {
 }
 
 _WITH_PLUGINS = ("study.run", "strategies.compose", "study.suspects")
-"""Where names of strategies and suites are looked up, those of installed plugins too."""
+"""Modules that look up strategies and suites by name, those of installed plugins too."""
 
 __all__ = [
     "Comparison",

@@ -14,7 +14,7 @@ KINDS = ("clean", "corrupted")
 """Scopes of a leaderboard that hold some variants."""
 
 SHARED = "shared"
-"""Those variants on which every strategy was trained, where others are not."""
+"""Variants on which every strategy was trained, where others are not."""
 
 STAGES = {
     "instance": "weighs instances",
@@ -88,7 +88,7 @@ class Scope:
         return [entry for entry in self.entries if entry.place]
 
     def along(self, rank: float) -> float:
-        """Where a rank lies between the first and the last, in %."""
+        """The place of a rank between the first and the last, in %."""
         return round(100 * (rank - 1) / max(1, len(self.ranked) - 1), 1)
 
 

@@ -72,7 +72,7 @@ class SuitePage:
 
 @dataclass(frozen=True)
 class Content:
-    """What the page shows.
+    """The content of the page.
 
     Attributes:
         runs: all runs, in the order of the tables.

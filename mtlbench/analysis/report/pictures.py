@@ -48,7 +48,7 @@ class Row:
     name: str
     tiles: list[Tile]
     first: bool
-    """Whether an instance begins here."""
+    """Says whether an instance begins here."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _predictions(runs: Sequence[tuple[str, StoredRun]]) -> Iterator[Pictures]:
 def _painter(
     task: Task, *labels: np.ndarray
 ) -> tuple[Callable[[np.ndarray], Tile], list[tuple[str, str]], str]:
-    """How a label of a task is shown, with its key of colours and a note for the caption.
+    """The way to show a label of a task, its key of colours and a note for the caption.
 
     Args:
         task: its `name`, `unit`, `classes` and `palette`.

@@ -1,4 +1,4 @@
-"""What the page tells of runs beside their metrics: specs, versions, hardware, failures."""
+"""Runs beside their metrics: specs, versions, hardware, failures."""
 
 import json
 from collections import Counter, defaultdict
