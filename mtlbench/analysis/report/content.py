@@ -18,8 +18,8 @@ from mtlbench.analysis.report.board import Board, Scope, boards
 from mtlbench.analysis.report.charts import CurveChart, DotChart
 from mtlbench.analysis.report.commands import run_commands
 from mtlbench.analysis.report.figures import GREY, dot_charts, epoch_charts, level_charts
-from mtlbench.analysis.report.pictures import Painter, Pictures
-from mtlbench.analysis.report.runs import Run, read_runs
+from mtlbench.analysis.report.pictures import Painter, PictureGrid
+from mtlbench.analysis.report.runs import RunSummary, read_runs
 from mtlbench.analysis.tables import Table, build
 from mtlbench.errors import UserError, require_known
 from mtlbench.store.runs import DONE
@@ -29,7 +29,7 @@ COLORS = 8
 
 
 @dataclass(frozen=True)
-class Block:
+class VariantSection:
     """One variant of a suite.
 
     Attributes:
@@ -48,7 +48,7 @@ class Block:
     configurations: list[str]
     dots: list[DotChart]
     curves: list[CurveChart]
-    pictures: list[Pictures]
+    pictures: list[PictureGrid]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class SuitePage:
 
     name: str
     key: str
-    blocks: list[Block]
+    blocks: list[VariantSection]
     levels: list[CurveChart]
     legend: list[tuple[str, str]]
 
@@ -84,7 +84,7 @@ class Content:
         left_out: how many variants have pictures that are left out, to keep the page small.
     """
 
-    runs: list[Run]
+    runs: list[RunSummary]
     board: Board
     stages: dict[str, str]
     suites: list[SuitePage]
@@ -97,7 +97,7 @@ class Content:
         return about.tally(run.status for run in self.runs)
 
     @property
-    def not_done(self) -> list[Run]:
+    def not_done(self) -> list[RunSummary]:
         return [run for run in self.runs if run.status != DONE]
 
     @property
@@ -177,7 +177,7 @@ def _suite(
     number: int,
     comparison: Comparison,
     css: Mapping[str, str],
-    runs: Mapping[str, Run],
+    runs: Mapping[str, RunSummary],
     painter: Painter,
 ) -> SuitePage:
     key = f"suite-{number}"
@@ -188,7 +188,7 @@ def _suite(
         done = rows[rows["status"] == DONE]
         coloured = done[done["configuration"].map(css) != GREY]
         blocks.append(
-            Block(
+            VariantSection(
                 variant,
                 f"{key}-{i}",
                 table,
