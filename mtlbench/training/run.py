@@ -19,9 +19,10 @@ from mtlbench.errors import describe
 from mtlbench.randomness import derive_seed, named_generator
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import DIVERGED, DONE, History, RunRecord
-from mtlbench.strategies.base import GRADIENT, Strategy
+from mtlbench.strategies.base import GRADIENT
 from mtlbench.strategies.compose import Composition
 from mtlbench.strategies.optimizers import load_optimizer, optimizer_state
+from mtlbench.strategies.strategy import Strategy
 from mtlbench.strategies.table import ON_DEVICE
 from mtlbench.suites.base import Suite
 from mtlbench.tasks.detection import detection_accuracy

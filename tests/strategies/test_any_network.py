@@ -15,11 +15,11 @@ from mtlbench.strategies.base import (
     GRADIENT,
     GradientWeighting,
     InstanceStage,
-    Strategy,
     strategies,
 )
 from mtlbench.strategies.compose import build_strategy, stage_of
 from mtlbench.strategies.fewer_passes import FewerPasses
+from mtlbench.strategies.strategy import Strategy
 
 TASKS = {"a": "classification", "b": "regression"}
 
