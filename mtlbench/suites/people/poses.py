@@ -91,7 +91,7 @@ class _Leg(NamedTuple):
 
 
 class _Arm(NamedTuple):
-    """The place of a left wrist from the shoulder (m), and the direction that the elbow points in."""
+    """The place of a left wrist from the shoulder (m), and the direction of the elbow."""
 
     wrist: tuple[float, float, float]
     elbow: tuple[float, float, float]
