@@ -280,14 +280,14 @@ class GradientWeighting(TaskStage):
         return type(self).direction is not GradientWeighting.direction
 
     def backward(self, losses: TaskLosses, network: Network) -> Tensor:
-        shared = network.gradients(losses)
+        shared = network.task_gradients(losses)
         with torch.no_grad():
             jacobian = Jacobian(shared, losses.values, as_matrix=self.gives_direction)
-            weights, update = self.join(jacobian, losses)
-            network.put(update)
+            weights, update = self.weighted_update(jacobian, losses)
+            network.add_update(update)
         return weights
 
-    def join(
+    def weighted_update(
         self, jacobian: Jacobian, losses: TaskLosses
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """The weight of each task [K], NaN for a direction, and the update of each tensor."""
