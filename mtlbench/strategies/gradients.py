@@ -1,4 +1,4 @@
-"""The gradients of all tasks over what they share, and one gradient put in their place."""
+"""Task gradients over shared tensors: their Jacobian, its Gramian, one update in their place."""
 
 import math
 from collections.abc import Callable, Sequence

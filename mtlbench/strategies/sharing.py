@@ -89,7 +89,7 @@ class SharedParameters:
             trunk: ids of the parameters before the cut, where the graph is cut: they are shared.
 
         Raises:
-            ValueError: the graph cannot tell them apart, or no task reaches what it was told.
+            ValueError: the graph cannot tell them apart, or no task reaches what was given.
         """
         reached = [(p, by_task, _tasks(by_task)) for p, by_task in gradients]
         if self._given is not None:
