@@ -45,7 +45,7 @@ def cached_arrays(key: Mapping[str, object], make: Callable[[], Arrays]) -> Arra
 
 
 def _read(path: Path, key: str) -> Arrays | None:
-    """What `_write` wrote under this key, or None."""
+    """The arrays that `_write` wrote under this key, or None."""
     # A damaged file can raise anything.
     try:
         with np.load(path, allow_pickle=False) as file:

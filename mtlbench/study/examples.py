@@ -16,7 +16,7 @@ from mtlbench.spec import RunSpec
 from mtlbench.store.runs import Store, read_run
 from mtlbench.suites.base import Suite
 from mtlbench.tasks.task import Task
-from mtlbench.training.run import training_labels
+from mtlbench.training.labels import training_labels
 
 
 @dataclass(frozen=True)
