@@ -5,8 +5,8 @@
 with a channel to the command at file descriptor FD, and a folder for what Ray writes.
 
 Ray ends the process that holds it when it cannot go on, puts signal handlers into it, and writes on
-its terminal: none of that may happen to the command, or to a notebook. Imports no torch before the
-first worker is on its way.
+its terminal: none of that may happen to the command, or to a notebook. Imports no PyTorch, which
+takes as long as all the rest, but for strategies that train several networks.
 """
 
 import logging
@@ -129,9 +129,10 @@ def _work(order: Order, channel: Connection, folder: str) -> None:
     pool = Pool(order.cpus, order.gpus, order.setup, elastic=elastic, emit=channel.send)
     channel.send(Connected(pool.capacity()))
     pool.start_workers(order.jobs)
-    content = channel.recv_bytes()
-    load_plugins(order.setup.plugins)
-    pool.work(*pickle.loads(content))
+    jobs, store = pickle.loads(channel.recv_bytes())
+    if any(job.networks > 1 for job in jobs):  # their strategies say what is trained when
+        load_plugins(order.setup.plugins)
+    pool.work(jobs, store)
     if elastic:
         ray.shutdown()
     channel.send(Finished())

@@ -23,8 +23,7 @@ from mtlbench.spec import RunSpec
 from mtlbench.store.runs import DONE, Store, read_run
 from mtlbench.study import run as studies
 from mtlbench.study.plan import plan
-from mtlbench.training.folds import cross_validations
-from mtlbench.training.jobs import run_directory
+from mtlbench.training.jobs import cross_validations, run_directory
 
 DEFAULT_DETECTORS = (SIGMA, ILT_LOSS, LOSS, MARGIN)
 """Detectors that need no more than one run of `equal` and one of `ilt`."""

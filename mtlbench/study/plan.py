@@ -9,10 +9,11 @@ from torch import nn
 
 from mtlbench.data.variants import Variant
 from mtlbench.errors import UserError
-from mtlbench.spec import RunSpec, build_suite, recipe_parameters
+from mtlbench.spec import RunSpec
 from mtlbench.strategies.base import strategies as known_strategies
 from mtlbench.strategies.compose import Composition
 from mtlbench.suites.base import suites
+from mtlbench.suites.build import build_suite, recipe_parameters
 
 EVERY_STRATEGY = "all"
 """In place of names: every registered strategy by itself."""

@@ -16,6 +16,7 @@ from mtlbench.plugins import read_plugins
 from mtlbench.study.detectors import chosen_detectors, runs_read, train_missing
 from mtlbench.study.examples import Examples
 from mtlbench.suites.base import Suite, suites
+from mtlbench.suites.build import suite_of
 
 
 def find_suspects(
@@ -61,7 +62,7 @@ def find_suspects(
     chosen = chosen_detectors(detectors)
     specs = runs_read(suite, [variant], chosen, seeds, overrides)
     variant = specs[0].variant
-    built = specs[0].build_suite()
+    built = suite_of(specs[0])
     tasks = _tasks(built, task, chosen, asked=detectors is not None)
     out = Path(out) if out is not None else Path("suspects") / suite / variant
     if out.exists() and not out.is_dir():

@@ -4,11 +4,8 @@ Each fold trains the suite's network by its recipe, with equal weights, on the i
 other folds and predicts its own. Folds are no runs: no comparison reads them.
 """
 
-import hashlib
 import json
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,79 +13,14 @@ import torch
 from torch import Tensor
 
 from mtlbench.errors import UserError
-from mtlbench.files import replacing
 from mtlbench.randomness import named_generator
-from mtlbench.spec import RunSpec
-from mtlbench.store.folds import NO_LABEL, fold_file
-from mtlbench.store.runs import DONE, DamagedRunError, Store, npz_bytes, read_npz
+from mtlbench.store.folds import NO_LABEL
+from mtlbench.store.runs import DONE, npz_bytes
 from mtlbench.tasks.task import Task
 from mtlbench.training.batches import Batches
 from mtlbench.training.evaluation import forward
-from mtlbench.training.job import Ended, Job, Notice, Place, Progress
-from mtlbench.training.loop import train
+from mtlbench.training.jobs import FoldJob
 from mtlbench.training.run import Run
-
-FOLDS = 5
-"""A network then trains on four fifths of the labels."""
-
-
-@dataclass(frozen=True)
-class FoldJob(Job):
-    """One fold of a run's training data.
-
-    Attributes:
-        spec: the run with equal weights whose suite, variant and seed the fold has.
-        fold: its number, from 0.
-        folds: how many there are.
-    """
-
-    spec: RunSpec
-    fold: int
-    folds: int = FOLDS
-
-    @property
-    def group(self) -> str:
-        """The hash that all folds of one cross-validation have."""
-        text = f"{self.spec.hash}/{self.folds}"
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-    @property
-    def hash(self) -> str:
-        return f"{self.group}-{self.fold}"
-
-    @property
-    def epochs(self) -> int:
-        return int(self.spec.suite_parameters["epochs"])
-
-    def __str__(self) -> str:
-        spec = self.spec
-        return f"{spec.suite}/{spec.variant}/seed-{spec.seed}/fold-{self.fold + 1}-of-{self.folds}"
-
-    def path(self, store: Store) -> Path:
-        return fold_file(store, self.group, self.fold)
-
-    def read(self, store: Store) -> Ended:
-        try:
-            read_npz(self.path(store))
-        except Exception as error:
-            raise DamagedRunError("is damaged") from error
-        return Ended(DONE)
-
-    def write(self, store: Store, ended: Ended) -> None:
-        """Keeps its predictions; nothing of one that diverged or failed."""
-        if ended.status == DONE:
-            path = self.path(store)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as aside:
-                aside.write_bytes(ended.result)
-
-    def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:
-        return train(lambda: FoldRun(self.spec, place, fold=self), checkpoint)
-
-
-def cross_validations(specs: Sequence[RunSpec]) -> list[FoldJob]:
-    """All folds of these runs."""
-    return [FoldJob(spec, fold) for spec in specs for fold in range(FOLDS)]
 
 
 @dataclass(kw_only=True)

@@ -69,7 +69,12 @@ class Job(ABC):
     """One thing that is trained whole or not at all: a run, a fold, a member of a population.
 
     A value that travels to the worker which trains it, and is found again in the store.
+
+    Attributes:
+        networks: how many are trained for it.
     """
+
+    networks = 1
 
     @property
     @abstractmethod

@@ -1,17 +1,23 @@
-"""The training of a run as a job."""
+"""Runs and folds as jobs.
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+What trains them is imported where it is trained: the process that holds Ray gives jobs to workers
+and takes what they leave behind, without PyTorch.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtlbench.files import replacing
 from mtlbench.spec import RunSpec
-from mtlbench.store.runs import FAILED, DamagedRunError, Store, read_run
-from mtlbench.strategies.compose import Composition
+from mtlbench.store.folds import fold_file
+from mtlbench.store.runs import DONE, FAILED, DamagedRunError, Store, read_npz, read_run
 from mtlbench.training.job import Ended, Job, Notice, Parts, Place, Progress
-from mtlbench.training.loop import train
-from mtlbench.training.population import evolve
-from mtlbench.training.run import Run
+
+FOLDS = 5
+"""A network then trains on four fifths of the labels."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +27,17 @@ class RunJob(Job):
     Attributes:
         spec: the run.
         traces: keep what `Traces` notes of every training instance.
+        networks: how many are trained for it; 0 asks its strategy.
     """
 
     spec: RunSpec
     traces: bool = False
+    networks: int = field(default=0, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.networks:
+            stage = self._task_stage()
+            object.__setattr__(self, "networks", 1 if stage is None else stage.networks)
 
     @property
     def hash(self) -> str:
@@ -32,9 +45,7 @@ class RunJob(Job):
 
     @property
     def epochs(self) -> int:
-        stage = self._task_stage()
-        networks = 1 if stage is None else stage.networks
-        return networks * int(self.spec.suite_parameters["epochs"])
+        return self.networks * int(self.spec.suite_parameters["epochs"])
 
     def __str__(self) -> str:
         return str(self.spec)
@@ -56,21 +67,29 @@ class RunJob(Job):
     def write(self, store: Store, ended: Ended) -> None:
         record = ended.result
         if record is None:  # nothing came back, from a process that ran out of memory for example
+            from mtlbench.training.run import Run
+
             record = Run(self.spec, status=ended.status, error=ended.error).record()
             record.info["device"] = ""
         store.write(record)
 
     def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:
+        from mtlbench.training.loop import train
+        from mtlbench.training.run import Run
+
         return train(lambda: Run(self.spec, place, self.traces), checkpoint)
 
     def parts(self) -> Parts:
-        stage = self._task_stage()
-        if stage is None or stage.networks == 1:
+        if self.networks == 1:
             return super().parts()
-        return evolve(self.spec, stage, self.traces)
+        from mtlbench.training.population import evolve
+
+        return evolve(self.spec, self._task_stage(), self.traces)
 
     def _task_stage(self) -> Any:
         """None where it cannot be made: then training says why."""
+        from mtlbench.strategies.compose import Composition
+
         try:
             return Composition.parse(self.spec.strategy).task_stage(self.spec.strategy_parameters)
         except (Exception, SystemExit):
@@ -80,3 +99,65 @@ class RunJob(Job):
 def run_directory(spec: RunSpec, store: Store) -> Path:
     """The directory of the run of this spec."""
     return store.run_directory(spec.suite, spec.variant, spec.strategy, spec.seed, spec.hash)
+
+
+@dataclass(frozen=True)
+class FoldJob(Job):
+    """One fold of a run's training data.
+
+    Attributes:
+        spec: the run with equal weights whose suite, variant and seed the fold has.
+        fold: its number, from 0.
+        folds: how many there are.
+    """
+
+    spec: RunSpec
+    fold: int
+    folds: int = FOLDS
+
+    @property
+    def group(self) -> str:
+        """The hash that all folds of one cross-validation have."""
+        text = f"{self.spec.hash}/{self.folds}"
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    @property
+    def hash(self) -> str:
+        return f"{self.group}-{self.fold}"
+
+    @property
+    def epochs(self) -> int:
+        return int(self.spec.suite_parameters["epochs"])
+
+    def __str__(self) -> str:
+        spec = self.spec
+        return f"{spec.suite}/{spec.variant}/seed-{spec.seed}/fold-{self.fold + 1}-of-{self.folds}"
+
+    def path(self, store: Store) -> Path:
+        return fold_file(store, self.group, self.fold)
+
+    def read(self, store: Store) -> Ended:
+        try:
+            read_npz(self.path(store))
+        except Exception as error:
+            raise DamagedRunError("is damaged") from error
+        return Ended(DONE)
+
+    def write(self, store: Store, ended: Ended) -> None:
+        """Keeps its predictions; nothing of one that diverged or failed."""
+        if ended.status == DONE:
+            path = self.path(store)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(path) as aside:
+                aside.write_bytes(ended.result)
+
+    def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:
+        from mtlbench.training.folds import FoldRun
+        from mtlbench.training.loop import train
+
+        return train(lambda: FoldRun(self.spec, place, fold=self), checkpoint)
+
+
+def cross_validations(specs: Sequence[RunSpec]) -> list[FoldJob]:
+    """All folds of these runs."""
+    return [FoldJob(spec, fold) for spec in specs for fold in range(FOLDS)]

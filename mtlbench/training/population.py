@@ -19,6 +19,7 @@ from mtlbench.randomness import named_generator
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import DONE, FAILED, DamagedRunError, Store
 from mtlbench.strategies.base import Member
+from mtlbench.suites.build import suite_of
 from mtlbench.tasks.task import Task
 from mtlbench.training.checkpoint import load_tree, save_tree
 from mtlbench.training.job import Ended, Job, Notice, Parts, Place, Progress
@@ -237,7 +238,7 @@ def evolve(spec: RunSpec, stage: Any, traces: bool) -> Parts:
         stage: its task stage, see `TaskStage.networks`.
         traces: keep what `Traces` notes of every training instance.
     """
-    suite = spec.build_suite()
+    suite = suite_of(spec)
     names = ("population", spec.suite, spec.strategy, spec.seed)
     search = stage.generations(
         tuple(task.name for task in suite.tasks()),

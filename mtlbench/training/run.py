@@ -20,6 +20,7 @@ from mtlbench.strategies.compose import Composition
 from mtlbench.strategies.optimizers import load_optimizer, optimizer_state
 from mtlbench.strategies.strategy import Strategy
 from mtlbench.strategies.table import ON_DEVICE
+from mtlbench.suites.build import changed_parameters, suite_of
 from mtlbench.tasks.detection import detection_accuracy
 from mtlbench.training.batches import Batch, Batches
 from mtlbench.training.evaluation import evaluate, example_predictions, forward
@@ -63,7 +64,7 @@ class Run:
     def start(self) -> None:
         spec = self.spec
         self.device = torch.device(self.place.device)
-        self.suite = spec.build_suite()
+        self.suite = suite_of(spec)
         self.end = self.suite.epochs
         self.tasks = self.suite.tasks()
         self.variant = Variant.parse(spec.variant, self.tasks)
@@ -293,7 +294,7 @@ class Run:
             self.spec,
             status=self.status,
             error=self.error,
-            changed=self.spec.changed() if started else [],
+            changed=changed_parameters(self.spec) if started else [],
             tasks=self.tasks if started else (),
             corrupted=self.variant.fractions() if started else {},
             metrics=self.metrics,

@@ -42,6 +42,7 @@ from mtlbench.errors import UserError
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import DIVERGED, DONE, FAILED, RUN_FILE, read_run
 from mtlbench.study.plan import plan
+from mtlbench.suites.build import changed_parameters
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 MORE_HOSTILE = "</script></style>\"'&amp;<script>alert(1)</script>{{ 7 * 7 }}"
@@ -355,7 +356,9 @@ def trained_by(commands: list[str]) -> set[str]:
 def as_run(spec: RunSpec) -> RunSummary:
     stored = {**vars(spec), "locations": {}}
     spec_again = json.loads(json.dumps(stored, default=dict))
-    return RunSummary(Path(), spec_again, frozenset(spec.changed()), DONE, "", "", 0.0, "", {})
+    return RunSummary(
+        Path(), spec_again, frozenset(changed_parameters(spec)), DONE, "", "", 0.0, "", {}
+    )
 
 
 STUDIES: dict[str, list[dict[str, Any]]] = {

@@ -20,6 +20,7 @@ from mtlbench.data.variants import Variant
 from mtlbench.errors import UserError
 from mtlbench.study.plan import plan
 from mtlbench.suites.base import LOCATION, suites
+from mtlbench.suites.build import suite_of
 from mtlbench.suites.digits import Digits
 from mtlbench.suites.streets import Streets
 from mtlbench.tasks.task import Task, squared_l2
@@ -178,7 +179,7 @@ def test_where_data_lies_is_made_absolute_and_does_not_change_what_a_run_is(
     assert here.locations == {"place": str(tmp_path / "digits")}
     assert there.locations == {"place": "/elsewhere"}
     assert here.hash == there.hash
-    assert there.build_suite().place == "/elsewhere"
+    assert suite_of(there).place == "/elsewhere"
 
 
 def test_a_suite_without_its_data_is_refused_before_anything_is_trained() -> None:

@@ -19,10 +19,8 @@ from pathlib import Path
 import torch
 
 import mtlbench
-import mtlbench.execution.pool
 import mtlbench.training.loop
 
-mtlbench.execution.pool.PATIENCE_SECONDS = 3.0
 mtlbench.training.loop.CHECKPOINT_SECONDS = 0.0
 PLACE = Path("DIRECTORY")
 

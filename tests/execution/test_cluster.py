@@ -1,13 +1,14 @@
 """The pool on a cluster whose machines join, leave and break."""
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from conftest import finish, start_host, start_mtlbench, wait_until
+from conftest import CHECKOUT, finish, start_host, start_mtlbench, wait_until
 from gated import (
     at_the_gate,
     command,
@@ -43,6 +44,28 @@ class Without:
             HAPPENS
 
 sys.meta_path.insert(0, Without())
+"""
+
+
+IMPATIENT = """
+import importlib.util, sys
+
+class Impatient:
+    def find_spec(self, name, path=None, target=None):
+        if name != "mtlbench.execution.pool":
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+
+        def load_and_change(module):
+            load(module)
+            module.PATIENCE_SECONDS = 3.0
+
+        spec.loader.exec_module = load_and_change
+        return spec
+
+sys.meta_path.insert(0, Impatient())
 """
 
 
@@ -169,7 +192,11 @@ def test_a_cluster_without_machines_says_so_and_ends_after_a_while(
 ) -> None:
     nodes.add(0)
     only = nodes.add(1)
-    process = start_mtlbench(command(plugin, address=nodes.address))
+    impatient = plugin.parent / "impatient"
+    impatient.mkdir()
+    (impatient / "sitecustomize.py").write_text(IMPATIENT)
+    path = f"{impatient}{os.pathsep}{CHECKOUT}"
+    process = start_mtlbench(command(plugin, address=nodes.address), PYTHONPATH=path)
     wait_until(lambda: at_the_gate(plugin), what="a run")
     nodes.kill(only)
     ended = finish(process, seconds=180)

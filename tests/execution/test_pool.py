@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 import ray
-from conftest import CHECKOUT
+from conftest import CHECKOUT, tiny_spec
 
 from mtlbench.errors import UserError
 from mtlbench.execution.cluster import FOLDER, _temporary_folder
@@ -23,6 +24,7 @@ from mtlbench.execution.pool import Pool, _Machine, _nodes, _Worker
 from mtlbench.execution.resources import Resources
 from mtlbench.store.runs import DamagedRunError, Store
 from mtlbench.training.job import Ended, Job, Parts, Place
+from mtlbench.training.jobs import RunJob, cross_validations
 
 
 @dataclass(frozen=True)
@@ -214,3 +216,22 @@ def test_a_command_works_with_closed_streams(command: str, status: int, closed: 
     ended = subprocess.run(["sh", "-c", line], capture_output=True, text=True, env=environment)
     assert ended.returncode == status, ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_the_process_that_holds_ray_needs_no_pytorch() -> None:
+    code = (
+        "import pickle, sys\n"
+        "import mtlbench.execution.driver, mtlbench.execution.pool\n"
+        "jobs = pickle.loads(sys.stdin.buffer.read())\n"
+        "print([job.epochs for job in jobs], 'torch' in sys.modules)"
+    )
+    spec = tiny_spec()
+    jobs = [RunJob(spec), *cross_validations([spec])]
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        input=pickle.dumps(jobs),
+        capture_output=True,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        check=True,
+    )
+    assert ended.stdout.decode().strip() == f"{[2] * 6} False"

@@ -238,24 +238,24 @@ def test_a_damaged_run_that_another_command_has_trained_anew_stays(root: Path) -
     whole.write_bytes(content[:100])
     (job,) = [job for job in map(RunJob, specs) if job.found(store) is None]
     told: list[Event] = []
-    pool = Pool(1, 0, Resources().setup([]), elastic=False, tell=told.append)
+    pool = Pool(1, 0, Resources().setup([]), elastic=False, emit=told.append)
     pool.store = store
 
     whole.write_bytes(content)  # as another command leaves it
     before = written(root)
-    pool.begin(job)
+    pool.start_job(job)
     assert [(event.job, event.kind) for event in told] == [(job, "done")]
-    assert not pool.open
+    assert not pool.active
     assert written(root) == before
 
     whole.write_bytes(content[:100])
     with store.lock(job.hash):  # another command is at it
-        pool.begin(job)
+        pool.start_job(job)
     assert pool.elsewhere == [job]
     assert len(told) == 1
     assert set(written(root)) == set(before)
 
-    pool.begin(job)
+    pool.start_job(job)
     assert [event.kind for event in told[1:]] == ["notice", "started"]
     assert "run.json is truncated" in told[1].text
     assert len(written(root)) == len(before) - 1

@@ -17,11 +17,16 @@ def units(rows: Array) -> Array:
 
 
 def impartial_weights(rows: Array) -> Array:
-    """IMTL-G's closed form: α_{2:K} = g_1 Uᵀ (D Uᵀ)⁻¹ with rows u_1 − u_k of U, g_1 − g_k of D."""
+    """IMTL-G's closed form: α_{2:K} = g_1 Uᵀ (D Uᵀ)⁻¹ with rows u_1 − u_k of U, g_1 − g_k of D.
+
+    The update is no longer than all gradients together.
+    """
     of_units = units(rows)[0] - units(rows)[1:]
     differences = rows[0] - rows[1:]
     others = rows[0] @ of_units.T @ np.linalg.inv(differences @ of_units.T)
-    return np.array([1 - others.sum(), *others])
+    alpha = np.array([1 - others.sum(), *others])
+    longest = np.linalg.norm(rows, axis=1).sum()
+    return alpha * min(1, longest / np.linalg.norm(alpha @ rows))
 
 
 def conflict_free_direction(rows: Array) -> Array:

@@ -36,9 +36,8 @@ from mtlbench.store.runs import HISTORY_FILE, DamagedRunError, RunRecord, Store,
 from mtlbench.study.plan import plan
 from mtlbench.tasks.detection import average_precision, roc_auc
 from mtlbench.tasks.task import Task, cross_entropy, squared_l2
-from mtlbench.training.folds import FOLDS, FoldJob, cross_validations
 from mtlbench.training.job import Place
-from mtlbench.training.jobs import RunJob
+from mtlbench.training.jobs import FOLDS, FoldJob, RunJob, cross_validations
 from mtlbench.training.traces import Traces, margins
 
 VARIANT = "left@0.4"

@@ -13,9 +13,9 @@ from mtlbench.errors import UserError
 from mtlbench.models.body import PARTS, make_body
 from mtlbench.models.rotations import from_6d
 from mtlbench.models.smpl import SMPL
-from mtlbench.spec import build_suite
 from mtlbench.study.plan import plan
 from mtlbench.suites.bodies import Bodies
+from mtlbench.suites.build import build_suite
 from mtlbench.suites.people import CLASSES, draw_people
 from mtlbench.suites.people.suite import mirror_pose
 

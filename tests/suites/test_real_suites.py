@@ -12,9 +12,9 @@ from mtlbench.data.prepare import prepare
 from mtlbench.data.rows import to_device
 from mtlbench.errors import UserError
 from mtlbench.models.body import make_body
-from mtlbench.spec import build_suite
 from mtlbench.store.runs import RunRecord
 from mtlbench.study.plan import plan
+from mtlbench.suites.build import build_suite
 
 
 def mtan_tree(root: Path, *, train: int = 10, val: int = 3) -> Path:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mtlbench.errors import UserError
-from mtlbench.spec import build_suite
+from mtlbench.suites.build import build_suite
 from mtlbench.suites.scenes.suite import NO_DEPTH
 from mtlbench.suites.streets import Streets
 

@@ -14,8 +14,8 @@ from mtlbench.spec import RunSpec
 from mtlbench.store.runs import DONE, RunRecord
 from mtlbench.training import loop
 from mtlbench.training.checkpoint import load_tree, save_tree
-from mtlbench.training.folds import cross_validations
 from mtlbench.training.job import Notice, Place
+from mtlbench.training.jobs import cross_validations
 from mtlbench.training.run import Run
 
 STRATEGY = "ilt+mtu"

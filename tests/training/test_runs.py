@@ -12,11 +12,11 @@ from conftest import TINY, tiny_spec, trained, training
 from torch import Tensor
 
 import mtlbench
-from mtlbench.spec import build_suite
 from mtlbench.store.runs import HISTORY_FILE, INSTANCE_FILE, RunRecord, Store, read_run
 from mtlbench.strategies.base import GradientWeighting, InstanceStage, LossWeighting, strategies
 from mtlbench.strategies.compose import Composition
 from mtlbench.study.plan import plan
+from mtlbench.suites.build import build_suite
 from mtlbench.suites.digits import Digits
 from mtlbench.tasks.metrics import Metric
 
