@@ -17,6 +17,11 @@ from mtlbench.models.smpl import JOINTS, SMPL, BodyModel
 betas = arrays(np.float64, 10, elements=st.floats(-2.5, 2.5))
 
 
+@pytest.fixture(scope="module")
+def body() -> BodyModel:
+    return make_body()
+
+
 def girth_at(vertices: np.ndarray, which: np.ndarray, axes: list[int]) -> float:
     """Half the mean extent of some vertices along two axes."""
     return float(np.ptp(vertices[which][:, axes], axis=0).mean() / 2)

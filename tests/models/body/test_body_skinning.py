@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 from body_geometry import winding_number
 
-from mtlbench.models.body import PARTS, vertex_parts
+from mtlbench.models.body import PARTS, make_body, vertex_parts
 from mtlbench.models.smpl import JOINTS, BodyModel
+
+
+@pytest.fixture(scope="module")
+def body() -> BodyModel:
+    return make_body()
 
 
 def test_the_joints_lie_inside_the_body_in_their_order(body: BodyModel) -> None:

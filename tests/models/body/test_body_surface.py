@@ -13,6 +13,11 @@ from mtlbench.models.smpl import PARENTS, BodyModel
 FLIP = np.array([-1.0, 1.0, 1.0])
 
 
+@pytest.fixture(scope="module")
+def body() -> BodyModel:
+    return make_body()
+
+
 def test_the_surface_is_closed_and_its_faces_agree_on_what_is_outside(body: BodyModel) -> None:
     edges = Counter((int(face[k]), int(face[(k + 1) % 3])) for face in body.faces for k in range(3))
     assert set(edges.values()) == {1}
