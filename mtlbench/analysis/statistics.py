@@ -98,6 +98,32 @@ def signed_rank(differences: np.ndarray) -> np.ndarray:
     return p
 
 
+def two_sample(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Two-sided p-value of Student's t-test that two samples have one mean.
+
+    The standard deviation is pooled: under what is tested, the same training in two places, it is
+    the same in both. So a single value can be held against several.
+
+    Args:
+        ours, theirs: values of runs [R], [Q].
+
+    Returns:
+        NaN where there are fewer than three values; and where no value differs from the others of
+        its sample, unless both samples show that by two.
+    """
+    from scipy.special import stdtr
+
+    freedom = len(ours) + len(theirs) - 2
+    if freedom < 1:
+        return math.nan
+    difference = abs(float(ours.mean() - theirs.mean()))
+    squares = sum(float(((values - values.mean()) ** 2).sum()) for values in (ours, theirs))
+    if not squares:
+        return 1.0 if not difference else 0.0 if min(len(ours), len(theirs)) > 1 else math.nan
+    error = math.sqrt(squares / freedom * (1 / len(ours) + 1 / len(theirs)))
+    return float(2 * stdtr(freedom, -difference / error))
+
+
 def smallest_p(pairs: int) -> float:
     """The smallest two-sided p-value that a signed-rank test of so many pairs can give: 2 / 2ᴺ."""
     return min(1.0, 2.0 ** (1 - pairs))

@@ -57,7 +57,7 @@ class RunJob(Job):
         record = ended.result
         if record is None:  # nothing came back, from a process that ran out of memory for example
             record = Run(self.spec, status=ended.status, error=ended.error).record()
-            record.info["device"] = ""
+            record.info |= {"device": "", "processor": "", "instruction_set": ""}
         store.write(record)
 
     def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:

@@ -28,6 +28,7 @@ from mtlbench.tasks.detection import detection_accuracy
 from mtlbench.tasks.task import Task
 from mtlbench.training.batches import Batch, Batches
 from mtlbench.training.job import Place
+from mtlbench.training.processor import instruction_set, processor_name
 from mtlbench.training.traces import Traces
 from mtlbench.version import package_version
 
@@ -414,6 +415,8 @@ class Run:
                 "python": platform.python_version(),
             },
             "device": _device_name(torch.device(self.place.device)),
+            "processor": processor_name(),
+            "instruction_set": instruction_set(),
             "error": self.error,
         }
         record = RunRecord(info, self.history or {"epoch": []})

@@ -16,9 +16,10 @@ from conftest import CHECKOUT
 from scipy import stats
 from synthetic_runs import abs_err, detection, metric, write_run
 
-from mtlbench.analysis.aggregate import RESULT_COLUMNS, load_results
-from mtlbench.analysis.leaderboard import LEADERBOARD_COLUMNS, Leaderboard, leaderboard
+from mtlbench.analysis.leaderboard import Leaderboard, leaderboard
 from mtlbench.analysis.leaderboard_tables import render_leaderboard
+from mtlbench.analysis.results import RESULT_COLUMNS, load_results
+from mtlbench.analysis.scope import LEADERBOARD_COLUMNS
 from mtlbench.analysis.tables import FORMATS
 from mtlbench.errors import UserError
 

@@ -7,11 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mtlbench.analysis.aggregate import (
-    Comparison,
-    compare_results,
-    load_results,
-)
+from mtlbench.analysis.aggregate import Comparison, compare_results
 from mtlbench.analysis.figures.style import PAPER_LINES
 from mtlbench.analysis.report import runs as about
 from mtlbench.analysis.report.board import Board, Scope, boards
@@ -20,6 +16,7 @@ from mtlbench.analysis.report.commands import run_commands
 from mtlbench.analysis.report.figures import GREY, dot_charts, epoch_charts, level_charts
 from mtlbench.analysis.report.pictures import Painter, Pictures
 from mtlbench.analysis.report.runs import Run, read_runs
+from mtlbench.analysis.results import load_results
 from mtlbench.analysis.tables import Table, build
 from mtlbench.errors import UserError, require_known
 from mtlbench.store.runs import DONE
