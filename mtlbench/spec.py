@@ -7,7 +7,9 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+from mtlbench.data.variants import Variant
 from mtlbench.errors import UserError, describe
+from mtlbench.strategies.compose import Composition
 from mtlbench.suites.base import Suite, suites
 
 
@@ -44,8 +46,34 @@ class RunSpec:
         """The suite of this run."""
         return build_suite(self.suite, {**self.suite_parameters, **self.locations})
 
+    def changed(self) -> list[str]:
+        """The parameters that are neither the defaults nor what the suite's recipe puts there."""
+        variant = Variant.parse(self.variant, self.build_suite().tasks())
+        known = suites.get(self.suite).parameters()
+        defaults = {name: parameter.default for name, parameter in known.items()}
+        defaults |= recipe_parameters(
+            self.build_suite(), variant, Composition.parse(self.strategy), {}
+        )
+        own = {**self.suite_parameters, **self.locations, **self.strategy_parameters}
+        return [name for name, value in own.items() if defaults[name] != value]
+
     def __str__(self) -> str:
         return f"{self.suite}/{self.variant}/{self.strategy}/seed-{self.seed}"
+
+
+def recipe_parameters(
+    suite: Suite, variant: Variant, composition: Composition, overrides: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Every parameter of a composition's stages on a variant, as `STAGE.PARAMETER`.
+
+    Its default, what the suite's recipe puts in its place, or what `overrides` do.
+
+    Raises:
+        UserError: one that does not exist, or a value of the wrong type.
+    """
+    mine = {stage.name for stage in composition.stages}
+    given = {**suite.strategy_parameters(variant), **overrides}
+    return composition.resolve({k: v for k, v in given.items() if k.partition(".")[0] in mine})
 
 
 def build_suite(name: str, parameters: Mapping[str, Any]) -> Suite:

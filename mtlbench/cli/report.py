@@ -12,7 +12,7 @@ SUMMARY = "Write everything into one HTML page that can be sent."
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--out", default="parser.html", metavar="FILE", help="the page (default: parser.html)"
+        "--out", default="report.html", metavar="FILE", help="the page (default: report.html)"
     )
     parser.add_argument("--title", metavar="TEXT", help="the page's heading")
     parser.add_argument("--suites", metavar="a,b", help="only these suites")

@@ -14,7 +14,6 @@
 Nothing here is ever unpickled: JSON, Parquet, safetensors and arrays without objects only.
 """
 
-import fcntl
 import hashlib
 import io
 import json
@@ -33,6 +32,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
 
 from mtlbench.errors import UserError
 from mtlbench.files import sync
@@ -231,23 +231,21 @@ class Store:
     def lock(self, hash: str) -> Iterator[bool]:
         """Holds the right to train one job, against other processes on this directory.
 
-        Gives False, without waiting, where another process holds it. The kernel lets go of the
+        Gives False, without waiting, where another process holds it. The system lets go of the
         lock when its holder dies, so a killed process never blocks a job.
         """
         path = self.root / ".unfinished" / hash / "lock"
+        lock = FileLock(path, blocking=False, thread_local=False)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle = path.open("w")
-        except FileNotFoundError:  # the holder finished and cleared the folder just now
+            lock.acquire()
+        except (Timeout, FileNotFoundError):  # the latter: its holder cleared the folder just now
             yield False
             return
-        with handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                held = os.fstat(handle.fileno()).st_nlink > 0
-            except OSError:
-                held = False
-            yield held
+        try:
+            yield True
+        finally:
+            lock.release()
 
     def clear_unfinished(self, hash: str) -> None:
         """Removes the checkpoint and the lock of a job that is finished."""

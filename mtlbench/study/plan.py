@@ -9,7 +9,7 @@ from torch import nn
 
 from mtlbench.data.variants import Variant
 from mtlbench.errors import UserError
-from mtlbench.spec import RunSpec, build_suite
+from mtlbench.spec import RunSpec, build_suite, recipe_parameters
 from mtlbench.strategies.base import strategies as known_strategies
 from mtlbench.strategies.compose import Composition
 from mtlbench.suites.base import suites
@@ -64,15 +64,8 @@ def plan(
 
     specs = []
     for variant in parsed:
-        recipe = benchmark.strategy_parameters(variant)
         for composition in compositions:
-            mine = {stage.name for stage in composition.stages}
-            chosen = {
-                key: value
-                for key, value in {**recipe, **of_stages}.items()
-                if key.partition(".")[0] in mine
-            }
-            resolved = composition.resolve(chosen)
+            resolved = recipe_parameters(benchmark, variant, composition, of_stages)
             _try_out(composition, resolved, {task.name: task.kind for task in tasks})
             sources = {
                 part.name: part.source for part in (entry, *composition.stages) if part.source

@@ -7,13 +7,14 @@ from typing import Any
 import pandas as pd
 
 from mtlbench.analysis.label_errors.comparison import compare_detectors, stored_scores
-from mtlbench.analysis.label_errors.found import Found, Pictures, write_found
+from mtlbench.analysis.label_errors.found import Found, write_found
 from mtlbench.analysis.label_errors.scores import CLEANLAB, MARGIN, Scores
 from mtlbench.data.variants import CLEAN
 from mtlbench.errors import UserError, unknown
 from mtlbench.execution.resources import Resources
 from mtlbench.plugins import read_plugins
 from mtlbench.study.detectors import chosen_detectors, runs_read, train_missing
+from mtlbench.study.examples import Examples
 from mtlbench.suites.base import Suite, suites
 
 
@@ -79,9 +80,12 @@ def find_suspects(
         raise UserError(
             f"no detector has scores for {' or '.join(map(repr, tasks))} in {str(results)!r}"
         )
-    pictures = Pictures.load(built, specs[0], results, hashes)
+    examples = Examples.load(built, specs[0], results, hashes)
     out.mkdir(parents=True, exist_ok=True)
-    return [write_found(*pair, of_pair[pair], pictures, top, out) for pair in wanted]
+    return [
+        write_found(*pair, of_pair[pair], examples.take, top, out, f"{suite} {variant}")
+        for pair in wanted
+    ]
 
 
 def study_detectors(

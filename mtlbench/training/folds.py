@@ -1,7 +1,5 @@
 """Cross-validation: predictions for training instances by networks that have not seen them.
 
-    <results>/.folds/<hash>/fold-<k>.npz
-
 Each fold trains the suite's network by its recipe, with equal weights, on the instances of all
 other folds and predicts its own. Folds are no runs: no comparison reads them.
 """
@@ -21,6 +19,7 @@ from mtlbench.errors import UserError
 from mtlbench.files import replacing
 from mtlbench.randomness import named_generator
 from mtlbench.spec import RunSpec
+from mtlbench.store.folds import NO_LABEL, fold_file
 from mtlbench.store.runs import DONE, DamagedRunError, Store, npz_bytes, read_npz
 from mtlbench.tasks.task import Task
 from mtlbench.training.batches import Batches
@@ -30,9 +29,6 @@ from mtlbench.training.run import Run
 
 FOLDS = 5
 """A network then trains on four fifths of the labels."""
-
-DIRECTORY = ".folds"
-NO_LABEL = -1
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ class FoldJob(Job):
         return f"{spec.suite}/{spec.variant}/seed-{spec.seed}/fold-{self.fold + 1}-of-{self.folds}"
 
     def path(self, store: Store) -> Path:
-        return store.root / DIRECTORY / self.group / f"fold-{self.fold}.npz"
+        return fold_file(store, self.group, self.fold)
 
     def read(self, store: Store) -> Ended:
         try:

@@ -403,6 +403,7 @@ class Run:
             "status": self.status,
             "hash": self.spec.hash,
             "spec": asdict(self.spec),
+            "changed": self.spec.changed() if started else [],
             "label": composition.label,
             "stage": composition.stage,
             "tasks": [_task(task) for task in self.tasks] if started else [],

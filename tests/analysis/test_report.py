@@ -38,6 +38,7 @@ from mtlbench.analysis.report.runs import Run, duration, numbers
 from mtlbench.analysis.results import load_results
 from mtlbench.analysis.tables import build
 from mtlbench.cli import main as cli
+from mtlbench.cli.options import names
 from mtlbench.errors import UserError
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import DIVERGED, DONE, FAILED, RUN_FILE, read_run
@@ -327,7 +328,7 @@ def test_the_command_writes_the_page(tmp_path, monkeypatch, capsys):
     assert "mtlbench report --results runs --out report.html --title 'Our study'" in text
     with pytest.raises(SystemExit) as exit:
         cli.main(["report", "--results", "none"])
-    assert exit.value.code == cli.EXIT_BAD_INPUT
+    assert exit.value.code == cli.BAD_INPUT
     assert capsys.readouterr().err == "mtlbench: error: no results directory at 'none'\n"
 
 
@@ -343,7 +344,7 @@ def trained_by(commands: list[str]) -> set[str]:
         options: argparse.Namespace = cli._parser().parse_args(arguments)
         specs = plan(
             options.suite,
-            strategies=cli._names(options.strategies, "strategy"),
+            strategies=names(options.strategies, "strategy"),
             variants=options.variants,
             seeds=options.seeds,
             overrides=dict(item.split("=", 1) for item in options.set),
@@ -354,7 +355,8 @@ def trained_by(commands: list[str]) -> set[str]:
 
 def as_run(spec: RunSpec) -> Run:
     stored = {**vars(spec), "locations": {}}
-    return Run(Path(), json.loads(json.dumps(stored, default=dict)), DONE, "", "", 0.0, "", {})
+    spec_again = json.loads(json.dumps(stored, default=dict))
+    return Run(Path(), spec_again, frozenset(spec.changed()), DONE, "", "", 0.0, "", {})
 
 
 STUDIES: dict[str, list[dict[str, Any]]] = {
@@ -395,7 +397,7 @@ def test_a_default_study_is_one_command_without_parameters():
     assert "--set" not in command
 
 
-def test_what_is_not_installed_is_written_out_in_full(tmp_path):
+def test_where_the_defaults_are_not_recorded_all_parameters_are_written_out(tmp_path):
     write_run(
         tmp_path, metric(50.0), suite="elsewhere", strategy="mine",
         suite_parameters={"epochs": 3, "flag": True}, strategy_parameters={"mine.k": 2},

@@ -2,15 +2,14 @@
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from mtlbench.analysis.label_errors.confident import label_quality, wrong_share
 from mtlbench.analysis.label_errors.scores import CLEANLAB, Scores
-from mtlbench.store.runs import Store, read_npz
-from mtlbench.training.folds import DIRECTORY, NO_LABEL
+from mtlbench.store.folds import NO_LABEL, stored_folds
+from mtlbench.store.runs import Store
 
 
 def fold_scores(store: Store, suite: str) -> list[tuple[dict[str, Any], list[Scores]]]:
@@ -22,13 +21,7 @@ def fold_scores(store: Store, suite: str) -> list[tuple[dict[str, Any], list[Sco
         For each its `about` (the run's spec and hash among others) and a score per task.
     """
     found = []
-    for directory in sorted((store.root / DIRECTORY).glob("*")):
-        parts = []
-        for path in sorted(directory.glob("fold-*.npz")):
-            with suppress(Exception):  # damaged
-                parts.append(read_npz(path))
-        if not parts:
-            continue
+    for parts in stored_folds(store):
         about = json.loads(str(parts[0]["about"]))
         if about["spec"]["suite"] == suite and len(parts) == about["folds"]:
             found.append((about, _scores(about, parts)))

@@ -1,31 +1,25 @@
 """What the detectors found, for a person to judge: tables, contact sheets, a summary."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from rich import box
 from rich.table import Table as RichTable
-from torch import Tensor
 
 from mtlbench.analysis.label_errors.mixture import estimate_share
 from mtlbench.analysis.label_errors.scores import DETECTOR_LABELS, Scores, mean, order
 from mtlbench.analysis.label_errors.sheet import MOST_TILES, Suspects, class_name, draw_sheet
 from mtlbench.analysis.printing import digits, printed
-from mtlbench.data.rows import Rows
-from mtlbench.data.splits import Split
-from mtlbench.data.variants import Variant
-from mtlbench.spec import RunSpec
-from mtlbench.store.runs import Store, read_run
-from mtlbench.suites.base import Suite
 from mtlbench.tasks.detection import average_precision, detection_accuracy, roc_auc
-from mtlbench.tasks.task import Task
-from mtlbench.training.run import training_labels
+
+Take = Callable[[str, np.ndarray, np.ndarray | None], Suspects]
+"""A task's name, row numbers [M] and the mask of corrupted labels, bool [N] or None, to these
+instances."""
 
 
 @dataclass(frozen=True)
@@ -52,77 +46,21 @@ class Found:
     files: tuple[Path, Path]
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """What sheets show: training inputs with their given labels, and what the networks saw."""
-
-    suite: Suite
-    split: Split
-    tasks: Mapping[str, Task]
-    predictions: np.ndarray | None
-    title: str
-
-    @classmethod
-    def load(cls, suite: Suite, spec: RunSpec, results: str | Path, hashes: set[str]) -> "Pictures":
-        tasks = {task.name: task for task in suite.tasks()}
-        variant = Variant.parse(spec.variant, suite.tasks())
-        split, _ = training_labels(suite, spec.suite, variant, suite.data(), torch.device("cpu"))
-        seen = []
-        for path in Store(results).require().run_directories():
-            if path.name.rpartition("-")[2] in hashes:
-                traces = read_run(path).traces()
-                if traces is not None:
-                    seen.append(traces["prediction"])
-        predictions = np.concatenate(seen) if seen else None
-        return cls(suite, split, tasks, predictions, f"{spec.suite} {spec.variant}")
-
-    def take(self, name: str, rows: np.ndarray, corrupted: np.ndarray | None) -> Suspects:
-        index = torch.from_numpy(rows)
-
-        def of(values: Rows) -> Tensor:
-            return values[index]
-
-        inputs = of(self.split.inputs)
-        labels = self.suite.complete({k: of(v) for k, v in self.split.targets.items()})
-        task, label = self.tasks[name], labels[name]
-        shown = label.numpy()
-        if task.kind == "classification":
-            shown = np.where(task.labelled(label).numpy(), shown, -1).astype(np.int64)
-        elif label.ndim > 1:
-            shown = np.where(task.labelled(label).numpy(), shown, np.nan)
-        views = self.suite.views(inputs, labels) if label.ndim not in (1, 3) else {}
-        k = list(self.tasks).index(name)
-        suggestions = None
-        if self.predictions is not None and task.kind == "classification":
-            suggestions = _most_frequent(self.predictions[:, rows, k])
-        info = {
-            "name": name,
-            "kind": task.kind,
-            "unit": task.unit,
-            "classes": list(task.classes),
-            "palette": [list(colour) for colour in task.palette] or None,
-        }
-        mask = None if corrupted is None else corrupted[rows]
-        return Suspects(info, rows, inputs.numpy(), shown, suggestions, mask, views)
-
-
-def _most_frequent(predictions: np.ndarray) -> np.ndarray:
-    """The class predicted most often [n], of predictions [E, n]; -1 where there is none."""
-    found = np.full(predictions.shape[1], -1)
-    for i, column in enumerate(predictions.T):
-        seen = column[column >= 0]
-        if len(seen):
-            found[i] = np.bincount(seen).argmax()
-    return found
-
-
 def write_found(
-    task: str, detector: str, scores: Sequence[Scores], pictures: Pictures, top: int, out: Path
+    task: str,
+    detector: str,
+    scores: Sequence[Scores],
+    take: Take,
+    top: int,
+    out: Path,
+    title: str,
 ) -> Found:
     """Writes the table of a task's first `top` suspects and their contact sheet into `out`.
 
     Args:
         scores: of one detector, one a seed.
+        take: gives training instances with their labels.
+        title: of the study, for the sheet.
     """
     score = mean(np.stack([each.score for each in scores]))
     trace = mean(np.stack([each.trace for each in scores]))
@@ -135,7 +73,7 @@ def write_found(
     else:
         estimate = str(estimate_share(score, detector))
     ranked = order(score)[:top]
-    suspects = pictures.take(task, ranked, corrupted)
+    suspects = take(task, ranked, corrupted)
     stem = f"suspects_{task}_{detector}"
     table, sheet = out / f"{stem}.csv", out / f"{stem}.png"
     _table(suspects, score[ranked], trace[:, ranked]).to_csv(table, index=False)
@@ -146,15 +84,15 @@ def write_found(
         labels=suspects.labels[:MOST_TILES],
         views={name: view[:MOST_TILES] for name, view in suspects.views.items()},
     )
-    title = (
-        f"{pictures.title}: {task}, the {len(first.index)} of {len(order(score)):,} with the "
+    heading = (
+        f"{title}: {task}, the {len(first.index)} of {len(order(score)):,} with the "
         f"largest {DETECTOR_LABELS[detector]}"
     )
     if suspects.suggestions is not None and suspects.labels.ndim == 1:
-        title += " · given label (prediction?)"
+        heading += " · given label (prediction?)"
     if corrupted is not None:
-        title += " · red: corrupted, blue: not"
-    draw_sheet(first, title, sheet)
+        heading += " · red: corrupted, blue: not"
+    draw_sheet(first, heading, sheet)
     return Found(task, detector, len(scores), score, trace, estimate, corrupted, (table, sheet))
 
 

@@ -1,19 +1,17 @@
 """The commands that train the runs of a results directory, made from their specs.
 
-Only what differs from the defaults of this release is written as `--set`. A study need not be a
+Only what differed from the defaults of its release is written as `--set`. A study need not be a
 grid, so a suite may take several commands: in each, every strategy has the same variants and the
 same number of seeds.
 """
 
-import json
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mtlbench.analysis.report.runs import Run
-from mtlbench.errors import UserError
 
 Typed = tuple[tuple[str, str], ...]
 """Parameters with their values as they are typed; empty text stands for the default."""
@@ -52,17 +50,16 @@ class Command:
 def run_commands(runs: Sequence[Run], results: str) -> list[str]:
     """The `mtlbench run` commands of these runs, suite by suite.
 
-    Where a suite or a strategy is not installed here, all its parameters are written out.
-
     Args:
         runs: all of them, in the order in which commands are to name things.
         results: the results directory, as typed.
     """
-    defaults = _Defaults()
     seeds: dict[tuple[str, Typed, bool, str, Typed], dict[str, int]] = defaultdict(dict)
     for run in runs:
         spec = run.spec
-        suite, wants = defaults.of_suite(spec), defaults.of_strategy(spec)
+        of_suite = {**spec["suite_parameters"], **spec["locations"]}
+        suite = tuple((key, text) for key, text in _wanted(of_suite, run.changed) if text)
+        wants = _wanted(spec["strategy_parameters"], run.changed)
         variants = seeds[spec["suite"], suite, bool(spec["sources"]), spec["strategy"], wants]
         variants[spec["variant"]] = max(variants.get(spec["variant"], 0), spec["seed"] + 1)
 
@@ -91,60 +88,8 @@ def _join(
     parts.append(([strategy], wants))
 
 
-class _Defaults:
-    """Which parameters of a spec differ from the defaults of this release."""
-
-    def __init__(self) -> None:
-        self._known: dict[Any, Mapping[str, Any]] = {}
-
-    def of_suite(self, spec: Mapping[str, Any]) -> Typed:
-        defaults = self._get(spec["suite"], lambda: _suite_defaults(spec))
-        wants = _typed({**spec["suite_parameters"], **spec["locations"]}, defaults)
-        return tuple((key, value) for key, value in wants if value)
-
-    def of_strategy(self, spec: Mapping[str, Any]) -> Typed:
-        """With empty text for each parameter that is the default."""
-        parameters = spec["strategy_parameters"]
-        if not parameters:
-            return ()
-        suite = spec["suite"], json.dumps(spec["suite_parameters"], sort_keys=True)
-        key = spec["strategy"], spec["variant"], suite
-        return _typed(parameters, self._get(key, lambda: _strategy_defaults(spec)))
-
-    def _get(self, key: Any, find: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-        if key not in self._known:
-            try:
-                self._known[key] = find()
-            except UserError:  # not installed here, or of another release
-                self._known[key] = {}
-        return self._known[key]
-
-
-def _suite_defaults(spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    from mtlbench.suites.base import suites
-
-    parameters = suites.get(spec["suite"]).parameters()
-    return {name: parameter.default for name, parameter in parameters.items()}
-
-
-def _strategy_defaults(spec: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The defaults, and what the suite's recipe puts in their place on this variant."""
-    from mtlbench.data.variants import Variant
-    from mtlbench.spec import build_suite
-    from mtlbench.strategies.compose import Composition
-
-    suite = build_suite(spec["suite"], {**spec["suite_parameters"], **spec["locations"]})
-    recipe = suite.strategy_parameters(Variant.parse(spec["variant"], suite.tasks()))
-    composition = Composition.parse(spec["strategy"])
-    mine = {stage.name for stage in composition.stages}
-    return composition.resolve({k: v for k, v in recipe.items() if k.partition(".")[0] in mine})
-
-
-def _typed(parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> Typed:
-    return tuple(
-        (key, "" if key in defaults and defaults[key] == value else typed(value))
-        for key, value in parameters.items()
-    )
+def _wanted(parameters: Mapping[str, Any], changed: Collection[str]) -> Typed:
+    return tuple((key, typed(v) if key in changed else "") for key, v in parameters.items())
 
 
 def typed(value: Any) -> str:

@@ -20,6 +20,7 @@ class Run:
     Attributes:
         path: its directory.
         spec: as stored.
+        changed: the parameters that were not the defaults.
         status: `done`, `diverged` or `failed`.
         versions: package to version.
         device: the hardware it was trained on.
@@ -30,6 +31,7 @@ class Run:
 
     path: Path
     spec: Mapping[str, Any]
+    changed: frozenset[str]
     status: str
     versions: str
     device: str
@@ -52,9 +54,12 @@ def _read(path: Path) -> Run:
     info = json.loads((path / RUN_FILE).read_bytes())
     versions = info.get("versions") or {}
     lines = str(info.get("error") or "").strip().splitlines()
+    spec = {"locations": {}, **info["spec"]}
+    parameters = [*spec["suite_parameters"], *spec["strategy_parameters"], *spec["locations"]]
     return Run(
         path,
-        {"locations": {}, **info["spec"]},
+        spec,
+        frozenset(info.get("changed", parameters)),
         info["status"],
         ", ".join(f"{name} {version}" for name, version in versions.items()),
         str(info.get("device") or "not recorded"),
