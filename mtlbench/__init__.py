@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mtlbench.analysis.tables import render
     from mtlbench.data.splits import Data, Split
     from mtlbench.errors import UserError
+    from mtlbench.store.merge import merge_results
     from mtlbench.strategies.base import (
         GradientWeighting,
         InstanceStage,
@@ -57,6 +58,7 @@ _HOME = {
     "find_suspects": "study.suspects",
     "leaderboard": "analysis.leaderboard",
     "load_results": "analysis.results",
+    "merge_results": "store.merge",
     "register_strategy": "strategies.base",
     "register_suite": "suites.base",
     "render": "analysis.tables",
@@ -92,6 +94,7 @@ __all__ = [
     "find_suspects",
     "leaderboard",
     "load_results",
+    "merge_results",
     "register_strategy",
     "register_suite",
     "render",
