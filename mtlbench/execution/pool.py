@@ -474,13 +474,18 @@ def _nodes() -> Sequence[dict[str, Any]]:
     """The machines of the cluster that are alive.
 
     Raises:
-        LostRayError: the head does not answer; Ray itself would wait for a minute, and then end
-            this process without a word.
+        LostRayError: the head does not answer: Ray itself would wait for a minute, and then end
+            this process without a word. Or the node that this process belongs to has died: Ray
+            takes its job for finished then, and starts no more workers, without a word.
     """
-    address = ray.get_runtime_context().gcs_address
+    context = ray.get_runtime_context()
+    address = context.gcs_address
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
     except OSError as error:
         raise LostRayError(f"Ray's head at {address} does not answer") from error
-    return [node for node in ray.nodes() if node["Alive"]]
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    if all(node["NodeID"] != context.get_node_id() for node in alive):
+        raise LostRayError("Ray on this machine has died")
+    return alive
