@@ -1,4 +1,4 @@
-"""The committed reference studies are whole, and what the project says of them is so."""
+"""The reference results are whole, and what the project says of them is so."""
 
 import sys
 from pathlib import Path
@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from conftest import run_mtlbench
 
-from mtlbench.analysis.aggregate import compare
+from mtlbench.analysis.aggregate import compare_results
 from mtlbench.analysis.label_errors.scores import DETECTORS
+from mtlbench.analysis.reference import TABLE, reference_runs
+from mtlbench.analysis.results import load_results
 from mtlbench.analysis.tables import render
-from mtlbench.store.runs import Store, read_run
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "results" / "reference"
@@ -28,16 +29,32 @@ that weigh by losses and five that weigh by gradients on clean labels."""
 BODIES = 5 * 3 * 3
 
 
-def test_every_reference_run_is_whole_and_done():
-    paths = list(Store(REFERENCE).run_directories())
-    assert len(paths) == DIGITS + STREETS + BODIES
-    assert all(read_run(path, thorough=True).info["status"] == "done" for path in paths)
+@pytest.fixture(scope="module")
+def results() -> pd.DataFrame:
+    return load_results((), reference=True)
+
+
+@pytest.fixture(scope="module")
+def nowhere(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A directory in which there are no runs."""
+    return str(tmp_path_factory.mktemp("nowhere"))
+
+
+def test_the_package_has_every_reference_run_once_and_done() -> None:
+    runs = reference_runs()
+    assert len({run["hash"] for run in runs}) == len(runs) == DIGITS + STREETS + BODIES
+    assert {run["status"] for run in runs} == {"done"}
+    assert all(run["metrics"] and run["timings"]["train_seconds"] > 0 for run in runs)
+
+
+def test_the_table_is_small() -> None:
+    assert TABLE.stat().st_size < 200_000
 
 
 @pytest.mark.parametrize("suite", claims.SUITES)
-def test_the_committed_tables_are_those_of_the_committed_runs(suite):
-    command = ["compare", suite, "--results", str(REFERENCE), "--format", "github"]
-    assert (REFERENCE / f"{suite}.md").read_text() == run_mtlbench(command).out
+def test_the_committed_tables_are_those_of_the_reference_results(suite: str, nowhere: str) -> None:
+    command = ["compare", suite, "--reference", "--format", "github"]
+    assert (REFERENCE / f"{suite}.md").read_text() == run_mtlbench(command, cwd=nowhere).out
 
 
 @pytest.mark.parametrize(
@@ -49,8 +66,10 @@ def test_the_committed_tables_are_those_of_the_committed_runs(suite):
         ("bodies", "pose+shape@0.4"),
     ],
 )
-def test_the_readme_shows_the_tables_of_the_committed_runs(suite, variant):
-    table = render(compare(REFERENCE, suite, [variant], claims.PAPER), "github")
+def test_the_readme_shows_the_tables_of_the_reference_results(
+    suite: str, variant: str, results: pd.DataFrame
+) -> None:
+    table = render(compare_results(results, suite, [variant], claims.PAPER), "github")
     body = [line for line in table.splitlines() if line.startswith("|")]
     assert "\n".join(body) in (ROOT / "README.md").read_text()
 
@@ -69,26 +88,28 @@ def test_the_readme_shows_the_tables_of_the_committed_runs(suite, variant):
         ("leaderboard_digits", ["--suites", "digits"]),
     ],
 )
-def test_the_committed_leaderboards_are_those_of_the_committed_runs(name, options):
-    command = ["leaderboard", "--results", str(REFERENCE), *options, "--format", "github"]
-    assert (REFERENCE / f"{name}.md").read_text() == run_mtlbench(command).out
+def test_the_committed_leaderboards_are_those_of_the_reference_results(
+    name: str, options: list[str], nowhere: str
+) -> None:
+    command = ["leaderboard", "--reference", *options, "--format", "github"]
+    assert (REFERENCE / f"{name}.md").read_text() == run_mtlbench(command, cwd=nowhere).out
 
 
-def test_the_readme_shows_the_leaderboard_of_the_committed_runs():
+def test_the_readme_shows_the_leaderboard_of_the_reference_results() -> None:
     first = (REFERENCE / "leaderboard.md").read_text().split("**Leaderboard: clean")[0]
     body = [line for line in first.splitlines() if line.startswith("|")]
     assert "\n".join(body) in (ROOT / "README.md").read_text()
 
 
-def test_the_claims_come_out_as_the_readme_says():
-    missed = [claim.sentence for claim in claims.claims(str(REFERENCE)) if not claim.met]
+def test_the_claims_come_out_as_the_readme_says(results: pd.DataFrame) -> None:
+    missed = [claim.sentence for claim in claims.claims(results) if not claim.met]
     readme = (ROOT / "README.md").read_text()
     assert all(sentence in readme for sentence in missed)
     assert ("**Not met:**" in readme) == bool(missed)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/suspects.md"])
-def test_what_is_said_of_the_detectors_is_what_their_comparison_found(page):
+def test_what_is_said_of_the_detectors_is_what_their_comparison_found(page: str) -> None:
     """Rows such as "| digits left | 5 | 99.5 / 79.6 | …": AUROC and average precision."""
     suites = {name: pd.read_csv(REFERENCE / f"detectors_{name}.csv") for name in claims.SUITES}
     rows = 0

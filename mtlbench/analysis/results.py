@@ -48,8 +48,8 @@ def load_results(results: Places | None = None, *, reference: bool = False) -> p
     run's directory, and empty for a reference run.
 
     Args:
-        results: the results directories; `runs` where None, or with `reference` nothing where
-            there is no such directory.
+        results: the results directories; `runs` where None, or with `reference` none where there
+            is no such directory. With `reference` there may be none: `()`.
         reference: the reference results that come with the package, too.
 
     Returns:
@@ -122,7 +122,7 @@ def _directories(results: Places | None, reference: bool) -> list[Path]:
             return []
     else:
         several = [results] if isinstance(results, str | Path) else results
-    if not several:
+    if not several and not reference:
         raise UserError("no results directory given")
     found: dict[Path, Path] = {}
     for root in several:
