@@ -18,6 +18,7 @@ import pandas as pd
 
 from mtlbench.analysis import statistics
 from mtlbench.analysis.printing import decimals, digits
+from mtlbench.analysis.remarks import plural
 from mtlbench.store.runs import DONE
 
 MOST = 5
@@ -94,8 +95,8 @@ class Repeats:
         """
         if self.shared:
             yield (
-                f"reference results: {self.same} of {self.shared} of their runs that are here too "
-                "have the same values to the last digit"
+                f"{self.same} of {self.shared} {plural('run', self.shared)} that the reference "
+                "results have too came out the same to the last digit"
             )
         for pair in self.differing[:MOST]:
             yield (

@@ -46,29 +46,29 @@ SCHEMA = pa.schema(
 )
 
 
-def write_table(infos: Iterable[Mapping[str, Any]], path: Path) -> None:
+def write_table(infos: Iterable[Mapping[str, Any]], file: Path | BinaryIO) -> None:
     """Writes a table of runs; the same runs in the same order give the same bytes.
 
     Args:
         infos: what `run.json` holds, of each run.
-        path: the Parquet file.
+        file: the Parquet file.
     """
     table = pa.Table.from_pylist([_row(info) for info in infos], SCHEMA)
-    pq.write_table(table, path, compression="zstd", compression_level=19)
+    pq.write_table(table, file, compression="zstd", compression_level=19)
 
 
-def read_table(source: Path | BinaryIO) -> list[dict[str, Any]]:
+def read_table(file: Path | BinaryIO) -> list[dict[str, Any]]:
     """What the `run.json` of each run of a table holds, as far as the table keeps it.
 
     Raises:
         UserError: it is not such a table, or of another version.
     """
     try:
-        table = pq.ParquetFile(source).read(use_threads=False)  # `read_table` loads much more
+        table = pq.ParquetFile(file).read(use_threads=False)  # `read_table` loads much more
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{source} is not a results table: {error}") from error
+        raise UserError(f"{file} is not a results table: {error}") from error
     if table.schema != SCHEMA or table.schema.metadata != SCHEMA.metadata:
-        raise UserError(f"{source} is not a results table of this version of mtlbench")
+        raise UserError(f"{file} is not a results table of this version of mtlbench")
     return [_info(row) for row in table.to_pylist()]
 
 
