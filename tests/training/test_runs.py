@@ -22,7 +22,7 @@ from mtlbench.study.plan import plan
 from mtlbench.suites.digits import Digits
 from mtlbench.tasks.metrics import Metric
 from mtlbench.training import processor
-from mtlbench.training import run as training_run
+from mtlbench.training import record as training_record
 from mtlbench.training.processor import processor_name
 
 STRATEGIES = [entry.name for entry in strategies.entries()]
@@ -373,7 +373,7 @@ def test_a_run_records_its_processor_and_the_instructions_that_pytorch_uses(
 def test_the_processor_is_no_part_of_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
     here = trained(tiny_spec(epochs=1)).info
     for name in ("processor_name", "instruction_set"):
-        monkeypatch.setattr(training_run, name, lambda: "another")
+        monkeypatch.setattr(training_record, name, lambda: "another")
     there = trained(tiny_spec(epochs=1)).info
     assert there["processor"] == there["instruction_set"] == "another"
     assert there["hash"] == here["hash"]
