@@ -70,7 +70,7 @@ def load_copies(results: Places | None = None, *, reference: bool = False) -> Co
     """
     runs: list[_Run] = []
     damaged: list[tuple[str, str]] = []
-    for root in _directories(results, reference):
+    for root in directories(results, reference):
         found, unreadable = _read(root)
         runs += found
         damaged += unreadable
@@ -107,15 +107,15 @@ def require_suite(results: pd.DataFrame, suite: str, where: str) -> pd.DataFrame
     raise UserError(f"no runs of suite {suite!r} in {where}{others}")
 
 
-def named(results: Places | None, reference: bool = False) -> str:
-    """Places in words: "'runs', 'more' and the reference results"."""
-    found = [repr(str(root)) for root in _directories(results, reference)]
-    found += ["the reference results"] if reference else []
-    return " and ".join(filter(None, [", ".join(found[:-1]), found[-1]]))
+def directories(results: Places | None, reference: bool = False) -> list[Path]:
+    """The results directories that are to be read, each once.
 
+    Args:
+        results, reference: as for `load_results`.
 
-def _directories(results: Places | None, reference: bool) -> list[Path]:
-    """Those that are to be read, each once."""
+    Raises:
+        UserError: one is missing, or there is none.
+    """
     if results is None:
         several: Sequence[str | Path] = [DEFAULT_RESULTS]
         if reference and not Path(DEFAULT_RESULTS).exists():
@@ -128,6 +128,13 @@ def _directories(results: Places | None, reference: bool) -> list[Path]:
     for root in several:
         found.setdefault(Store(root).require().root.resolve(), Path(root))
     return list(found.values())
+
+
+def named(results: Places | None, reference: bool = False) -> str:
+    """Places in words: "'runs', 'more' and the reference results"."""
+    found = [repr(str(root)) for root in directories(results, reference)]
+    found += ["the reference results"] if reference else []
+    return " and ".join(filter(None, [", ".join(found[:-1]), found[-1]]))
 
 
 # --- reading --------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from mtlbench.analysis import reference
 from mtlbench.analysis.aggregate import compare
 from mtlbench.analysis.leaderboard import leaderboard
 from mtlbench.analysis.reference import reference_runs
+from mtlbench.analysis.report import render_report
 from mtlbench.analysis.results import load_copies, load_results
 from mtlbench.errors import UserError
 from mtlbench.store.runs import RUN_FILE, RunRecord, Store
@@ -127,6 +128,17 @@ def test_the_command_line_takes_several_directories(verb: str, tmp_path: Path) -
     shutil.copytree(tmp_path / "b", tmp_path / "a", dirs_exist_ok=True)
     assert both == run_mtlbench(command[:-2], cwd=tmp_path)
     assert both.status == 0
+
+
+def test_a_report_is_made_of_several_directories(tmp_path: Path) -> None:
+    for i, name in enumerate(("a", "b")):
+        write_run(tmp_path / name, metric(10.0 + i), seed=i)
+    broken = write_run(tmp_path / "b", metric(1.0), seed=2)
+    (broken / RUN_FILE).write_text("{")
+    page = render_report([tmp_path / "a", tmp_path / "b"])
+    assert "10.50 ± 0.71" in page
+    assert f"--results {tmp_path / 'a'} --results {tmp_path / 'b'} --out" in page
+    assert f">{broken.relative_to(tmp_path / 'b')}<" in page
 
 
 # --- the reference ------------------------------------------------------------------------------
