@@ -1,6 +1,9 @@
 """The reference results are whole, and what the project says of them is so."""
 
+import os
+import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +15,8 @@ from mtlbench.analysis.label_errors.scores import DETECTORS
 from mtlbench.analysis.reference import TABLE, reference_runs
 from mtlbench.analysis.results import load_results
 from mtlbench.analysis.tables import render
+from mtlbench.store.runs import RunRecord, Store
+from mtlbench.store.table import read_table
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "results" / "reference"
@@ -47,8 +52,27 @@ def test_the_package_has_every_reference_run_once_and_done() -> None:
     assert all(run["metrics"] and run["timings"]["train_seconds"] > 0 for run in runs)
 
 
-def test_the_table_is_small() -> None:
+def test_the_table_is_small_and_part_of_the_package() -> None:
     assert TABLE.stat().st_size < 200_000
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert data["package-data"]["mtlbench.analysis.reference"] == [TABLE.name]
+
+
+def test_the_table_can_be_made_again_of_run_directories(tmp_path: Path) -> None:
+    runs = [run for run in reference_runs() if run["spec"]["seed"] == 0]
+    for i, run in enumerate(runs):
+        Store(tmp_path / str(i % 2)).write(RunRecord({**run, "tasks": []}, {"epoch": []}))
+    script = [sys.executable, str(ROOT / "benchmarks" / "reference.py")]
+    command = [*script, str(tmp_path / "0"), str(tmp_path / "1"), "--out", str(tmp_path / "t")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, check=True, env=environment)
+    assert read_table(tmp_path / "t") == runs
+    before = (tmp_path / "t").read_bytes()
+    (next(Store(tmp_path / "0").run_directories()) / "history.parquet").write_bytes(b"")
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "history.parquet is truncated or was altered" in ended.stderr
+    assert (tmp_path / "t").read_bytes() == before
 
 
 @pytest.mark.parametrize("suite", claims.SUITES)
