@@ -61,7 +61,7 @@ def compare(
     """Compares the strategies of a suite over all seeds found in one or several places.
 
     Args:
-        results: the results directories; `runs` where None, or with `reference` nothing where
+        results: the results directories; `runs` where None, or with `reference` none where
             there is no such directory. Which copy of a run counts, `load_results` says.
         suite: the suite's name.
         variants: which variants, in this order; all by default.
@@ -82,8 +82,9 @@ def compare(
     comparison = compare_results(counted, suite, variants, strategies, metrics=metrics)
     if reference:
         runs = pd.concat([comparison.runs, configured(copies.others)])
+        runs = runs[(runs["suite"] == suite) & runs["variant"].isin(comparison.variants)]
         own, theirs = comparison.runs["path"] != "", runs["path"] == ""
-        theirs &= runs["suite"] == suite
+        own &= comparison.runs["variant"].isin(comparison.variants)
         for variant, found in repeats(comparison.runs[own], runs[theirs], metrics).items():
             comparison.remarks[variant] += found.sentences(comparison.labels)
     return comparison

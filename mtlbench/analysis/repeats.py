@@ -1,4 +1,4 @@
-"""Whether own runs repeat the reference results.
+"""Own runs held against the reference results: do they repeat them?
 
 The same spec gives the same bits on one kind of processor only, and training carries a difference
 in the last digit into the first. So what is asked of other bits is whether they are further from
@@ -62,7 +62,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Repeats:
-    """What of one variant was run in both places.
+    """The runs of one variant that there are in both places.
 
     Attributes:
         shared: how many specs.
@@ -88,7 +88,7 @@ class Repeats:
         return sum(bool(np.isfinite(pair.p)) for pair in self.pairs)
 
     def sentences(self, labels: Mapping[str, str]) -> Iterator[str]:
-        """What stands under the table; nothing where nothing was run in both places.
+        """The notes under the table; none where nothing was run in both places.
 
         Args:
             labels: what printed tables call each configuration.
@@ -111,8 +111,9 @@ class Repeats:
                 yield "too few runs to tell whether they differ by more than seeds do"
             elif not self.differing:
                 yield (
-                    f"none of {self.tested} means differs from the reference results by more than "
-                    f"seeds do (t-tests, Holm, {100 * statistics.ALPHA:g} %)"
+                    f"none of {self.tested} {plural('mean', self.tested)} differs from the "
+                    "reference results by more than seeds do (t-tests, Holm, "
+                    f"{100 * statistics.ALPHA:g} %)"
                 )
 
 
@@ -163,7 +164,7 @@ def _measured(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _same(here: pd.DataFrame, reference: pd.DataFrame) -> tuple[int, int]:
-    """How many runs are in both, and how many of those with the same results."""
+    """The number of runs that are in both, and of those with the same results."""
     there = {key: _results(rows) for key, rows in reference.groupby("hash")}
     same = [_results(rows) == there[key] for key, rows in here.groupby("hash") if key in there]
     return len(same), sum(same)

@@ -148,7 +148,7 @@ _METRIC_KEYS = ("metric", "label", "task", "unit", "direction", "value")
 
 
 class _Run:
-    """What a run's record says, and its directory; "" for a reference run."""
+    """A run's record, and its directory; "" for a reference run."""
 
     def __init__(self, info: Mapping[str, Any], path: str) -> None:
         spec = info["spec"]

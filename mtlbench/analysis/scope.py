@@ -217,7 +217,7 @@ class Scope:
 
     @cached_property
     def differences(self) -> np.ndarray:
-        """How much better than the baseline each strategy is in each unit [S, N]."""
+        """Improvement (%) of each strategy over the baseline in each unit [S, N]."""
         base = self.base or 0
         return self._by_unit(lambda block: paired_differences(block, base))
 

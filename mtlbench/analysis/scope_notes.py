@@ -1,4 +1,4 @@
-"""What the numbers of a scope rest on, in sentences."""
+"""Sentences about what the numbers of a scope rest on."""
 
 from collections import defaultdict
 

@@ -36,7 +36,7 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 
 def improvement_probability(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """How often one of our values is above one of theirs, over all pairs; a tie counts half.
+    """The share of pairs in which our value is above theirs; a tie counts half.
 
     Agarwal et al.: Deep Reinforcement Learning at the Edge of the Statistical Precipice, NeurIPS
     2021: P(X > Y), the Mann-Whitney statistic over the number of pairs.
@@ -112,7 +112,7 @@ def _signed_rank(differences: np.ndarray) -> float:
 
 @cache
 def _rank_sums(places: tuple[int, ...]) -> np.ndarray:
-    """How probable each sum of the positive ranks is, where every sign is as likely as the other.
+    """The probability of each sum of the positive ranks, where either sign is as likely.
 
     Returns:
         [sum of the ranks + 1], for the sums 0, 1, ….

@@ -34,7 +34,7 @@ LOCK = "merge"
 
 @dataclass
 class Merged:
-    """What a merge did.
+    """The outcome of a merge.
 
     Attributes:
         runs, folds: how many were copied.
@@ -68,6 +68,8 @@ def merge_results(sources: Sequence[str | Path], into: str | Path) -> Merged:
             written.
         UnfinishedError: a file cannot be copied, on a full disk for example.
     """
+    if not str(into):  # an unset variable would mean the working directory
+        raise UserError("the results directory to merge into has no name")
     target = Store(into)
     stores = _different(sources)
     for source in stores:

@@ -58,7 +58,7 @@ def write_table(infos: Iterable[Mapping[str, Any]], file: Path | BinaryIO) -> No
 
 
 def read_table(file: Path | BinaryIO) -> list[dict[str, Any]]:
-    """What the `run.json` of each run of a table holds, as far as the table keeps it.
+    """The content of the `run.json` of each run of a table, as far as the table keeps it.
 
     Raises:
         UserError: it is not such a table, or of another version.

@@ -100,6 +100,16 @@ def test_only_the_metrics_asked_for_are_tested_but_all_of_a_run_must_be_the_same
     assert told[-1].startswith("none of 2 means differs")
 
 
+def test_a_variant_without_the_metric_asked_for_is_left_out(tmp_path: Path) -> None:
+    for info in reference_runs():
+        if (info["spec"]["suite"], info["spec"]["strategy"]) == ("digits", "ilt"):
+            put(tmp_path, info, metrics=altered(info, lambda value: value + 1e-9))
+    asked = {"metrics": ["detection_accuracy"]}
+    found = compare(tmp_path, "digits", reference=True, **asked).remarks  # type: ignore[arg-type]
+    assert list(found) == ["left@0.4"]
+    assert found["left@0.4"][-1].startswith("none of 1 mean differs")
+
+
 def test_nothing_is_said_of_strategies_and_settings_that_the_reference_lacks(
     tmp_path: Path,
 ) -> None:

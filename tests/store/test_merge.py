@@ -241,6 +241,7 @@ def test_a_run_that_says_it_belongs_elsewhere_is_damaged(suite: object, tmp_path
         (["a", "nowhere", "--into", "b"], "no results directory at 'nowhere'"),
         (["a", "file", "--into", "b"], "no results directory at 'file'"),
         (["a", "empty", "--into", "b"], "'empty' holds neither runs nor folds"),
+        (["a", "--into", ""], "the results directory to merge into has no name"),
         (["a", "--into", "a"], "'a' cannot be merged into itself"),
         (["a", "--into", "empty/../a/"], "'empty/../a' cannot be merged into itself"),
         (["a", "--into", "link"], "'link' cannot be merged into itself"),
