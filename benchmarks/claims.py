@@ -1,7 +1,8 @@
 """What the reference studies show of the paper's claims, each beside the bar it is held against.
 
+    python benchmarks/claims.py             of the reference results that come with the package
     for suite in digits streets bodies; do mtlbench run $suite --results DIR; done
-    python benchmarks/claims.py [DIR]            (default: results/reference)
+    python benchmarks/claims.py DIR         of runs of one's own
 
 Ends with status 1 where a bar is missed.
 """
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from mtlbench import compare
+from mtlbench import load_results
+from mtlbench.analysis.aggregate import summarise
 
 PAPER = ("equal", "mtu", "dwa", "gls", "ilt")
 """The strategies that the paper compares."""
@@ -40,11 +42,16 @@ def at_most(sentence: str, measured: float, bar: float) -> Claim:
 
 
 class Means:
-    """Test results of one suite with the paper's strategies, averaged over seeds."""
+    """Test results of one suite with the paper's strategies, averaged over seeds.
 
-    def __init__(self, results: str, suite: str) -> None:
+    Args:
+        results: rows as from `load_results`.
+        suite: the suite's name.
+    """
+
+    def __init__(self, results: pd.DataFrame, suite: str) -> None:
         self.suite = suite
-        self.summary: pd.DataFrame = compare(results, suite, strategies=PAPER).summary
+        self.summary = summarise(results, suite, strategies=PAPER)
         self._mean = self.summary.set_index(["variant", "strategy", "metric", "task"])["mean"]
 
     def __call__(self, variant: str, strategy: str, metric: str, task: str) -> float:
@@ -76,8 +83,12 @@ class Means:
             yield at_most(f"{self.suite} {variant}: rank of ilt in {task} {metric}", rank, worst)
 
 
-def claims(results: str) -> Iterator[Claim]:
-    """All claims, from the means over seeds."""
+def claims(results: pd.DataFrame) -> Iterator[Claim]:
+    """All claims, from the means over seeds.
+
+    Args:
+        results: rows as from `load_results`.
+    """
     digits, streets, bodies = (Means(results, suite) for suite in SUITES)
 
     yield at_least(
@@ -116,7 +127,8 @@ def claims(results: str) -> Iterator[Claim]:
 
 
 def main() -> None:
-    found = list(claims(sys.argv[1] if len(sys.argv) > 1 else "results/reference"))
+    own = sys.argv[1:]
+    found = list(claims(load_results(own, reference=not own)))
     for claim in found:
         verdict = "met" if claim.met else "MISSED"
         print(f"{claim.sentence:67} {claim.measured:8.2f}  bar {claim.bar:6.2f}  {verdict}")

@@ -4,7 +4,6 @@ A record with `ok` is the outcome of a check; the others are measurements.
 """
 
 import gc
-import json
 import multiprocessing
 import platform
 import statistics
@@ -21,6 +20,7 @@ import gpu_checks
 import step_cost
 import torch
 
+from mtlbench.analysis import reference
 from mtlbench.errors import UserError, describe
 from mtlbench.execution.worker import keep_freed_memory
 from mtlbench.spec import RunSpec
@@ -35,7 +35,6 @@ from mtlbench.version import package_version
 Record = dict[str, Any]
 
 ROOT = Path(__file__).parents[1]
-REFERENCE = ROOT / "results" / "reference"
 
 STUDY_STRATEGIES = ("equal", "ilt", "mgda", "ilt+cagrad")
 STUDIES = (
@@ -146,14 +145,12 @@ def run_of_study(spec: RunSpec, device: str, tiny: bool) -> Record:
 
 
 def reference_runs(spec: RunSpec) -> list[Record]:
-    """What `run.json` says of the reference runs that differ in their seed at most."""
-    directory = REFERENCE / spec.suite / spec.variant / spec.strategy
-    runs = [json.loads(file.read_bytes()) for file in sorted(directory.glob("seed-*/run.json"))]
-    wanted = (dict(spec.suite_parameters), dict(spec.strategy_parameters))
+    """The reference runs that differ in their seed at most."""
+    keys = ("suite", "variant", "strategy", "suite_parameters", "strategy_parameters")
     return [
         run
-        for run in runs
-        if (run["spec"]["suite_parameters"], run["spec"]["strategy_parameters"]) == wanted
+        for run in reference.reference_runs()
+        if all(run["spec"][key] == getattr(spec, key) for key in keys)
     ]
 
 

@@ -28,7 +28,7 @@ SUITES, STRATEGIES = 5, 40
 STAGES = ("instance", "loss", "gradient")
 SECONDS, MEMORY = 5.0, 1024
 REPEATS = 3
-LIBRARIES = "numpy, pandas, pyarrow.parquet, rich.console, rich.table, scipy.stats"
+LIBRARIES = "numpy, pandas, pyarrow.parquet, rich.console, rich.table"
 FILES = {HISTORY_FILE: 6000, LABELS_FILE: 3000, INSTANCE_FILE: 9000}
 
 

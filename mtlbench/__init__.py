@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtlbench.analysis.aggregate import Comparison, compare, load_results
+    from mtlbench.analysis.aggregate import Comparison, compare
     from mtlbench.analysis.figures import draw_figures
     from mtlbench.analysis.label_errors.comparison import compare_detectors
     from mtlbench.analysis.label_errors.mixture import estimate_share
@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from mtlbench.analysis.leaderboard import Leaderboard, leaderboard
     from mtlbench.analysis.leaderboard_tables import render_leaderboard
     from mtlbench.analysis.report import render_report, write_report
+    from mtlbench.analysis.results import load_results
     from mtlbench.analysis.tables import render
     from mtlbench.data.splits import Data, Split
     from mtlbench.errors import UserError
+    from mtlbench.store.merge import merge_results
     from mtlbench.strategies.base import (
         GradientWeighting,
         InstanceStage,
@@ -55,7 +57,8 @@ _HOME = {
     "estimate_share": "analysis.label_errors.mixture",
     "find_suspects": "study.suspects",
     "leaderboard": "analysis.leaderboard",
-    "load_results": "analysis.aggregate",
+    "load_results": "analysis.results",
+    "merge_results": "store.merge",
     "register_strategy": "strategies.base",
     "register_suite": "suites.base",
     "render": "analysis.tables",
@@ -91,6 +94,7 @@ __all__ = [
     "find_suspects",
     "leaderboard",
     "load_results",
+    "merge_results",
     "register_strategy",
     "register_suite",
     "render",

@@ -127,7 +127,9 @@ class Finished:
     err: str
 
 
-def start_mtlbench(arguments: Sequence[str], **environment: str) -> subprocess.Popen[str]:
+def start_mtlbench(
+    arguments: Sequence[str], *, cwd: str | Path | None = None, **environment: str
+) -> subprocess.Popen[str]:
     """Starts `mtlbench` in a process group of its own, as a shell does."""
     return subprocess.Popen(
         [sys.executable, "-c", "from mtlbench.cli.main import main; main()", *arguments],
@@ -135,6 +137,7 @@ def start_mtlbench(arguments: Sequence[str], **environment: str) -> subprocess.P
         stderr=subprocess.PIPE,
         text=True,
         process_group=0,
+        cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(CHECKOUT), **environment},
     )
 
@@ -150,9 +153,15 @@ def finish(process: subprocess.Popen[str], *, seconds: float = 600) -> Finished:
     return Finished(process.returncode, out, err)
 
 
-def run_mtlbench(arguments: Sequence[str], *, seconds: float = 600, **env: str) -> Finished:
+def run_mtlbench(
+    arguments: Sequence[str],
+    *,
+    seconds: float = 600,
+    cwd: str | Path | None = None,
+    **env: str,
+) -> Finished:
     """Runs `mtlbench` to its end."""
-    return finish(start_mtlbench(arguments, **env), seconds=seconds)
+    return finish(start_mtlbench(arguments, cwd=cwd, **env), seconds=seconds)
 
 
 CLUSTER = """

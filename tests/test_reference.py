@@ -1,16 +1,22 @@
-"""The committed reference studies are whole, and what the project says of them is so."""
+"""The reference results are whole, and what the project says of them is so."""
 
+import os
+import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from conftest import run_mtlbench
 
-from mtlbench.analysis.aggregate import compare
+from mtlbench.analysis.aggregate import compare_results
 from mtlbench.analysis.label_errors.scores import DETECTORS
+from mtlbench.analysis.reference import TABLE, reference_runs
+from mtlbench.analysis.results import load_results
 from mtlbench.analysis.tables import render
-from mtlbench.store.runs import Store, read_run
+from mtlbench.store.runs import RunRecord, Store
+from mtlbench.store.table import read_table
 
 ROOT = Path(__file__).parent.parent
 REFERENCE = ROOT / "results" / "reference"
@@ -28,16 +34,51 @@ that weigh by losses and five that weigh by gradients on clean labels."""
 BODIES = 5 * 3 * 3
 
 
-def test_every_reference_run_is_whole_and_done():
-    paths = list(Store(REFERENCE).run_directories())
-    assert len(paths) == DIGITS + STREETS + BODIES
-    assert all(read_run(path, thorough=True).info["status"] == "done" for path in paths)
+@pytest.fixture(scope="module")
+def results() -> pd.DataFrame:
+    return load_results((), reference=True)
+
+
+@pytest.fixture(scope="module")
+def nowhere(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A directory in which there are no runs."""
+    return str(tmp_path_factory.mktemp("nowhere"))
+
+
+def test_the_package_has_every_reference_run_once_and_done() -> None:
+    runs = reference_runs()
+    assert len({run["hash"] for run in runs}) == len(runs) == DIGITS + STREETS + BODIES
+    assert {run["status"] for run in runs} == {"done"}
+    assert all(run["metrics"] and run["timings"]["train_seconds"] > 0 for run in runs)
+
+
+def test_the_table_is_small_and_part_of_the_package() -> None:
+    assert TABLE.stat().st_size < 200_000
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert data["package-data"]["mtlbench.analysis.reference"] == [TABLE.name]
+
+
+def test_the_table_can_be_made_again_of_run_directories(tmp_path: Path) -> None:
+    runs = [run for run in reference_runs() if run["spec"]["seed"] == 0]
+    for i, run in enumerate(runs):
+        Store(tmp_path / str(i % 2)).write(RunRecord({**run, "tasks": []}, {"epoch": []}))
+    script = [sys.executable, str(ROOT / "benchmarks" / "reference.py")]
+    command = [*script, str(tmp_path / "0"), str(tmp_path / "1"), "--out", str(tmp_path / "t")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(command, check=True, env=environment)
+    assert read_table(tmp_path / "t") == runs
+    before = (tmp_path / "t").read_bytes()
+    (next(Store(tmp_path / "0").run_directories()) / "history.parquet").write_bytes(b"")
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "history.parquet is truncated or was altered" in ended.stderr
+    assert (tmp_path / "t").read_bytes() == before
 
 
 @pytest.mark.parametrize("suite", claims.SUITES)
-def test_the_committed_tables_are_those_of_the_committed_runs(suite):
-    command = ["compare", suite, "--results", str(REFERENCE), "--format", "github"]
-    assert (REFERENCE / f"{suite}.md").read_text() == run_mtlbench(command).out
+def test_the_committed_tables_are_those_of_the_reference_results(suite: str, nowhere: str) -> None:
+    command = ["compare", suite, "--reference", "--format", "github"]
+    assert (REFERENCE / f"{suite}.md").read_text() == run_mtlbench(command, cwd=nowhere).out
 
 
 @pytest.mark.parametrize(
@@ -49,8 +90,10 @@ def test_the_committed_tables_are_those_of_the_committed_runs(suite):
         ("bodies", "pose+shape@0.4"),
     ],
 )
-def test_the_readme_shows_the_tables_of_the_committed_runs(suite, variant):
-    table = render(compare(REFERENCE, suite, [variant], claims.PAPER), "github")
+def test_the_readme_shows_the_tables_of_the_reference_results(
+    suite: str, variant: str, results: pd.DataFrame
+) -> None:
+    table = render(compare_results(results, suite, [variant], claims.PAPER), "github")
     body = [line for line in table.splitlines() if line.startswith("|")]
     assert "\n".join(body) in (ROOT / "README.md").read_text()
 
@@ -69,26 +112,28 @@ def test_the_readme_shows_the_tables_of_the_committed_runs(suite, variant):
         ("leaderboard_digits", ["--suites", "digits"]),
     ],
 )
-def test_the_committed_leaderboards_are_those_of_the_committed_runs(name, options):
-    command = ["leaderboard", "--results", str(REFERENCE), *options, "--format", "github"]
-    assert (REFERENCE / f"{name}.md").read_text() == run_mtlbench(command).out
+def test_the_committed_leaderboards_are_those_of_the_reference_results(
+    name: str, options: list[str], nowhere: str
+) -> None:
+    command = ["leaderboard", "--reference", *options, "--format", "github"]
+    assert (REFERENCE / f"{name}.md").read_text() == run_mtlbench(command, cwd=nowhere).out
 
 
-def test_the_readme_shows_the_leaderboard_of_the_committed_runs():
+def test_the_readme_shows_the_leaderboard_of_the_reference_results() -> None:
     first = (REFERENCE / "leaderboard.md").read_text().split("**Leaderboard: clean")[0]
     body = [line for line in first.splitlines() if line.startswith("|")]
     assert "\n".join(body) in (ROOT / "README.md").read_text()
 
 
-def test_the_claims_come_out_as_the_readme_says():
-    missed = [claim.sentence for claim in claims.claims(str(REFERENCE)) if not claim.met]
+def test_the_claims_come_out_as_the_readme_says(results: pd.DataFrame) -> None:
+    missed = [claim.sentence for claim in claims.claims(results) if not claim.met]
     readme = (ROOT / "README.md").read_text()
     assert all(sentence in readme for sentence in missed)
     assert ("**Not met:**" in readme) == bool(missed)
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/suspects.md"])
-def test_what_is_said_of_the_detectors_is_what_their_comparison_found(page):
+def test_what_is_said_of_the_detectors_is_what_their_comparison_found(page: str) -> None:
     """Rows such as "| digits left | 5 | 99.5 / 79.6 | …": AUROC and average precision."""
     suites = {name: pd.read_csv(REFERENCE / f"detectors_{name}.csv") for name in claims.SUITES}
     rows = 0

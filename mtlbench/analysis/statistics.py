@@ -10,8 +10,8 @@ from functools import cache
 
 import numpy as np
 
-# SciPy's tests are imported where they are run: they load for a second, and most comparisons have
-# too few seeds for any.
+# SciPy's own tests take a second to load, which is most of the time that a leaderboard takes, and
+# few of them are needed. Tests hold the numbers against SciPy's.
 
 ALPHA = 0.05
 """The level of all tests; intervals hold 1 - ALPHA."""
@@ -24,17 +24,19 @@ def ranks(values: np.ndarray) -> np.ndarray:
     """Ranks along the last axis, 1 for the highest; values that are equal share their mean."""
     order = np.argsort(-values, axis=-1)
     ordered = np.take_along_axis(values, order, -1)
-    if (ordered[..., 1:] == ordered[..., :-1]).any():
-        from scipy.stats import rankdata
-
-        return np.asarray(rankdata(-values, axis=-1))
+    number = np.arange(values.shape[-1])
+    differs = ordered[..., 1:] != ordered[..., :-1]
+    edge = np.ones((*values.shape[:-1], 1), bool)
+    starts, ends = np.concatenate([edge, differs], -1), np.concatenate([differs, edge], -1)
+    first = np.maximum.accumulate(np.where(starts, number, 0), -1)
+    last = np.minimum.accumulate(np.where(ends, number, number.size)[..., ::-1], -1)[..., ::-1]
     places = np.empty(values.shape)
-    np.put_along_axis(places, order, np.arange(1.0, values.shape[-1] + 1), -1)
+    np.put_along_axis(places, order, 1 + (first + last) / 2, -1)
     return places
 
 
 def improvement_probability(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """How often one of our values is above one of theirs, over all pairs; a tie counts half.
+    """The share of pairs in which our value is above theirs; a tie counts half.
 
     Agarwal et al.: Deep Reinforcement Learning at the Edge of the Statistical Precipice, NeurIPS
     2021: P(X > Y), the Mann-Whitney statistic over the number of pairs.
@@ -74,9 +76,11 @@ def rank_biserial(differences: np.ndarray) -> float:
 def signed_rank(differences: np.ndarray) -> np.ndarray:
     """Two-sided p-values of Wilcoxon's signed-rank test.
 
-    The test is exact up to 50 pairs, or 13 where some differences are zero or of one size, and by
-    the normal approximation above; pairs without a difference are left out. It asks whether each
+    The test is exact up to `EXACT` pairs, also where some differences are of one size, and by the
+    normal approximation above; pairs without a difference are left out. It asks whether each
     difference is as likely with the other sign.
+
+    Wilcoxon: Individual Comparisons by Ranking Methods, Biometrics Bulletin 1945.
 
     Args:
         differences: M samples of N pairs [M, N].
@@ -84,18 +88,68 @@ def signed_rank(differences: np.ndarray) -> np.ndarray:
     Returns:
         [M]; 1 where no pair differs.
     """
-    from scipy.stats import wilcoxon
+    return np.array([_signed_rank(row[row != 0]) for row in differences])
 
-    size = np.sort(np.abs(differences), axis=-1)
-    plain = (size[:, 0] > 0) & (size[:, 1:] > size[:, :-1]).all(-1)
-    p = np.ones(len(differences))
-    if plain.any():
-        p[plain] = wilcoxon(differences[plain], axis=-1).pvalue
-    for i in np.flatnonzero(~plain):
-        some = differences[i][differences[i] != 0]
-        if len(some):
-            p[i] = wilcoxon(some).pvalue
-    return p
+
+EXACT = 50
+"""Pairs up to which the signed-rank test is exact."""
+
+
+def _signed_rank(differences: np.ndarray) -> float:
+    """The p-value of one sample without zeros [N]."""
+    if not len(differences):
+        return 1.0
+    places = len(differences) + 1 - ranks(np.abs(differences))
+    above = places[differences > 0].sum()
+    if len(differences) > EXACT:
+        error = math.sqrt((places**2).sum() / 4)
+        return math.erfc(abs(above - places.sum() / 2) / error / math.sqrt(2))
+    doubled = tuple(np.sort(2 * places).astype(int).tolist())  # ranks are halves
+    probability = _rank_sums(doubled)
+    at = int(2 * above)
+    return min(1.0, 2 * float(min(probability[: at + 1].sum(), probability[at:].sum())))
+
+
+@cache
+def _rank_sums(places: tuple[int, ...]) -> np.ndarray:
+    """The probability of each sum of the positive ranks, where either sign is as likely.
+
+    Returns:
+        [sum of the ranks + 1], for the sums 0, 1, ….
+    """
+    probability = np.zeros(sum(places) + 1)
+    probability[0] = 1
+    for place in places:
+        shifted = np.zeros_like(probability)
+        shifted[place:] = probability[:-place]
+        probability = (probability + shifted) / 2
+    return probability
+
+
+def two_sample(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Two-sided p-value of Student's t-test that two samples have one mean.
+
+    The standard deviation is pooled: under what is tested, the same training in two places, it is
+    the same in both. So a single value can be held against several.
+
+    Args:
+        ours, theirs: values of runs [R], [Q].
+
+    Returns:
+        NaN where there are fewer than three values; and where no value differs from the others of
+        its sample, unless both samples show that by two.
+    """
+    from scipy.special import stdtr
+
+    freedom = len(ours) + len(theirs) - 2
+    if freedom < 1:
+        return math.nan
+    difference = abs(float(ours.mean() - theirs.mean()))
+    squares = sum(float(((values - values.mean()) ** 2).sum()) for values in (ours, theirs))
+    if not squares:
+        return 1.0 if not difference else 0.0 if min(len(ours), len(theirs)) > 1 else math.nan
+    error = math.sqrt(squares / freedom * (1 / len(ours) + 1 / len(theirs)))
+    return float(2 * stdtr(freedom, -difference / error))
 
 
 def smallest_p(pairs: int) -> float:
@@ -211,14 +265,15 @@ def friedman(strategies: list[str], scores: np.ndarray) -> Friedman:
         strategies: at least 3 names.
         scores: one a unit and strategy, higher is better [N, S].
     """
-    from scipy.stats import friedmanchisquare
-
     units, count = scores.shape
     places = ranks(scores)
-    if (places == places[:, :1]).all():  # the statistic would be 0 / 0
+    spread = float((places**2).sum()) / units - count * (count + 1) ** 2 / 4
+    if not spread:  # all of them tie everywhere
         statistic, p_value = 0.0, 1.0
     else:
-        statistic, p_value = map(float, friedmanchisquare(*scores.T))
+        squares = float(((places.mean(0) - (count + 1) / 2) ** 2).sum())
+        statistic = units * (count - 1) * squares / spread
+        p_value = _chi_square_above(statistic, count - 1)
         if places.size <= SMALL:
             p_value = _permuted(places)
     difference = _nemenyi(count) * math.sqrt(count * (count + 1) / (6 * units))
@@ -227,9 +282,36 @@ def friedman(strategies: list[str], scores: np.ndarray) -> Friedman:
 
 @cache
 def _nemenyi(strategies: int) -> float:
-    from scipy.stats import studentized_range
+    """The distance of the best and the worst of so many standard normal numbers that is exceeded
+    with probability α, over √2."""
+    z = np.linspace(-10, 10, 401)  # the best of them; the sum is exact to 1e-12
+    density = np.exp(-(z**2) / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
 
-    return float(studentized_range.ppf(1 - ALPHA, strategies, np.inf)) / math.sqrt(2)
+    def below(z: np.ndarray) -> np.ndarray:
+        return np.array([math.erfc(-x / math.sqrt(2)) / 2 for x in z])
+
+    low, high = 0.0, 10.0
+    while high - low > 1e-12:
+        middle = (low + high) / 2
+        within = strategies * (density * (below(z) - below(z - middle)) ** (strategies - 1)).sum()
+        low, high = (middle, high) if within < 1 - ALPHA else (low, middle)
+    return low / math.sqrt(2)
+
+
+def _chi_square_above(statistic: float, freedom: int) -> float:
+    """The probability that a χ² number is larger, by its closed form for whole degrees of freedom.
+
+    Abramowitz, Stegun: Handbook of Mathematical Functions 1964, 26.4.4 and 26.4.5.
+    """
+    half = statistic / 2
+    odd = freedom % 2
+    above = math.erfc(math.sqrt(half)) if odd else 0.0
+    logarithm = math.log(half) if half else -math.inf
+    for i in range(freedom // 2):
+        power = i + odd / 2
+        exponent = power * logarithm if power else 0.0
+        above += math.exp(exponent - half - math.lgamma(power + 1))
+    return above
 
 
 def _permuted(places: np.ndarray, permutations: int = 1999) -> float:

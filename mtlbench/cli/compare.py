@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mtlbench.cli.options import (
     FORMATS,
-    add_results,
+    add_places,
     add_study,
     check_figures,
     name_damaged,
@@ -26,13 +26,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--against", choices=("paper",), help="put the published numbers beside ours"
     )
-    add_results(parser)
+    add_places(parser)
 
 
 def command(options: argparse.Namespace) -> int:
     print_comparison(
         options.results,
         options.suite,
+        reference=options.reference,
         variants=options.variants,
         strategies=names(options.strategies, "strategy"),
         metrics=names(options.metrics, "metric"),
@@ -44,9 +45,10 @@ def command(options: argparse.Namespace) -> int:
 
 
 def print_comparison(
-    results: str | Path,
+    results: str | Path | Sequence[str | Path] | None,
     suite: str,
     *,
+    reference: bool = False,
     variants: Sequence[str] | None,
     strategies: Sequence[str] | None,
     metrics: Sequence[str] | None = None,
@@ -62,7 +64,15 @@ def print_comparison(
     from mtlbench.analysis.aggregate import compare
     from mtlbench.analysis.tables import render
 
-    comparison = compare(results, suite, variants, strategies, metrics=metrics, hashes=hashes)
+    comparison = compare(
+        results,
+        suite,
+        variants,
+        strategies,
+        metrics=metrics,
+        hashes=hashes,
+        reference=reference,
+    )
     name_damaged(comparison.damaged)
     terminal = sys.stdout.isatty()
     if against_paper:
@@ -79,5 +89,5 @@ def print_comparison(
     if figures is not None:
         from mtlbench.analysis.figures import draw_figures
 
-        drawn = draw_figures(results, suite, figures, variants, strategies)
+        drawn = draw_figures(results, suite, figures, variants, strategies, reference=reference)
         print(f"{len(drawn)} figure files in {figures}", file=sys.stderr)

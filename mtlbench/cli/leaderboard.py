@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mtlbench.cli.options import (
     FORMATS,
-    add_results,
+    add_places,
     add_study,
     check_figures,
     name_damaged,
@@ -27,17 +27,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--format", choices=FORMATS, default="table")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="draw the figures there, too")
-    add_results(parser)
+    add_places(parser)
 
 
 def command(options: argparse.Namespace) -> int:
     check_figures(options.figures)
 
-    from mtlbench.analysis.aggregate import load_results
     from mtlbench.analysis.leaderboard import leaderboard
     from mtlbench.analysis.leaderboard_tables import render_leaderboard
+    from mtlbench.analysis.results import load_results
 
-    results = load_results(options.results)
+    results = load_results(options.results, reference=options.reference)
     name_damaged(results.attrs["damaged"])
     board = leaderboard(
         results,

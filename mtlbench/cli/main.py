@@ -8,13 +8,23 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
-from mtlbench.cli import compare, detectors, leaderboard, list, prepare, report, run, suspects
+from mtlbench.cli import (
+    compare,
+    detectors,
+    leaderboard,
+    list,
+    merge,
+    prepare,
+    report,
+    run,
+    suspects,
+)
 from mtlbench.cli.options import NOT_ALL_DONE
 from mtlbench.cli.streams import Forgiving, silence
 from mtlbench.errors import UnfinishedError, UserError
 from mtlbench.version import package_version
 
-VERBS: Any = (list, run, compare, leaderboard, suspects, detectors, report, prepare)
+VERBS: Any = (list, run, compare, leaderboard, suspects, detectors, report, merge, prepare)
 
 BAD_INPUT = 2
 INTERRUPTED = 130

@@ -69,7 +69,25 @@ def add_plugins(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_places(parser: argparse.ArgumentParser, *, reference: bool = True) -> None:
+    """Where results are read from."""
+    parser.add_argument(
+        "--results",
+        action="append",
+        metavar="DIR",
+        help="results directory; can be given more than once, and a run in several of them counts "
+        f"once (default: {DEFAULT_RESULTS})",
+    )
+    if reference:
+        parser.add_argument(
+            "--reference",
+            action="store_true",
+            help="beside the reference results that come with the package",
+        )
+
+
 def add_results(parser: argparse.ArgumentParser) -> None:
+    """Where results are written to."""
     parser.add_argument(
         "--results",
         default=DEFAULT_RESULTS,

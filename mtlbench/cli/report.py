@@ -3,7 +3,7 @@
 import argparse
 
 from mtlbench.cli.options import (
-    add_results,
+    add_places,
     names,
 )
 
@@ -16,7 +16,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--title", metavar="TEXT", help="the page's heading")
     parser.add_argument("--suites", metavar="a,b", help="only these suites")
-    add_results(parser)
+    add_places(parser, reference=False)
 
 
 def command(options: argparse.Namespace) -> int:

@@ -286,6 +286,8 @@ def read_run(path: Path, *, thorough: bool = False) -> StoredRun:
     if HISTORY_FILE not in files:
         raise DamagedRunError(f"{RUN_FILE} does not list {HISTORY_FILE}")
     for name in files:
+        if "/" in name:
+            raise DamagedRunError(f"{RUN_FILE} lists {name!r}, which is no file of a run")
         file = f"{path}/{name}"
         try:
             found = os.stat(file)
@@ -295,9 +297,17 @@ def read_run(path: Path, *, thorough: bool = False) -> StoredRun:
             raise DamagedRunError(f"{name} is missing")
         if found.st_size != sizes[name]:
             raise DamagedRunError(f"{name} is truncated or was altered")
-        if thorough and hashlib.sha256(Path(file).read_bytes()).hexdigest() != digests[name]:
+        if thorough and _digest(path / name) != digests[name]:
             raise DamagedRunError(f"{name} was altered")
     return StoredRun(path, info)
+
+
+def _digest(file: Path) -> str:
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise DamagedRunError(f"{file.name} cannot be read: {error.strerror}") from None
 
 
 def _parquet_bytes(history: Mapping[str, list[float]]) -> bytes:

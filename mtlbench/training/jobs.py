@@ -70,7 +70,7 @@ class RunJob(Job):
             from mtlbench.training.run import Run
 
             record = Run(self.spec, status=ended.status, error=ended.error).record()
-            record.info["device"] = ""
+            record.info |= {"device": "", "processor": "", "instruction_set": ""}
         store.write(record)
 
     def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:

@@ -15,6 +15,7 @@ from mtlbench.spec import RunSpec
 from mtlbench.strategies.compose import Composition
 from mtlbench.tasks.task import Task
 from mtlbench.training.batches import take
+from mtlbench.training.processor import instruction_set, processor_name
 from mtlbench.version import package_version
 
 EXAMPLES = 6
@@ -57,6 +58,8 @@ def run_info(
             "python": platform.python_version(),
         },
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "processor": processor_name(),
+        "instruction_set": instruction_set(),
         "error": error,
     }
 

@@ -7,14 +7,9 @@ import pandas as pd
 import pytest
 from synthetic_runs import abs_err, detection, metric, write_run
 
-from mtlbench.analysis.aggregate import (
-    RESULT_COLUMNS,
-    SUMMARY_COLUMNS,
-    compare,
-    load_results,
-    select,
-    summarise,
-)
+from mtlbench.analysis.aggregate import SUMMARY_COLUMNS, compare, summarise
+from mtlbench.analysis.results import RESULT_COLUMNS, load_results
+from mtlbench.analysis.selection import select
 from mtlbench.errors import UserError
 
 DIVERGED, FAILED = "diverged", "failed"

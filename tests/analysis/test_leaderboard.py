@@ -16,9 +16,10 @@ from conftest import CHECKOUT
 from scipy import stats
 from synthetic_runs import abs_err, detection, metric, write_run
 
-from mtlbench.analysis.aggregate import RESULT_COLUMNS, load_results
-from mtlbench.analysis.leaderboard import LEADERBOARD_COLUMNS, Leaderboard, leaderboard
+from mtlbench.analysis.leaderboard import Leaderboard, leaderboard
 from mtlbench.analysis.leaderboard_tables import render_leaderboard
+from mtlbench.analysis.results import RESULT_COLUMNS, load_results
+from mtlbench.analysis.scope import LEADERBOARD_COLUMNS
 from mtlbench.analysis.tables import FORMATS
 from mtlbench.errors import UserError
 
@@ -253,7 +254,7 @@ def test_a_scope_that_would_be_all_again_is_left_out() -> None:
 def test_runs_are_ranked_without_loading_torch_or_ray() -> None:
     code = (
         "import sys; from mtlbench import leaderboard, load_results, render_leaderboard; "
-        "render_leaderboard(leaderboard(load_results('results/reference'))); "
+        "render_leaderboard(leaderboard(load_results(reference=True))); "
         "assert not {'torch', 'ray'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=CHECKOUT)

@@ -17,7 +17,7 @@ from analysis.synthetic_runs import abs_err, instance_arrays, metric, study, wri
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlbench.analysis.aggregate import compare, load_results
+from mtlbench.analysis.aggregate import compare
 from mtlbench.analysis.leaderboard import leaderboard
 from mtlbench.analysis.report import render_report, write_report
 from mtlbench.analysis.report.charts import (
@@ -35,6 +35,7 @@ from mtlbench.analysis.report.charts import (
 )  # fmt: skip
 from mtlbench.analysis.report.commands import run_commands
 from mtlbench.analysis.report.runs import RunSummary, duration, numbers
+from mtlbench.analysis.results import load_results
 from mtlbench.analysis.tables import build
 from mtlbench.cli import main as cli
 from mtlbench.cli.options import names

@@ -111,6 +111,26 @@ def test_friedman_and_nemenyi_agree_with_scipy_and_scikit_posthocs() -> None:
     assert apart.any()
 
 
+@pytest.mark.parametrize("strategies", [3, 4, 7, 39, 40, 100])
+def test_distributions_are_those_of_scipy_for_few_strategies_and_for_many(strategies: int) -> None:
+    scores = np.random.default_rng(strategies).normal(size=(20, strategies))
+    scores[:, 0] += 0.5
+    test = friedman([str(i) for i in range(strategies)], scores)
+    expected = stats.friedmanchisquare(*scores.T)
+    assert (test.statistic, test.p_value) == pytest.approx(tuple(expected), rel=1e-9)
+    q = stats.studentized_range.ppf(1 - ALPHA, strategies, np.inf) / np.sqrt(2)
+    scale = np.sqrt(strategies * (strategies + 1) / (6 * 20))
+    assert test.critical_difference == pytest.approx(q * scale, rel=1e-9)
+
+
+@pytest.mark.parametrize("pairs", [5, 12])
+def test_the_signed_rank_test_is_that_of_scipy_where_differences_tie(pairs: int) -> None:
+    differences = np.random.default_rng(1).integers(-3, 4, (20, pairs)).astype(float)
+    some = [row[row != 0] for row in differences]
+    expected = [stats.wilcoxon(row).pvalue if len(row) else 1.0 for row in some]
+    np.testing.assert_allclose(signed_rank(differences), expected)
+
+
 def test_the_critical_difference_is_that_of_a_published_example() -> None:
     # Demšar 2006, Section 3.2.4: four classifiers on 14 data sets, CD = 2.569 sqrt(4·5 / 6·14).
     test = friedman(list("abcd"), np.random.default_rng(0).normal(size=(14, 4)))

@@ -1,6 +1,8 @@
 """One run: the same bits every time, paired between strategies, and honest about how it ended."""
 
 import dataclasses
+import platform
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,9 @@ from mtlbench.study.plan import plan
 from mtlbench.suites.build import build_suite
 from mtlbench.suites.digits import Digits
 from mtlbench.tasks.metrics import Metric
+from mtlbench.training import processor
+from mtlbench.training import record as training_record
+from mtlbench.training.processor import processor_name
 
 STRATEGIES = [entry.name for entry in strategies.entries()]
 
@@ -352,6 +357,43 @@ def test_an_exception_in_a_suite_ends_the_run_as_failed(method: str, tmp_path: P
     assert record.info["status"] == "failed"
     assert f"LookupError: broken {method}" in record.info["error"]
     assert read_run(Store(tmp_path).write(record)).info["status"] == "failed"
+
+
+# --- where it was trained -----------------------------------------------------------------------
+
+
+def test_a_run_records_its_processor_and_the_instructions_that_pytorch_uses(
+    tmp_path: Path,
+) -> None:
+    info = read_run(Store(tmp_path).write(trained(tiny_spec(epochs=1)))).info
+    assert info["processor"] == processor_name() != ""
+    assert info["instruction_set"] == torch.backends.cpu.get_cpu_capability()
+
+
+def test_the_processor_is_no_part_of_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = trained(tiny_spec(epochs=1)).info
+    for name in ("processor_name", "instruction_set"):
+        monkeypatch.setattr(training_record, name, lambda: "another")
+    there = trained(tiny_spec(epochs=1)).info
+    assert there["processor"] == there["instruction_set"] == "another"
+    assert there["hash"] == here["hash"]
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        ("processor\t: 0\nmodel name\t: A: fast one\nmodel name\t: B\n", "A: fast one"),
+        ("model name\t: unknown\n", platform.processor() or platform.machine()),
+        ("Hardware\t: board\n", platform.processor() or platform.machine()),
+    ],
+)
+def test_the_processor_is_the_first_model_that_the_system_names_or_its_architecture(
+    told: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cpuinfo").write_text(told)
+    monkeypatch.setattr(processor, "CPU_INFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert processor_name.__wrapped__() == name
 
 
 # --- on a GPU -----------------------------------------------------------------------------------

@@ -19,29 +19,33 @@ from mtlbench.analysis.figures.predictions import predictions_figure
 from mtlbench.analysis.figures.sigma import sigma_figures
 from mtlbench.analysis.figures.style import STYLE, Configuration, file_name, lines, save
 from mtlbench.analysis.levels import corruptions
+from mtlbench.analysis.results import Places
 from mtlbench.store.runs import DONE, read_run
 
 __all__ = ["draw_figures"]
 
 
 def draw_figures(
-    results: str | Path,
+    results: Places | None,
     suite: str,
     out: str | Path,
     variants: Sequence[str] | None = None,
     strategies: Sequence[str] | None = None,
     *,
     hashes: Collection[str] | None = None,
+    reference: bool = False,
 ) -> list[Path]:
     """Draws every figure that the runs of a suite allow, and skips those that do not apply.
 
     Args:
-        results: the results directory.
+        results: the results directories, as for `compare`.
         suite: the suite's name.
         out: the directory for the figures; made where missing.
         variants: which variants; all by default.
         strategies: which strategies; all by default.
         hashes: only the runs with these hashes; all by default.
+        reference: the reference results, too, in figures of final metrics only: there is nothing
+            else of them.
 
     Returns:
         The files written: each figure as PNG (200 dpi) and as SVG.
@@ -49,8 +53,9 @@ def draw_figures(
     Raises:
         UserError: there is no such directory, suite, variant or strategy.
     """
-    comparison = compare(results, suite, variants, strategies, hashes=hashes)
-    runs = comparison.runs[comparison.runs["status"] == DONE].drop_duplicates("path")
+    comparison = compare(results, suite, variants, strategies, hashes=hashes, reference=reference)
+    runs = comparison.runs[comparison.runs["status"] == DONE].drop_duplicates("hash")
+    runs = runs[runs["path"] != ""]
     line_of = lines(list(comparison.labels))
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from mtlbench.analysis import sheets
-from mtlbench.analysis.aggregate import load_results, require_suite, select
 from mtlbench.analysis.label_errors.folds import fold_scores
 from mtlbench.analysis.label_errors.mixture import estimate_share
 from mtlbench.analysis.label_errors.scores import (
@@ -20,6 +19,8 @@ from mtlbench.analysis.label_errors.scores import (
 )
 from mtlbench.analysis.label_errors.scores import scores_of as _scores_of
 from mtlbench.analysis.printing import Cell, decimals, digits, legend, marked_cells
+from mtlbench.analysis.results import load_results, require_suite
+from mtlbench.analysis.selection import select
 from mtlbench.analysis.sheets import Section, Sheet
 from mtlbench.errors import UserError, require_known, unknown
 from mtlbench.store.runs import DONE, Store, read_run
@@ -60,9 +61,9 @@ def stored_scores(
         frame = load_results(results)
         if hashes is not None:
             frame = frame[frame["hash"].isin(list(hashes))]
-        frame = select(require_suite(frame, suite, results), suite, variants)
+        frame = select(require_suite(frame, suite, repr(str(results))), suite, variants)
         frame = frame[(frame["status"] == DONE) & frame["strategy"].isin(STRATEGY.values())]
-        frame = frame.drop_duplicates("path")
+        frame = frame.drop_duplicates("hash")
         for path, variant, settings, strategy in zip(
             frame["path"], frame["variant"], frame["settings"], frame["strategy"], strict=True
         ):

@@ -78,7 +78,7 @@ def judge_claims(
 def _runs(comparison: Comparison, variants: Sequence[str]) -> Runs:
     rows = comparison.runs[comparison.runs["variant"].isin(list(variants))]
     rows = rows[rows["configuration"].isin(list(comparison.labels))]
-    rows = rows[rows["status"] == DONE].drop_duplicates("path")
+    rows = rows[(rows["status"] == DONE) & (rows["path"] != "")].drop_duplicates("hash")
     return {
         (str(variant), str(method)): {
             int(seed): read_run(Path(path))

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mtlbench.analysis.aggregate import DETECTION, SUMMARY_COLUMNS, Comparison, paper_order
+from mtlbench.analysis.aggregate import DETECTION, SUMMARY_COLUMNS, Comparison
 from mtlbench.analysis.paper.tables import corrupted_tasks, method_of
+from mtlbench.analysis.selection import paper_order
 
 TASK_OF = {
     "surface_error": "vertices",

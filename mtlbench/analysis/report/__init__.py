@@ -1,4 +1,4 @@
-"""One HTML page of a results directory: self-contained, offline, the same bytes for the same runs.
+"""One HTML page of results directories: self-contained, offline, the same bytes for the same runs.
 
 What the page shows is gathered in `content`, drawn as SVG in `charts` and written by the template
 `page.html`; `style.css` and `script.js` are put inside it. The page fetches nothing, and its
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mtlbench.analysis.report.content import gather
 from mtlbench.analysis.report.page import GENERATOR, render
+from mtlbench.analysis.results import Places, directories
 from mtlbench.errors import UserError
 from mtlbench.files import replacing
 
@@ -21,16 +22,16 @@ TITLE = "Multi-task learning benchmark"
 
 
 def render_report(
-    results: str | Path = "runs",
+    results: Places | None = None,
     *,
     title: str | None = None,
     suites: Sequence[str] | None = None,
     out: str | Path = "report.html",
 ) -> str:
-    """The page of a results directory, as HTML.
+    """The page of results directories, as HTML.
 
     Args:
-        results: the results directory.
+        results: one or several results directories; `runs` where None.
         title: the page's heading.
         suites: only these suites; all by default.
         out: the file named in the command that the page says it was made by.
@@ -38,25 +39,28 @@ def render_report(
     Raises:
         UserError: there is no such directory or suite, or not one run that can be read.
     """
-    command = ["mtlbench", "report", "--results", str(results), "--out", str(out)]
+    content = gather(results, suites)
+    command = ["mtlbench", "report"]
+    command += [word for root in directories(results) for word in ("--results", str(root))]
+    command += ["--out", str(out)]
     if suites is not None:
         command += ["--suites", ",".join(suites)]
     if title is not None:
         command += ["--title", title]
-    return render(gather(results, suites), title or TITLE, shlex.join(command))
+    return render(content, title or TITLE, shlex.join(command))
 
 
 def write_report(
-    results: str | Path = "runs",
+    results: Places | None = None,
     out: str | Path = "report.html",
     *,
     title: str | None = None,
     suites: Sequence[str] | None = None,
 ) -> Path:
-    """Writes the page of a results directory: aside first, then renamed into its place.
+    """Writes the page of results directories: aside first, then renamed into its place.
 
     Args:
-        results: the results directory.
+        results: one or several results directories; `runs` where None.
         out: the file to write. One that is there is replaced only if it is such a page itself.
         title: the page's heading.
         suites: only these suites; all by default.

@@ -6,8 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from mtlbench.analysis.aggregate import configured
 from mtlbench.analysis.leaderboard import leaderboard
+from mtlbench.analysis.selection import configured
 from mtlbench.errors import UserError
 
 KINDS = ("clean", "corrupted")

@@ -7,11 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from mtlbench.analysis.aggregate import (
-    Comparison,
-    compare_results,
-    load_results,
-)
+from mtlbench.analysis.aggregate import Comparison, compare_results
 from mtlbench.analysis.figures.style import PAPER_LINES
 from mtlbench.analysis.report import runs as about
 from mtlbench.analysis.report.board import Board, Scope, boards
@@ -20,6 +16,7 @@ from mtlbench.analysis.report.commands import run_commands
 from mtlbench.analysis.report.figures import GREY, dot_charts, epoch_charts, level_charts
 from mtlbench.analysis.report.pictures import Painter, PictureGrid
 from mtlbench.analysis.report.runs import RunSummary, read_runs
+from mtlbench.analysis.results import Places, directories, load_results, named
 from mtlbench.analysis.tables import Table, build
 from mtlbench.errors import UserError, require_known
 from mtlbench.store.runs import DONE
@@ -106,15 +103,20 @@ class Content:
         return self.board.scopes[0] if self.board.scopes else None
 
 
-def gather(results: str | Path, suites: Sequence[str] | None = None) -> Content:
-    """Reads a results directory.
+def gather(results: Places | None, suites: Sequence[str] | None = None) -> Content:
+    """Reads results directories.
+
+    Args:
+        results: one or several, `runs` where None; which copy of a run counts, `load_results` says.
+        suites: only these suites; all by default.
 
     Raises:
         UserError: there is no such directory or suite, or not one run that can be read.
     """
     frame = load_results(results)
+    roots = directories(results)
     damaged = frame.attrs["damaged"]
-    frame = _chosen(frame, suites, results)
+    frame = _chosen(frame, suites, roots)
     names = list(suites) if suites is not None else list(dict.fromkeys(frame["suite"]))
     comparisons = [compare_results(frame, name) for name in names]
     runs = read_runs(
@@ -129,14 +131,16 @@ def gather(results: str | Path, suites: Sequence[str] | None = None) -> Content:
         for number, comparison in enumerate(comparisons)
     ]
     return Content(
-        runs, board, board.stages, pages, _relative(damaged, results),
-        run_commands(runs, str(results)), painter.left_out,
+        runs, board, board.stages, pages, _relative(damaged, roots),
+        run_commands(runs, str(roots[0])), painter.left_out,
     )  # fmt: skip
 
 
-def _chosen(frame: pd.DataFrame, suites: Sequence[str] | None, results: str | Path) -> pd.DataFrame:
+def _chosen(
+    frame: pd.DataFrame, suites: Sequence[str] | None, roots: Sequence[Path]
+) -> pd.DataFrame:
     """The rows of these suites, if there are any."""
-    where = repr(str(results))
+    where = named(roots)
     damaged = frame.attrs["damaged"]
     if frame.empty and damaged:
         path, what = damaged[0]
@@ -144,20 +148,21 @@ def _chosen(frame: pd.DataFrame, suites: Sequence[str] | None, results: str | Pa
             f"none of the {len(damaged)} run directories in {where} can be read; {path}: {what}"
         )
     if frame.empty:
-        raise UserError(f"no runs in {where}; 'mtlbench run SUITE --results {results}' makes some")
+        raise UserError(f"no runs in {where}; 'mtlbench run SUITE --results {roots[0]}' makes some")
     if suites is None:
         return frame
     require_known("suite", suites, frame["suite"].unique())
     return frame[frame["suite"].isin(list(suites))]
 
 
-def _relative(damaged: Sequence[tuple[str, str]], results: str | Path) -> list[tuple[str, str]]:
-    """Paths inside the results directory; a page that is sent need not tell where that is."""
-    root = str(Path(results))
-    return [
-        (path.removeprefix(root).lstrip("/"), what.replace(f"{root}/", ""))
-        for path, what in damaged
-    ]
+def _relative(damaged: Sequence[tuple[str, str]], roots: Sequence[Path]) -> list[tuple[str, str]]:
+    """Paths inside the results directories; a page that is sent need not tell where they are."""
+    inside = []
+    for path, what in damaged:
+        for root in roots:
+            path, what = path.removeprefix(f"{root}/"), what.replace(f"{root}/", "")
+        inside.append((path, what))
+    return inside
 
 
 def _css(comparisons: Sequence[Comparison], board: Board) -> dict[str, str]:

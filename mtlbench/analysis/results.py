@@ -1,0 +1,197 @@
+"""Stored runs as one tidy table."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from mtlbench.analysis.reference import reference_runs
+from mtlbench.analysis.settings import settings_of
+from mtlbench.errors import UserError
+from mtlbench.store.runs import FAILED, Store
+
+DEFAULT_RESULTS = "runs"
+
+RESULT_COLUMNS = [
+    "suite", "variant", "strategy", "label", "stage", "seed", "settings", "status",
+    "networks", "metric", "metric_label", "task", "unit", "direction", "value", "hash", "path",
+]  # fmt: skip
+
+Places = str | Path | Sequence[str | Path]
+"""One results directory or several."""
+
+
+@dataclass(frozen=True)
+class Copies:
+    """All that some places hold, each run with all its copies.
+
+    Attributes:
+        counted: one copy of each run, as `load_results` gives them.
+        others: the copies that do not count, with the same columns.
+    """
+
+    counted: pd.DataFrame
+    others: pd.DataFrame
+
+
+def load_results(results: Places | None = None, *, reference: bool = False) -> pd.DataFrame:
+    """All runs of one or several results directories, one row per (run, metric).
+
+    A run that is in several places (the same hash) counts once: one that failed gives way to one
+    that did not, then the directory named first decides. A reference run counts where there is no
+    own one of the same hash, whatever came of that.
+
+    A run without metrics (failed or diverged) has one row, whose metric is missing. The column
+    `settings` tells configurations of one suite apart; see `settings.settings_of`. `path` is the
+    run's directory, and empty for a reference run.
+
+    Args:
+        results: the results directories; `runs` where None, or with `reference` none where there
+            is no such directory. With `reference` there may be none: `()`.
+        reference: the reference results that come with the package, too.
+
+    Returns:
+        A frame with the columns `RESULT_COLUMNS`. Its `attrs["damaged"]` lists the run
+        directories that could not be read, as (path, what is wrong).
+
+    Raises:
+        UserError: there is no such directory.
+    """
+    return load_copies(results, reference=reference).counted
+
+
+def load_copies(results: Places | None = None, *, reference: bool = False) -> Copies:
+    """The same with the copies that do not count.
+
+    Raises:
+        UserError: there is no such directory.
+    """
+    runs: list[_Run] = []
+    damaged: list[tuple[str, str]] = []
+    for root in directories(results, reference):
+        found, unreadable = _read(root)
+        runs += found
+        damaged += unreadable
+    if reference:
+        runs += [_Run(info, "") for info in reference_runs()]
+    first: dict[str, int] = {}
+    for i, run in enumerate(runs):
+        other = first.setdefault(run.hash, i)
+        if runs[other].failed and not run.failed and run.path:
+            first[run.hash] = i
+    counts = set(first.values())
+    settings = settings_of([run.info["spec"] for run in runs])
+    counted = _frame(runs, settings, [i for i in range(len(runs)) if i in counts])
+    counted.attrs["damaged"] = sorted(damaged)
+    others = _frame(runs, settings, [i for i in range(len(runs)) if i not in counts])
+    return Copies(counted, others)
+
+
+def require_suite(results: pd.DataFrame, suite: str, where: str) -> pd.DataFrame:
+    """The same results, if there are runs of this suite among them.
+
+    Args:
+        results: rows as from `load_results`.
+        suite: the suite's name.
+        where: in which places, for the message; see `named`.
+
+    Raises:
+        UserError: there are none; names the suites that there are.
+    """
+    present = sorted(set(results["suite"]))
+    if suite in present:
+        return results
+    others = f"; it holds runs of {', '.join(map(repr, present))}" if present else ""
+    raise UserError(f"no runs of suite {suite!r} in {where}{others}")
+
+
+def directories(results: Places | None, reference: bool = False) -> list[Path]:
+    """The results directories that are to be read, each once.
+
+    Args:
+        results, reference: as for `load_results`.
+
+    Raises:
+        UserError: one is missing, or there is none.
+    """
+    if results is None:
+        several: Sequence[str | Path] = [DEFAULT_RESULTS]
+        if reference and not Path(DEFAULT_RESULTS).exists():
+            return []
+    else:
+        several = [results] if isinstance(results, str | Path) else results
+    if not several and not reference:
+        raise UserError("no results directory given")
+    found: dict[Path, Path] = {}
+    for root in several:
+        found.setdefault(Store(root).require().root.resolve(), Path(root))
+    return list(found.values())
+
+
+def named(results: Places | None, reference: bool = False) -> str:
+    """Places in words: "'runs', 'more' and the reference results"."""
+    found = [repr(str(root)) for root in directories(results, reference)]
+    found += ["the reference results"] if reference else []
+    return " and ".join(filter(None, [", ".join(found[:-1]), found[-1]]))
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+_IDENTITY = [
+    "suite", "variant", "strategy", "label", "stage", "seed", "status", "networks", "hash", "path",
+]  # fmt: skip
+_METRIC = ["metric", "metric_label", "task", "unit", "direction", "value"]
+_METRIC_KEYS = ("metric", "label", "task", "unit", "direction", "value")
+
+
+class _Run:
+    """A run's record, and its directory; "" for a reference run."""
+
+    def __init__(self, info: Mapping[str, Any], path: str) -> None:
+        spec = info["spec"]
+        self.info, self.path = info, path
+        self.hash = str(info["hash"])
+        self.failed = info["status"] == FAILED
+        self.identity = (
+            spec["suite"], spec["variant"], spec["strategy"], info["label"], info.get("stage", ""),
+            spec["seed"], info["status"], info.get("population", {}).get("networks", 1),
+            info["hash"], path,
+        )  # fmt: skip
+
+    @property
+    def metrics(self) -> list[tuple[Any, ...]]:
+        """The columns `_METRIC` of each metric, all missing where there is none."""
+        metrics = self.info["metrics"] or [{}]
+        return [tuple(metric.get(key) for key in _METRIC_KEYS) for metric in metrics]
+
+
+def _read(root: Path) -> tuple[list[_Run], list[tuple[str, str]]]:
+    """The runs of a directory, and what cannot be read, as (path, what is wrong)."""
+    stored, unreadable = Store(root).require().load()
+    damaged = [(str(path), what) for path, what in unreadable]
+    runs: dict[str, _Run] = {}
+    for found in stored:
+        path = str(found.path)
+        try:
+            run = _Run(found.info, path)
+        except (KeyError, TypeError):
+            damaged.append((path, "run.json is not a run's"))
+            continue
+        if run.hash in runs:  # a copied directory: counting it would make n a lie
+            damaged.append((path, f"holds the same run as {runs[run.hash].path}"))
+        else:
+            runs[run.hash] = run
+    return list(runs.values()), damaged
+
+
+def _frame(runs: Sequence[_Run], settings: Sequence[str], chosen: Sequence[int]) -> pd.DataFrame:
+    identities = pd.DataFrame([runs[i].identity for i in chosen], columns=_IDENTITY)
+    identities["settings"] = [settings[i] for i in chosen]
+    metrics = [runs[i].metrics for i in chosen]
+    measured = pd.DataFrame([metric for of_run in metrics for metric in of_run], columns=_METRIC)
+    repeated = identities.loc[identities.index.repeat(list(map(len, metrics)))]
+    frame = pd.concat([repeated.reset_index(drop=True), measured], axis=1)[RESULT_COLUMNS]
+    return frame.astype({"value": float})

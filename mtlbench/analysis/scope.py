@@ -1,0 +1,267 @@
+"""The numbers of a leaderboard in one scope: some variants of suites, and some strategies."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mtlbench.analysis import statistics
+from mtlbench.analysis.cells import Block, missing, paired_differences, ranks_by_seed, weights
+
+LEADERBOARD_COLUMNS = [
+    "scope", "strategy", "label", "stage", "cells", "complete", "missing",
+    "mean_rank", "rank_low", "rank_high", "delta_m", "delta_m_low", "delta_m_high",
+    "improvement", "wins", "ties", "losses", "p_value", "effect_size",
+]  # fmt: skip
+COUNTS = ["wins", "ties", "losses"]
+
+
+@dataclass
+class Bootstrap:
+    """Mean ranks and Δm of resampled seeds, the same draws for all strategies.
+
+    Attributes:
+        resamples: how many.
+        seed: of the draws.
+    """
+
+    resamples: int
+    seed: int
+    _draws: dict[Any, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    _resampled: dict[Any, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    def rank_and_improve(
+        self, number: int, strategies: Sequence[int], block: Block, baseline: int | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean ranks and Δm (%) in every resample, each [N, S].
+
+        Args:
+            number, strategies: of which block and strategies `block` is; scopes share them.
+            block: the runs of these strategies.
+            baseline: its place among them, if it is one of them.
+        """
+        key = number, *strategies, baseline
+        if key not in self._resampled:
+            # Variants with the same seeds get the same draws: they are one unit.
+            names = self.seed, *block.suite.encode(), *map(int, block.seeds)
+            if names not in self._draws:
+                self._draws[names] = statistics.draw_seeds(len(block.seeds), self.resamples, *names)
+            shares, which = self._draws[names]
+            # Not by a matrix product, which may round equal strategies differently.
+            by_seed = np.ascontiguousarray(block.values.transpose(1, 2, 0))
+            means = np.einsum("ur,rcs->ucs", shares, by_seed)
+            mean_ranks, improvements = rank_and_improve(block, means, baseline)
+            self._resampled[key] = mean_ranks[which], improvements[which]
+        return self._resampled[key]
+
+
+@dataclass
+class Field:
+    """All that scopes take their parts of.
+
+    Attributes:
+        strategies: the configurations [S].
+        labels: what printed tables call each of them.
+        stages: of each [S].
+        baseline: the strategy that the others are held against.
+        blocks: all runs, by suite and variant.
+        bootstrap: for the intervals.
+    """
+
+    strategies: list[str]
+    labels: dict[str, str]
+    stages: list[str]
+    baseline: str
+    blocks: list[Block]
+    bootstrap: Bootstrap
+
+    def is_baseline(self, strategy: int) -> bool:
+        return self.strategies[strategy] == self.baseline
+
+    def label(self, strategy: int) -> str:
+        return self.labels[self.strategies[strategy]]
+
+
+class Scope:
+    """Some blocks and some strategies, and the numbers of those that have all runs there.
+
+    Attributes:
+        name: of the scope.
+        strategies: numbers of the strategies in it.
+        parts: the blocks in which one of them has results, by number, of these strategies.
+        without_results: the blocks in which none of them has.
+        total: how many cells there are.
+        whole: how many each strategy has in all seeds [S].
+        complete: numbers of the strategies that have all.
+        base: the baseline's place among those, or None.
+        others: the places of the others.
+        blocks: the parts, of the strategies that are complete.
+    """
+
+    def __init__(
+        self, field: Field, name: str, numbers: Sequence[int], strategies: Sequence[int]
+    ) -> None:
+        self.field, self.name, self.strategies = field, name, strategies
+        started = {i: field.blocks[i].take(strategies) for i in numbers}
+        started = {i: block for i, block in started.items() if len(block.seeds)}
+        self.parts = {i: block for i, block in started.items() if block.cells}
+        self.without_results = [block for block in started.values() if not block.cells]
+        self.total = sum(len(block.cells) for block in self.parts.values())
+        self.whole = np.array([block.whole().sum(1) for block in self.parts.values()])
+        self.whole = self.whole.reshape(-1, len(strategies)).sum(0)
+        self.complete = [
+            strategy
+            for strategy, cells in zip(strategies, self.whole, strict=True)
+            if cells == self.total > 0
+        ]
+        base = [i for i, strategy in enumerate(self.complete) if field.is_baseline(strategy)]
+        self.base = base[0] if base else None
+        self.blocks = {i: field.blocks[i].take(self.complete) for i in self.parts}
+        self.others = [i for i in range(len(self.complete)) if i != self.base]
+
+    def table(self) -> pd.DataFrame:
+        """The columns `LEADERBOARD_COLUMNS`, the best mean rank first."""
+        field = self.field
+        table = pd.DataFrame(
+            {
+                "scope": self.name,
+                "strategy": [field.strategies[i] for i in self.strategies],
+                "label": [field.label(i) for i in self.strategies],
+                "stage": [field.stages[i] for i in self.strategies],
+                "cells": self.whole.astype(int),
+                "complete": [i in self.complete for i in self.strategies],
+                "missing": [
+                    "" if i in self.complete else missing(list(self.parts.values()), position)
+                    for position, i in enumerate(self.strategies)
+                ],
+            },
+            index=pd.Index(self.strategies),
+        )
+        for column, values in self._numbers().items():
+            table[column] = pd.Series(values, index=self.complete, dtype=float)
+        return table.reindex(columns=LEADERBOARD_COLUMNS).sort_values("mean_rank", kind="stable")
+
+    def _numbers(self) -> dict[str, np.ndarray]:
+        if not self.complete:
+            return {}
+        mean_rank, delta_m = self._averages(
+            rank_and_improve(block, block.values.mean(1).T[None], self.base)
+            for block in self.blocks.values()
+        )
+        numbers = {"mean_rank": mean_rank[0], "delta_m": delta_m[0]}
+        if self.fewest_seeds > 1:
+            resampled = self._averages(
+                self.field.bootstrap.rank_and_improve(i, self.complete, block, self.base)
+                for i, block in self.blocks.items()
+            )
+            for name, values in zip(("mean_rank", "delta_m"), resampled, strict=True):
+                # Ranks of resamples lie nearer to the middle, at times all on one side.
+                low, high = statistics.interval(values)
+                ends = name.removeprefix("mean_")
+                numbers[f"{ends}_low"] = np.minimum(low, numbers[name])
+                numbers[f"{ends}_high"] = np.maximum(high, numbers[name])
+        if self.base is not None:
+            numbers |= self._against_baseline(self.base)
+        return numbers
+
+    def _averages(
+        self, each: Iterable[tuple[np.ndarray, np.ndarray]]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Mean ranks and Δm over blocks, Δm over those in which it is known of any cell."""
+        mean_ranks, improvements = map(list, zip(*each, strict=True))
+        known = [values for values in improvements if not np.isnan(values).all()]
+        return np.mean(mean_ranks, 0), np.mean(known or improvements, 0)
+
+    def _against_baseline(self, base: int) -> dict[str, np.ndarray]:
+        probability = np.zeros(len(self.complete))
+        counts = np.zeros((len(COUNTS), len(self.complete)))
+        for block in self.blocks.values():
+            means = block.values.mean(1)
+            better = statistics.improvement_probability(block.values, block.values[base])
+            probability += better @ weights(block.cells) / len(self.blocks)
+            counts += [
+                (means > means[base]).sum(1),
+                (means == means[base]).sum(1),
+                (means < means[base]).sum(1),
+            ]
+        effect = np.array([statistics.rank_biserial(row) for row in self.differences])
+        numbers = {
+            "improvement": probability,
+            "effect_size": effect,
+            **dict(zip(COUNTS, counts, strict=True)),
+        }
+        if self.testable:
+            p = np.full(len(self.complete), np.nan)
+            p[self.others] = statistics.holm(statistics.signed_rank(self.differences[self.others]))
+            numbers["p_value"] = p
+        return {name: _without(values, base) for name, values in numbers.items()}
+
+    # --- units and tests --------------------------------------------------------------------
+
+    @property
+    def testable(self) -> bool:
+        return statistics.can_reject(len(self.units), len(self.others))
+
+    @property
+    def fewest_seeds(self) -> int:
+        return min(len(block.seeds) for block in self.blocks.values())
+
+    @cached_property
+    def units(self) -> list[tuple[str, int]]:
+        """Each suite and seed."""
+        pairs = ((block.suite, int(seed)) for block in self.blocks.values() for seed in block.seeds)
+        return sorted(set(pairs))
+
+    @cached_property
+    def differences(self) -> np.ndarray:
+        """Improvement (%) of each strategy over the baseline in each unit [S, N]."""
+        base = self.base or 0
+        return self._by_unit(lambda block: paired_differences(block, base))
+
+    @cached_property
+    def friedman(self) -> statistics.Friedman | None:
+        if not statistics.friedman_can_reject(len(self.complete), len(self.units)):
+            return None
+        names = [self.field.strategies[i] for i in self.complete]
+        return statistics.friedman(names, -self._by_unit(ranks_by_seed).T)
+
+    def _by_unit(self, of_runs: Callable[[Block], np.ndarray]) -> np.ndarray:
+        """Numbers of runs [S, R], averaged over the variants of each unit [S, N]."""
+        total = np.zeros((len(self.complete), len(self.units)))
+        count = np.zeros(len(self.units))
+        for block in self.blocks.values():
+            places = [self.units.index((block.suite, int(seed))) for seed in block.seeds]
+            total[:, places] += of_runs(block)
+            count[places] += 1
+        return total / count
+
+
+# --- numbers of one block -------------------------------------------------------------------------
+
+
+def rank_and_improve(
+    block: Block, means: np.ndarray, baseline: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean ranks and Δm (%), each [U, S], of means over seeds [U, C, S].
+
+    Cells in which the baseline's mean over all seeds is 0 are no part of Δm, which is NaN where no
+    cell is left.
+    """
+    mean_ranks = np.einsum("ucs,c->us", statistics.ranks(means), weights(block.cells))
+    if baseline is None or not (known := block.values[baseline].mean(0) != 0).any():
+        return mean_ranks, np.full_like(mean_ranks, np.nan)
+    cells = [cell for cell, is_known in zip(block.cells, known, strict=True) if is_known]
+    with np.errstate(divide="ignore", invalid="ignore"):  # a resample may have a baseline of 0
+        share = 100 * weights(cells) / np.abs(means[:, known, baseline])
+        relative = np.einsum("ucs,uc->us", means[:, known], share)
+        return mean_ranks, relative - relative[:, [baseline]]
+
+
+def _without(values: np.ndarray, baseline: int) -> np.ndarray:
+    """The same, NaN for the baseline itself."""
+    values = values.astype(float)
+    values[baseline] = np.nan
+    return values

@@ -1,0 +1,120 @@
+"""Sentences about what the numbers of a scope rest on."""
+
+from collections import defaultdict
+
+import numpy as np
+
+from mtlbench.analysis import statistics
+from mtlbench.analysis.cells import block_names, cell_name, missing
+from mtlbench.analysis.remarks import plural
+from mtlbench.analysis.scope import Scope
+
+FEW_SEEDS = 5
+"""Of fewer seeds, bootstrap intervals are clearly too short."""
+
+
+def notes(scope: Scope) -> list[str]:
+    """Sentences about what the numbers of a scope rest on."""
+    found = [_extent(scope), *_tests(scope), *_baseline(scope), *_intervals(scope)]
+    for block in scope.without_results:
+        found.append(f"{block.name}: no run has results")
+    for i, block in scope.parts.items():
+        for cell in scope.field.blocks[i].cells:
+            if cell not in block.cells:
+                found.append(f"{block.name}: no run has a finite {cell_name(cell)}")
+    return found + _incomplete(scope)
+
+
+def _extent(scope: Scope) -> str:
+    suites = len({block.suite for block in scope.parts.values()})
+    return (
+        f"{_count(len(scope.units), 'unit')} (a suite with a seed), "
+        f"{_count(scope.total, 'cell')} in {_count(len(scope.parts), 'variant')} of "
+        f"{_count(suites, 'suite')}"
+    )
+
+
+def _tests(scope: Scope) -> list[str]:
+    found: list[str] = []
+    level = f"{100 * statistics.ALPHA:g} %"
+    units = _count(len(scope.units), "unit")
+    test = scope.friedman
+    if test:
+        found.append(
+            f"Friedman's test of {len(test.strategies)} strategies over {units}: χ² = "
+            f"{test.statistic:.1f}, p = {test.p_value:.2g}; "
+            + (
+                f"average ranks at least {test.critical_difference:.2f} apart differ (Nemenyi)"
+                if test.rejected
+                else "no difference shown"
+            )
+        )
+    elif len(scope.complete) > 2:
+        found.append(f"{units}: too few for Friedman's test to reject at {level}")
+    if scope.base is not None and scope.others and not scope.testable:
+        tests = len(scope.others)
+        some = f"any of {tests} tests" if tests > 1 else "a test"
+        baseline = scope.field.label(scope.complete[scope.base])
+        found.append(
+            f"{units}: too few for {some} against {baseline} to reject at {level}; "
+            f"{statistics.pairs_needed(tests)} are needed"
+        )
+    return found
+
+
+def _baseline(scope: Scope) -> list[str]:
+    field = scope.field
+    if scope.base is None:
+        if field.baseline in field.strategies:
+            label = field.labels[field.baseline]
+            return [f"{label} is incomplete: nothing can be held against it"]
+        alike = [s for s in field.strategies if s.startswith(f"{field.baseline}[")]
+        stands = f"the baseline {field.baseline!r} "
+        stands += f"stands for {', '.join(alike)}" if alike else "has no runs"
+        return [f"{stands}: nothing can be held against it"]
+    return [
+        f"Δm leaves out {cell_name(cell)} in {block.name}, where "
+        f"{scope.field.label(scope.complete[scope.base])} is 0"
+        for block in scope.blocks.values()
+        for cell, zero in zip(block.cells, block.values[scope.base].mean(0) == 0, strict=True)
+        if zero
+    ]
+
+
+def _intervals(scope: Scope) -> list[str]:
+    if not scope.complete or scope.fewest_seeds >= FEW_SEEDS:
+        return []
+    if scope.fewest_seeds == 1:
+        places = defaultdict(list)
+        for block in scope.blocks.values():
+            if len(block.seeds) == 1:
+                places[block.suite].append(block.variant)
+        return [f"no intervals: a single seed of {block_names(places)}"]
+    return [f"intervals from {scope.fewest_seeds} seeds are shorter than 95 % intervals should be"]
+
+
+def _incomplete(scope: Scope) -> list[str]:
+    alike: dict[str, list[str]] = defaultdict(list)
+    for position, strategy in enumerate(scope.strategies):
+        if strategy not in scope.complete:
+            text = missing(list(scope.parts.values()), position)
+            alike[text].append(scope.field.label(strategy))
+    found = [f"incomplete: {', '.join(labels)} ({text})" for text, labels in alike.items()]
+    # Often, only some strategies were trained on some variants.
+    there = {i: (block.status != "").any(1) for i, block in scope.parts.items()}
+    by_all = [i for i in there if there[i].all()]
+    if len(by_all) < len(there) and by_all:
+        rest = np.array([scope.parts[i].whole().all(1) for i in by_all]).all(0).sum()
+        left_out = [i for i in there if i not in by_all]
+        if rest > len(scope.complete):
+            fewer = min(left_out, by_all, key=len)
+            places = defaultdict(list)
+            for i in fewer:
+                places[scope.parts[i].suite].append(scope.parts[i].variant)
+            where = f"{'without' if fewer is left_out else 'on only'} {block_names(places)}"
+            found.append(f"{rest} strategies are complete {where}")
+    return found
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {plural(word, number)}"

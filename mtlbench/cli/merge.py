@@ -1,0 +1,32 @@
+"""`mtlbench merge`."""
+
+import argparse
+import sys
+
+from mtlbench.cli.options import NOT_ALL_DONE, name_damaged
+
+SUMMARY = "Join the results directories of several machines."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("sources", nargs="+", metavar="DIR", help="results directories")
+    parser.add_argument(
+        "--into",
+        required=True,
+        metavar="DIR",
+        help="the results directory that gets their runs; what is there already stays as it is",
+    )
+
+
+def command(options: argparse.Namespace) -> int:
+    from mtlbench.store.merge import merge_results
+
+    merged = merge_results(options.sources, options.into)
+    name_damaged([(str(path), what) for path, what in merged.damaged])
+    for path, stays in merged.different:
+        print(f"mtlbench: {path} is left out: {stays} has another result", file=sys.stderr)
+    print(
+        f"{options.into}: {merged.runs} runs and {merged.folds} folds copied, "
+        f"{merged.there} there already"
+    )
+    return NOT_ALL_DONE if merged.damaged else 0

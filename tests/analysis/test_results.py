@@ -1,0 +1,259 @@
+"""Several places read as one: each run once, by a rule; the reference results beside own runs."""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from conftest import CHECKOUT, run_mtlbench
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic_runs import metric, write_run
+
+from mtlbench.analysis import reference
+from mtlbench.analysis.aggregate import compare
+from mtlbench.analysis.leaderboard import leaderboard
+from mtlbench.analysis.reference import reference_runs
+from mtlbench.analysis.report import render_report
+from mtlbench.analysis.results import load_copies, load_results
+from mtlbench.errors import UserError
+from mtlbench.store.runs import RUN_FILE, RunRecord, Store
+from mtlbench.store.table import write_table
+
+STATUS = {"done": 0, "diverged": 0, "failed": 1}
+
+
+def values(results: pd.DataFrame) -> list[float]:
+    return sorted(results["value"])
+
+
+def reference_alone() -> pd.DataFrame:
+    return load_results((), reference=True)
+
+
+@pytest.fixture
+def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory, in which there are no runs."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# --- several directories ------------------------------------------------------------------------
+
+
+def test_runs_of_several_directories_are_one_study(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", metric(10.0), seed=0)
+    write_run(tmp_path / "b", metric(20.0), seed=1)
+    summary = compare([tmp_path / "a", tmp_path / "b"], "streets").summary
+    assert (list(summary["mean"]), list(summary["n"])) == ([15.0], [2])
+
+
+@given(st.lists(st.sampled_from(sorted(STATUS)), min_size=1, max_size=4))
+def test_of_copies_one_that_failed_gives_way_and_then_the_first_named_counts(
+    statuses: list[str],
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        roots = [Path(folder) / str(i) for i in range(len(statuses))]
+        for i, (root, status) in enumerate(zip(roots, statuses, strict=True)):
+            write_run(root, metric(float(i)), status=status)
+        copies = load_copies(roots)
+    best = min(range(len(statuses)), key=lambda i: (STATUS[statuses[i]], i))
+    assert list(copies.counted["value"]) == [best]
+    assert values(copies.others) == [i for i in range(len(statuses)) if i != best]
+
+
+def test_a_directory_that_is_named_twice_is_read_once(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", metric(1.0))
+    (tmp_path / "link").symlink_to("a")
+    copies = load_copies([tmp_path / "a", tmp_path / "link"])
+    assert len(copies.counted) == 1
+    assert copies.others.empty
+    assert copies.counted.attrs["damaged"] == []
+
+
+def test_damaged_runs_of_every_directory_are_named(tmp_path: Path) -> None:
+    broken = []
+    for name in ("a", "b"):
+        write_run(tmp_path / name, metric(1.0), seed=0)
+        broken.append(write_run(tmp_path / name, metric(1.0), seed=1))
+        (broken[-1] / RUN_FILE).write_text("{")
+    results = load_results([tmp_path / "a", tmp_path / "b"])
+    assert [path for path, _ in results.attrs["damaged"]] == [str(path) for path in broken]
+    assert len(results) == 1
+
+
+def test_a_damaged_copy_does_not_stand_in_the_way_of_a_whole_one(tmp_path: Path) -> None:
+    broken = write_run(tmp_path / "a", metric(1.0))
+    (broken / RUN_FILE).write_text("{")
+    write_run(tmp_path / "b", metric(2.0))
+    assert values(load_results([tmp_path / "a", tmp_path / "b"])) == [2.0]
+
+
+def test_settings_are_told_apart_over_all_directories(tmp_path: Path) -> None:
+    for name, epochs in (("a", 1), ("b", 2)):
+        write_run(tmp_path / name, metric(1.0), suite_parameters={"epochs": epochs})
+    results = load_results([tmp_path / "a", tmp_path / "b"])
+    assert list(results["settings"]) == ["epochs=1", "epochs=2"]
+
+
+def test_one_directory_of_several_that_is_missing_is_named(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", metric(1.0))
+    with pytest.raises(UserError, match=r"^no results directory at '.*nowhere'$"):
+        load_results([tmp_path / "a", tmp_path / "nowhere"])
+    with pytest.raises(UserError, match=r"^no results directory given$"):
+        load_results(())
+
+
+def test_a_suite_that_no_place_has_is_said_with_all_their_names(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_run(tmp_path / name, metric(1.0))
+    with pytest.raises(UserError) as error:
+        compare([tmp_path / "a", tmp_path / "b"], "letters", reference=True)
+    assert str(error.value) == (
+        f"no runs of suite 'letters' in '{tmp_path / 'a'}', '{tmp_path / 'b'}' and the reference "
+        "results; it holds runs of 'bodies', 'digits', 'streets'"
+    )
+
+
+@pytest.mark.parametrize("verb", ["compare streets", "leaderboard"])
+def test_the_command_line_takes_several_directories(verb: str, tmp_path: Path) -> None:
+    for i, name in enumerate(("a", "b")):
+        for strategy in ("equal", "mtu"):
+            write_run(tmp_path / name, metric(10.0 + i), seed=i, strategy=strategy)
+    command = [*verb.split(), "--format", "csv", "--results", "a", "--results", "b"]
+    both = run_mtlbench(command, cwd=tmp_path)
+    shutil.copytree(tmp_path / "b", tmp_path / "a", dirs_exist_ok=True)
+    assert both == run_mtlbench(command[:-2], cwd=tmp_path)
+    assert both.status == 0
+
+
+def test_a_report_is_made_of_several_directories(tmp_path: Path) -> None:
+    for i, name in enumerate(("a", "b")):
+        write_run(tmp_path / name, metric(10.0 + i), seed=i)
+    broken = write_run(tmp_path / "b", metric(1.0), seed=2)
+    (broken / RUN_FILE).write_text("{")
+    page = render_report([tmp_path / "a", tmp_path / "b"])
+    assert "10.50 ± 0.71" in page
+    assert f"--results {tmp_path / 'a'} --results {tmp_path / 'b'} --out" in page
+    assert f">{broken.relative_to(tmp_path / 'b')}<" in page
+
+
+# --- the reference ------------------------------------------------------------------------------
+
+
+def test_the_reference_needs_no_results_directory(empty: Path) -> None:
+    pd.testing.assert_frame_equal(load_results(reference=True), reference_alone())
+    assert not list(empty.iterdir())
+
+
+def test_without_the_reference_the_default_directory_must_be_there(empty: Path) -> None:
+    with pytest.raises(UserError, match=r"^no results directory at 'runs'$"):
+        load_results()
+
+
+def test_a_directory_that_is_named_must_be_there_even_beside_the_reference(empty: Path) -> None:
+    with pytest.raises(UserError, match=r"^no results directory at 'rnus'$"):
+        load_results("rnus", reference=True)
+
+
+def test_own_runs_in_the_default_directory_stand_beside_the_reference(empty: Path) -> None:
+    write_run(empty / "runs", metric(1.0, "accuracy", "left"), suite="digits", strategy="mine")
+    results = load_results(reference=True)
+    own = results[results["path"] != ""]
+    assert list(own["strategy"]) == ["mine"]
+    assert len(results) == len(own) + len(reference_alone())
+
+
+@pytest.mark.parametrize("status", ["done", "diverged", "failed"])
+def test_an_own_run_counts_in_place_of_the_same_reference_run(status: str, tmp_path: Path) -> None:
+    info = reference_runs()[0]
+    path = Store(tmp_path).write(
+        RunRecord({**info, "tasks": [], "status": status, "metrics": []}, {"epoch": []})
+    )
+    copies = load_copies(tmp_path, reference=True)
+    same = copies.counted[copies.counted["hash"] == info["hash"]]
+    assert list(same["path"]) == [str(path)]
+    assert list(same["status"]) == [status]
+    assert set(copies.others["hash"]) == {info["hash"]}
+    assert copies.counted["hash"].nunique() == len(reference_runs())
+
+
+def test_the_table_gives_what_the_run_directories_give(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same frame, and so the same tables, to the last bit."""
+    for seed in range(2):
+        write_run(tmp_path / "a", metric(0.1 + 0.2 * seed), seed=seed, strategy="ilt")
+        write_run(tmp_path / "a", metric(None), metric(1 / 3, "accuracy"), seed=seed)
+    write_run(tmp_path / "a", status="failed", strategy="mtu", strategy_parameters={"mtu.x": 1.0})
+    write_run(tmp_path / "a", metric(1.0), strategy="mtu", strategy_parameters={"mtu.x": 2.0})
+    stored, _ = Store(tmp_path / "a").load()
+    write_table([run.info for run in stored], tmp_path / "table.parquet")
+    monkeypatch.setattr(reference, "TABLE", tmp_path / "table.parquet")
+    of_runs, of_table = load_results(tmp_path / "a"), reference_alone()
+    pd.testing.assert_frame_equal(of_runs.drop(columns="path"), of_table.drop(columns="path"))
+    assert (of_table["path"] == "").all()
+
+
+def own_strategy(root: Path, gain: float = 1.0) -> None:
+    """Runs of a strategy of one's own on digits: those of equal weights, better or worse."""
+    for info in reference_runs():
+        spec = info["spec"]
+        if (spec["suite"], spec["strategy"]) != ("digits", "equal"):
+            continue
+        metrics = [
+            {**m, "value": m["value"] * (1 + gain / 100 * (1 if m["direction"] == "max" else -1))}
+            for m in info["metrics"]
+        ]
+        mine = {**spec, "strategy": "mine", "sources": {"mine.py": "ab12"}}
+        changed = {"spec": mine, "hash": info["hash"][::-1], "label": "Mine", "tasks": []}
+        Store(root).write(RunRecord({**info, **changed, "metrics": metrics}, {"epoch": []}))
+
+
+def test_a_strategy_of_ones_own_is_ranked_among_the_reference_without_training_any(
+    tmp_path: Path,
+) -> None:
+    own_strategy(tmp_path)
+    table = leaderboard(tmp_path, reference=True, suites=["digits"]).table
+    table = table[table["scope"] == "all"].set_index("strategy")
+    assert len(table) == 40
+    assert table["complete"].all()
+    assert table.loc["mine", "delta_m"] == pytest.approx(1)
+    alone = leaderboard((), reference=True, suites=["digits"]).table
+    alone = alone[alone["scope"] == "all"].set_index("strategy")["delta_m"]
+    others = table["delta_m"].drop("mine").sort_index()
+    pd.testing.assert_series_equal(others, alone.sort_index())
+
+
+def test_own_figures_are_drawn_and_those_of_the_reference_left_out(tmp_path: Path) -> None:
+    own_strategy(tmp_path / "runs")
+    command = ["compare", "digits", "--reference", "--strategies", "mine,equal"]
+    ended = run_mtlbench([*command, "--figures", "figures"], cwd=tmp_path)
+    assert ended.status == 0, ended.err
+
+
+def test_rows_have_the_reference_from_where_they_were_loaded() -> None:
+    with pytest.raises(UserError, match="from load_results"):
+        leaderboard(reference_alone(), reference=True)
+
+
+def test_a_leaderboard_of_the_reference_loads_neither_what_trains_nor_scipy(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import sys\nfrom mtlbench.cli.main import main\n"
+        "try:\n    main(['leaderboard', '--reference'])\n"
+        "finally:\n"
+        "    loaded = {'torch', 'ray', 'torchjd', 'torchmetrics', 'scipy', 'matplotlib'}\n"
+        "    print(sorted(loaded & set(sys.modules)), file=sys.stderr)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(CHECKOUT)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert ended.returncode == 0
+    assert ended.stderr == "[]\n"
+    assert "2 of 39 complete" in ended.stdout
