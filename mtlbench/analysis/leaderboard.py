@@ -29,11 +29,11 @@ from mtlbench.analysis.cells import (
     weights,
 )
 from mtlbench.errors import UserError, require_known
+from mtlbench.stages import STAGES
 from mtlbench.store.runs import DONE
 
 BASELINE = "equal"
 CLEAN = "clean"
-STAGES = ("instance", "loss", "gradient")
 FEW_SEEDS = 5
 """Of fewer seeds, bootstrap intervals are clearly too short."""
 

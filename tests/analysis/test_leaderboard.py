@@ -19,7 +19,7 @@ from synthetic_runs import abs_err, detection, metric, write_run
 from mtlbench.analysis.aggregate import RESULT_COLUMNS, load_results
 from mtlbench.analysis.leaderboard import LEADERBOARD_COLUMNS, Leaderboard, leaderboard
 from mtlbench.analysis.leaderboard_tables import render_leaderboard
-from mtlbench.analysis.tables import FORMATS
+from mtlbench.analysis.table import FORMATS
 from mtlbench.errors import UserError
 
 NAN, INFINITE = float("nan"), float("inf")

@@ -20,7 +20,8 @@ from mtlbench.analysis.report.commands import run_commands
 from mtlbench.analysis.report.figures import GREY, dot_charts, epoch_charts, level_charts
 from mtlbench.analysis.report.pictures import Painter, Pictures
 from mtlbench.analysis.report.runs import Run, read_runs
-from mtlbench.analysis.tables import Table, build
+from mtlbench.analysis.table import Table
+from mtlbench.analysis.tables import build
 from mtlbench.errors import UserError, require_known
 from mtlbench.store.runs import DONE
 
