@@ -85,50 +85,52 @@ class Table:
         )
         return [(group, list(places)) for (_, group), places in runs]
 
-    def width(self) -> int:
-        """How wide the table is as plain text (characters)."""
-        indent = 2 * any(section.heading for section in self.sections)
-        width = max(len(self.corner), *(indent + len(row.label) for row in self.rows))
-        for group, places in self.groups():
-            for place in places:
-                column = [row.cells[place] for row in self.rows]
-                means, stds = (max(len(getattr(c, n)) for c in column) for n in ("mean", "std"))
-                cells = means + (stds and 3 + stds) + 2 * any(cell.rank for cell in column)
-                head = max(len(group) * (place == places[0]), len(self.columns[place].name))
-                width += GAP + max(cells, head)
-        return width
-
-    def take(self, places: Sequence[int]) -> "Table":
-        """The table with some of its columns alone."""
-        return replace(
-            self,
-            columns=[self.columns[place] for place in places],
-            sections=[
-                Section(
-                    section.heading,
-                    [Row(row.label, [row.cells[i] for i in places]) for row in section.rows],
-                )
-                for section in self.sections
-            ],
-        )
-
     def split(self, width: int) -> list["Table"]:
         """Tables of some columns each, in order, that are no wider than asked for.
 
         Groups stay whole, but for one that is too wide by itself. One column may be wider, too.
+        Titles are numbered where there are several; the first has the notes.
 
         Args:
             width: of the plain text (characters).
         """
-
-        def fits(places: list[int]) -> bool:
-            return self.take(places).width() <= width
-
         blocks: list[list[int]] = []
         for _, group in self.groups():
-            for part in [group] if fits(group) else [[place] for place in group]:
-                if blocks and fits(blocks[-1] + part):
+            for part in [group] if self._width(group) <= width else [[place] for place in group]:
+                if blocks and self._width(blocks[-1] + part) <= width:
                     blocks[-1] = blocks[-1] + part
                 else:
                     blocks.append(part)
-        return [self.take(block) for block in blocks]
+        if len(blocks) < 2:
+            return [self]
+        return [
+            replace(
+                self._take(block),
+                title=f"{self.title} ({number} of {len(blocks)})",
+                notes=self.notes if number == 1 else [],
+            )
+            for number, block in enumerate(blocks, start=1)
+        ]
+
+    def _width(self, places: Sequence[int]) -> int:
+        """How wide the table with these columns alone is as plain text (characters)."""
+        indent = 2 * any(section.heading for section in self.sections)
+        width = max(len(self.corner), *(indent + len(row.label) for row in self.rows))
+        group = ""
+        for column, place in ((self.columns[place], place) for place in places):
+            cells = [row.cells[place] for row in self.rows]
+            std = max(len(cell.std) for cell in cells)
+            numbers = max(len(cell.mean) for cell in cells) + (std and len(" ± ") + std)
+            marks = len(" ¹") * any(cell.rank for cell in cells)
+            over = "" if column.group == group else column.group
+            width += GAP + max(numbers + marks, len(column.name), len(over))
+            group = column.group
+        return width
+
+    def _take(self, places: Sequence[int]) -> "Table":
+        """The table with some of its columns alone."""
+        sections = [
+            Section(s.heading, [Row(row.label, [row.cells[i] for i in places]) for row in s.rows])
+            for s in self.sections
+        ]
+        return replace(self, columns=[self.columns[i] for i in places], sections=sections)

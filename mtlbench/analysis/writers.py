@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 from rich import box
 from rich.console import Console
-from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 from tabulate import tabulate
@@ -82,19 +81,20 @@ def write(
         return data.to_csv(index=False, lineterminator="\n")
     if format == "json":
         return as_json(records(data))
-    writer = writer_of(format, terminal)
-    text = "\n\n".join(map(writer, tables(is_plain(format, terminal)))) + "\n"
-    return STYLE + text if format == "html" else text
+    written = map(writer_of(format, terminal), tables(is_plain(format, terminal)))
+    return STYLE * (format == "html") + "\n\n".join(written) + "\n"
 
 
 def writer_of(format: str, terminal: bool) -> Callable[[Table], str]:
-    """The function that writes one table in a format for people."""
-    return {
-        "table": lambda table: text(table, terminal),
-        "github": github,
-        "latex": latex,
-        "html": html,
+    """The function that writes one table in a format for people, in parts where it is wide."""
+    width = shutil.get_terminal_size().columns if terminal else WIDTH
+    widest, writer = {
+        "table": (width, lambda part: text(part, terminal)),
+        "github": (WIDTH, github),
+        "latex": (LATEX_WIDTH, latex),
+        "html": (WIDTH, html),
     }[format]
+    return lambda table: "\n\n".join(map(writer, table.split(widest)))
 
 
 def is_plain(format: str, terminal: bool) -> bool:
@@ -105,12 +105,11 @@ def is_plain(format: str, terminal: bool) -> bool:
 # --- plain text ---------------------------------------------------------------------------------
 
 
-def text(table: Table, terminal: bool = False) -> str:
+def text(table: Table, terminal: bool) -> str:
     """For people to read; `terminal` where it shows bold text, else marks are ¹ and ²."""
-    width = shutil.get_terminal_size().columns if terminal else WIDTH
-    grids = [_grid(part, terminal) for part in table.split(width)]
+    grid = _grid(table, terminal) if table.columns else []
     notes = [line for note in table.notes for line in wrapped(note)]
-    return "\n".join(filter(None, [table.title, "\n\n".join(grids), *notes]))
+    return "\n".join(filter(None, [table.title, *grid, *notes]))
 
 
 def wrapped(sentence: str, indent: str = "", *, first: str = "") -> list[str]:
@@ -125,31 +124,36 @@ def wrapped(sentence: str, indent: str = "", *, first: str = "") -> list[str]:
     )
 
 
-def _grid(table: Table, terminal: bool) -> str:
+def _grid(table: Table, terminal: bool) -> list[str]:
     grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     grid.add_column(Text(table.corner), no_wrap=True, vertical="bottom")
+    grouped = any(column.group for column in table.columns)
     for group, places in table.groups():
         for place in places:
-            head = f"{group if place == places[0] else ''}\n{table.columns[place].name}"
-            grid.add_column(Text(head), no_wrap=True, vertical="bottom")
+            over = f"{group if place == places[0] else ''}\n" * grouped
+            grid.add_column(Text(over + table.columns[place].name), no_wrap=True)
     columns = [_aligned(table, place, terminal) for place in range(len(table.columns))]
     values = zip(*columns, strict=True)
     for section in table.sections:
         if section.heading:
             grid.add_row()  # its heading follows below, so that it does not widen the column
         for row in section.rows:
-            label = f"  {row.label}" if section.heading else row.label
-            grid.add_row(Text(label), *next(values))
-    lines = _printed(grid, terminal)
-    if not any(column.group for column in table.columns):
-        del lines[0]
+            grid.add_row(Text("  " * bool(section.heading) + row.label), *next(values))
+    # As wide as it needs: a narrow terminal may break lines, digits are not dropped.
+    written = io.StringIO()
+    Console(
+        file=written,
+        force_terminal=terminal,
+        color_system="standard" if terminal else None,
+        width=10_000,
+    ).print(grid)
+    lines = [line.rstrip() for line in written.getvalue().splitlines()]
     place = len(lines)
     for section in reversed(table.sections):
-        place -= len(section.rows)
+        place -= len(section.rows) + bool(section.heading)
         if section.heading:
-            place -= 1
             lines[place] = section.heading
-    return "\n".join(lines)
+    return lines
 
 
 def _aligned(table: Table, place: int, terminal: bool) -> list[Text]:
@@ -160,37 +164,20 @@ def _aligned(table: Table, place: int, terminal: bool) -> list[Text]:
     parts = [[row.cells[place] for row in section.rows] for section in table.sections]
     if not any(cell.std for part in parts for cell in part):
         parts = [[cell for part in parts for cell in part]]
-    words = table.columns[place].words
     texts = []
     for part in parts:
-        mean = max(len(cell.mean) for cell in part)
+        mean = 0 if table.columns[place].words else max(len(cell.mean) for cell in part)
         std = max(len(cell.std) for cell in part)
         for cell in part:
-            number = (cell.mean or MISSING).rjust(0 if words else mean)
+            number = cell.mean or MISSING
+            written = Text(" " * (mean - len(number)))
             number += f" ± {cell.std.rjust(std)}" if cell.std else ""
-            written = Text(number)
-            if terminal:
-                pad = len(number) - len(number.lstrip())
-                written.stylize({BEST: "bold", SECOND: "underline"}.get(cell.rank, ""), pad)
-            elif cell.rank:
-                written.append({BEST: " ¹", SECOND: " ²"}[cell.rank])
+            style = {BEST: "bold", SECOND: "underline"}.get(cell.rank, "")
+            written.append(number, style if terminal else "")
+            if not terminal:
+                written.append({BEST: " ¹", SECOND: " ²"}.get(cell.rank, ""))
             texts.append(written)
     return texts
-
-
-def _printed(grid: RichTable, terminal: bool) -> list[str]:
-    """The lines of a table; with codes for bold text for a `terminal`."""
-    console = Console(
-        file=io.StringIO(),
-        force_terminal=terminal,
-        color_system="standard" if terminal else None,
-        width=80,
-    )
-    # A narrow terminal may break lines; a table that drops digits would be worse.
-    console.width = Measurement.get(console, console.options.update(width=10_000), grid).maximum
-    with console.capture() as capture:
-        console.print(grid)
-    return [line.rstrip() for line in capture.get().splitlines()]
 
 
 # --- markup -------------------------------------------------------------------------------------
@@ -246,14 +233,6 @@ class Markup:
             columns = pd.MultiIndex.from_arrays([groups, columns], names=["", columns.name])
         return pd.DataFrame(list(values), index=list(labels), columns=columns).style
 
-    def captions(self, table: Table, parts: int, between: str) -> list[str]:
-        """One for each part of a table: its title, and the notes below the first."""
-        title, notes = self.escape(table.title), list(map(self.escape, table.notes))
-        if parts < 2:
-            return [between.join([title, *notes])]
-        titles = [f"{title} ({part} of {parts})" for part in range(1, parts + 1)]
-        return [between.join([titles[0], *notes]), *titles[1:]]
-
 
 GITHUB = Markup(markdown, str, "*%s*", "**%s**", "<u>%s</u>")
 LATEX = Markup(
@@ -268,19 +247,14 @@ HTML = Markup(markup.escape, markup.escape, "<i>%s</i>", "<b>%s</b>", "<u>%s</u>
 
 def github(table: Table) -> str:
     """For Markdown as GitHub shows it; a group's name stands in each of its columns."""
-    parts = [
-        markdown_table(
-            [
-                markdown(part.corner),
-                *(markdown(f"{column.group} {column.name}".lstrip()) for column in part.columns),
-            ],
-            GITHUB.rows(part),
-            part.columns,
-        )
-        for part in table.split(WIDTH)
-    ]
-    notes = "\n".join(f"- {markdown(note)}" for note in table.notes)
-    return "\n\n".join(filter(None, [f"**{markdown(table.title)}**", *parts, notes]))
+    blocks = [f"**{markdown(table.title)}**"]
+    if table.columns:
+        heads = [f"{column.group} {column.name}".lstrip() for column in table.columns]
+        heads = [markdown(head) for head in (table.corner, *heads)]
+        blocks.append(markdown_table(heads, GITHUB.rows(table), table.columns))
+    if table.notes:
+        blocks.append("\n".join(f"- {markdown(note)}" for note in table.notes))
+    return "\n\n".join(blocks)
 
 
 def markdown_table(
@@ -298,50 +272,34 @@ def markdown_table(
 
 
 def latex(table: Table) -> str:
-    """A float for each part, with rules by booktabs."""
-    sides = {True: "l", False: "r"}
-    parts = table.split(LATEX_WIDTH)
-    captions = LATEX.captions(table, len(parts), ". ")
-    if not parts:
-        return f"\\begin{{table}}\n\\caption{{{captions[0]}.}}\n\\end{{table}}"
-    floats = []
-    for part, caption in zip(parts, captions, strict=True):
-        lines = (
-            LATEX.styler(part)
-            .to_latex(
-                column_format="l" + "".join(sides[column.words] for column in part.columns),
-                position_float="centering",
-                hrules=True,
-                caption=f"{caption}.",
-                multicol_align="c",
-            )
-            .splitlines()
-        )
-        lines.insert(2, r"\small")
-        rules = "".join(
-            rf"\cmidrule(lr){{{places[0] + 2}-{places[-1] + 2}}}"
-            for group, places in part.groups()
-            if group
-        )
-        if rules:
-            lines.insert(lines.index(r"\toprule") + 2, rules)
-        floats.append("\n".join([r"% needs \usepackage{booktabs}", *lines]))
-    return "\n\n".join(floats)
+    """A float, with rules by booktabs."""
+    caption = ". ".join(map(tex, [table.title, *table.notes])) + "."
+    if not table.columns:
+        return f"\\begin{{table}}\n\\caption{{{caption}}}\n\\end{{table}}"
+    sides = ["l" if column.words else "r" for column in table.columns]
+    styler = LATEX.styler(table)
+    lines = styler.to_latex(
+        column_format="l" + "".join(sides),
+        position_float="centering",
+        hrules=True,
+        caption=caption,
+        multicol_align="c",
+    ).splitlines()
+    lines.insert(lines.index(r"\centering") + 1, r"\small")
+    if any(column.group for column in table.columns):
+        spans = [(places[0] + 2, places[-1] + 2) for group, places in table.groups() if group]
+        rules = "".join(rf"\cmidrule(lr){{{first}-{last}}}" for first, last in spans)
+        lines.insert(lines.index(r"\toprule") + 2, rules)
+    return "\n".join([r"% needs \usepackage{booktabs}", *lines])
 
 
 def html(table: Table) -> str:
-    """A `<table>` for each part."""
-    parts = table.split(WIDTH)
-    captions = HTML.captions(table, len(parts), "<br>")
-    if not parts:
-        return f"<p>{captions[0]}</p>"
-    return "\n".join(
-        HTML.styler(part)
-        .to_html(caption=caption, exclude_styles=True)
-        .replace("<table>", '<table class="mtlbench">')
-        .rstrip()
-        for part, caption in zip(parts, captions, strict=True)
-    )
+    """A `<table>` of the class that `STYLE` is for."""
+    caption = "<br>".join(map(markup.escape, [table.title, *table.notes]))
+    if not table.columns:
+        return f"<p>{caption}</p>"
+    written = HTML.styler(table).to_html(caption=caption, exclude_styles=True).rstrip()
+    return written.replace("<table>", '<table class="mtlbench">', 1)
 
 
 # --- data ---------------------------------------------------------------------------------------

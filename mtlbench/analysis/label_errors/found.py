@@ -14,7 +14,7 @@ from mtlbench.analysis.label_errors.scores import DETECTOR_LABELS, Scores, mean,
 from mtlbench.analysis.label_errors.sheet import MOST_TILES, Suspects, class_name, draw_sheet
 from mtlbench.analysis.printing import Cell, digits
 from mtlbench.analysis.table import Column, Row, Section, Table
-from mtlbench.analysis.writers import text
+from mtlbench.analysis.writers import writer_of
 from mtlbench.tasks.detection import average_precision, detection_accuracy, roc_auc
 
 Take = Callable[[str, np.ndarray, np.ndarray | None], Suspects]
@@ -145,4 +145,4 @@ def render_found(found: Sequence[Found], *, terminal: bool = False) -> str:
     folder = found[0].files[0].parent
     notes = [f"{2 * len(found)} files in {folder}"]
     table = Table("", columns, [Section("", rows)], notes, "task")
-    return text(table, terminal) + "\n"
+    return writer_of("table", terminal)(table) + "\n"

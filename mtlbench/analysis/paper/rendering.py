@@ -1,8 +1,7 @@
 """A comparison with the paper as text: for the terminal, GitHub, LaTeX, HTML, and as data."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from html import escape
 from typing import Any
 
@@ -24,10 +23,7 @@ from mtlbench.analysis.table import FORMATS, Column, Row, Section, Table
 from mtlbench.analysis.writers import (
     STYLE,
     as_json,
-    github,
-    html,
     is_plain,
-    latex,
     markdown,
     records,
     tex,
@@ -37,16 +33,6 @@ from mtlbench.analysis.writers import (
 from mtlbench.errors import unknown
 
 CLAIMS = "The paper's claims, on these runs"
-
-
-@dataclass(frozen=True)
-class Page:
-    """All that is printed: sentences, tables, claims, sentences."""
-
-    summary: list[str]
-    tables: list[Table]
-    claims: list[Claim]
-    left_out: list[str]
 
 
 def render_against(against: Against, format: str, *, terminal: bool = False) -> str:
@@ -65,22 +51,12 @@ def render_against(against: Against, format: str, *, terminal: bool = False) -> 
         return against.rows[ROW_COLUMNS].to_csv(index=False, lineterminator="\n")
     if format == "json":
         return _json(against)
-    writers: dict[str, Callable[[Page], str]] = {
-        "table": lambda page: _text(page, terminal),
-        "github": _github,
-        "latex": _latex,
-        "html": _html,
-    }
-    if format not in writers:
+    pages = {"table": _text, "github": _github, "latex": _latex, "html": _html}
+    if format not in pages:
         raise unknown("format", format, FORMATS)
     marks = legend(plain=is_plain(format, terminal))
-    page = Page(
-        _summary(against),
-        [*_variant_tables(against, marks), *_agreement_table(against)],
-        against.claims,
-        against.left_out,
-    )
-    return writers[format](page)
+    tables = [*_variant_tables(against, marks), *_agreement_table(against)]
+    return pages[format](against, list(map(writer_of(format, terminal), tables)))
 
 
 def _summary(against: Against) -> list[str]:
@@ -188,9 +164,9 @@ def _verdict(claim: Claim) -> str:
     return claim.verdict + (f" (the paper's own numbers: {claim.paper})" if claim.paper else "")
 
 
-def _text(page: Page, terminal: bool) -> str:
-    summary = [line for sentence in page.summary for line in wrapped(sentence, "  ")]
-    blocks = ["\n".join(summary), *map(writer_of("table", terminal), page.tables)]
+def _text(page: Against, tables: list[str]) -> str:
+    summary = [line for sentence in _summary(page) for line in wrapped(sentence, "  ")]
+    blocks = ["\n".join(summary), *tables]
     lines = [CLAIMS]
     for number, claim in enumerate(page.claims, start=1):
         lines += wrapped(f"{number}. {claim.sentence}: {_verdict(claim)}", "   ")
@@ -200,9 +176,8 @@ def _text(page: Page, terminal: bool) -> str:
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
-def _github(page: Page) -> str:
-    blocks = ["\n".join(f"- {markdown(sentence)}" for sentence in page.summary)]
-    blocks += map(github, page.tables)
+def _github(page: Against, tables: list[str]) -> str:
+    blocks = ["\n".join(f"- {markdown(sentence)}" for sentence in _summary(page)), *tables]
     items = []
     for number, claim in enumerate(page.claims, start=1):
         items.append(f"{number}. {markdown(claim.sentence)}: **{_verdict(claim)}**")
@@ -212,10 +187,9 @@ def _github(page: Page) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _latex(page: Page) -> str:
-    lines = [rf"{tex(sentence)}.\par" for sentence in page.summary]
-    lines += map(latex, page.tables)
-    lines += [rf"{CLAIMS}:", r"\begin{enumerate}"]
+def _latex(page: Against, tables: list[str]) -> str:
+    lines = [rf"{tex(sentence)}.\par" for sentence in _summary(page)]
+    lines += [*tables, rf"{CLAIMS}:", r"\begin{enumerate}"]
     for claim in page.claims:
         evidence = "; ".join(map(tex, claim.evidence))
         sentence, verdict = tex(claim.sentence), _verdict(claim)
@@ -225,9 +199,8 @@ def _latex(page: Page) -> str:
     return "\n".join([*lines, ""])
 
 
-def _html(page: Page) -> str:
-    lines = [STYLE + f"<p>{'<br>'.join(map(escape, page.summary))}</p>"]
-    lines += map(html, page.tables)
+def _html(page: Against, tables: list[str]) -> str:
+    lines = [f"{STYLE}<p>{'<br>'.join(map(escape, _summary(page)))}</p>", *tables]
     lines += [f"<p>{escape(CLAIMS)}</p>", "<ol>"]
     for claim in page.claims:
         evidence = "<br>".join(map(escape, claim.evidence))
