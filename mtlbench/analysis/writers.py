@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 WIDTH = 120
 """Of tables where there is no terminal that says how wide it is (characters)."""
 
-LATEX_WIDTH = 100
+LATEX_WIDTH = 107
 """Of tables that fit a text width of 6.5 inches (characters)."""
 
 SENTENCE_WIDTH = 100
@@ -285,7 +285,7 @@ def latex(table: Table) -> str:
         caption=caption,
         multicol_align="c",
     ).splitlines()
-    lines.insert(lines.index(r"\centering") + 1, r"\small")
+    lines.insert(lines.index(r"\centering") + 1, r"\small\setlength{\tabcolsep}{3pt}")
     if any(column.group for column in table.columns):
         spans = [(places[0] + 2, places[-1] + 2) for group, places in table.groups() if group]
         rules = "".join(rf"\cmidrule(lr){{{first}-{last}}}" for first, last in spans)
