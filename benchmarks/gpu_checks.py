@@ -21,10 +21,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import mtlbench
 from mtlbench.errors import UserError
-from mtlbench.strategies.base import GRADIENT, Strategy, strategies
+from mtlbench.strategies.base import GRADIENT, strategies
 from mtlbench.strategies.compose import Composition, build_strategy, stage_of
 from mtlbench.strategies.gradnorm import GradientNormalization
 from mtlbench.strategies.gramian import GramianWeighting
+from mtlbench.strategies.strategy import Strategy
 from mtlbench.training.checkpoint import load_tree, save_tree
 
 TASKS = {"digit": "classification", "height": "regression", "age": "regression"}

@@ -659,6 +659,8 @@ class Trial:
             self._note(f"{where}: a traceback on standard error, see {start.err}")
         if killed and status == -signal.SIGKILL:
             return
+        if status == 2 and kill and kill.kind == "gcs" and "no Ray cluster at" in said[-1]:
+            return  # its head was gone before it was reached
         if status not in (0, 1):
             self._note(f"{where}: ended with status {status} and {said[-1:]}")
         elif status and not (said and said[-1].endswith(GOES_ON)):

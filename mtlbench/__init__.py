@@ -23,10 +23,10 @@ if TYPE_CHECKING:
         InstanceStage,
         LossWeighting,
         Setting,
-        Strategy,
         register_strategy,
     )
     from mtlbench.strategies.compose import build_strategy
+    from mtlbench.strategies.strategy import Strategy
     from mtlbench.study.run import run
     from mtlbench.study.suspects import find_suspects
     from mtlbench.suites.base import Suite, register_suite
@@ -43,7 +43,7 @@ _HOME = {
     "Metric": "tasks.metrics",
     "Setting": "strategies.base",
     "Split": "data.splits",
-    "Strategy": "strategies.base",
+    "Strategy": "strategies.strategy",
     "Suite": "suites.base",
     "Task": "tasks.task",
     "UserError": "errors",
@@ -66,7 +66,7 @@ _HOME = {
 }
 
 _WITH_PLUGINS = ("study.run", "strategies.compose", "study.suspects")
-"""Where names of strategies and suites are looked up, those of installed plugins too."""
+"""Modules that look up strategies and suites by name, those of installed plugins too."""
 
 __all__ = [
     "Comparison",

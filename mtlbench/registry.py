@@ -143,7 +143,7 @@ _current_source = [""]
 
 @contextmanager
 def registering_from(source: str) -> Iterator[None]:
-    """What is registered inside comes from this plugin: a short hash. All or nothing of it."""
+    """Registers all that the block does as from this plugin (a short hash), or nothing of it."""
     before = [(registry, dict(registry._entries)) for registry in Registry.all]
     _current_source.append(source)
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def package_version() -> str:
-    """That of the installed package; in a plain checkout, what `pyproject.toml` says."""
+    """The version of the installed package; in a plain checkout, what `pyproject.toml` says."""
     try:
         return metadata.version("mtlbench")
     except metadata.PackageNotFoundError:

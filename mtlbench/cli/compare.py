@@ -1,4 +1,4 @@
-"""`mtlbench compare`."""
+"""`mtlbench compare`: tables and figures of a suite."""
 
 import argparse
 import sys

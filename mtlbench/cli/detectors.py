@@ -1,4 +1,4 @@
-"""`mtlbench detectors`."""
+"""`mtlbench detectors`: compares detectors of wrong labels."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""`mtlbench leaderboard`."""
+"""`mtlbench leaderboard`: ranks strategies over suites, variants and metrics."""
 
 import argparse
 import sys

@@ -1,4 +1,4 @@
-"""`mtlbench list`."""
+"""`mtlbench list`: shows what there is."""
 
 import argparse
 

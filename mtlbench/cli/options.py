@@ -89,7 +89,7 @@ def names(text: str | None, what: str) -> list[str] | None:
 
 
 def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
-    """What --set and --epochs change."""
+    """The parameters that --set and --epochs change."""
     overrides: dict[str, Any] = {}
     for item in options.set:
         key, separator, value = item.partition("=")

@@ -1,4 +1,4 @@
-"""`mtlbench prepare`."""
+"""`mtlbench prepare`: turns a real dataset into shards."""
 
 import argparse
 from pathlib import Path

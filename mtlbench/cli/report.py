@@ -1,4 +1,4 @@
-"""`mtlbench report`."""
+"""`mtlbench report`: writes one HTML page."""
 
 import argparse
 

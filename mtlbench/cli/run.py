@@ -1,4 +1,4 @@
-"""`mtlbench run`."""
+"""`mtlbench run`: trains what is missing of a study and compares its strategies."""
 
 import argparse
 import sys

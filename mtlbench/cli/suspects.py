@@ -1,4 +1,4 @@
-"""`mtlbench suspects`."""
+"""`mtlbench suspects`: finds the training labels that are most likely wrong."""
 
 import argparse
 import sys

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from platformdirs import user_cache_path
 
 from mtlbench.files import replacing
 
@@ -19,8 +20,9 @@ _KEY = "__key__"
 
 
 def cache_directory() -> Path:
-    """`$MTLBENCH_CACHE`, or `~/.cache/mtlbench`."""
-    return Path(os.environ.get("MTLBENCH_CACHE") or os.path.expanduser("~/.cache/mtlbench"))
+    """`$MTLBENCH_CACHE`, or the system's place for caches: on Linux `~/.cache/mtlbench`."""
+    own = os.environ.get("MTLBENCH_CACHE")
+    return Path(own) if own else user_cache_path("mtlbench", appauthor=False)
 
 
 def cached_arrays(key: Mapping[str, object], make: Callable[[], Arrays]) -> Arrays:
@@ -43,7 +45,7 @@ def cached_arrays(key: Mapping[str, object], make: Callable[[], Arrays]) -> Arra
 
 
 def _read(path: Path, key: str) -> Arrays | None:
-    """What `_write` wrote under this key, or None."""
+    """The arrays that `_write` wrote under this key, or None."""
     # A damaged file can raise anything.
     try:
         with np.load(path, allow_pickle=False) as file:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mtlbench.data.rows import CHUNK, Replaced, Rows
+from mtlbench.data.rows import CHUNK, Overlay, Rows
 from mtlbench.data.variants import Variant
 from mtlbench.randomness import named_generator
 from mtlbench.tasks.task import Task
@@ -130,7 +130,7 @@ def corrupt(
                 replaced[rows] = spoil(clean[rows])
                 given[name] = replaced
             else:
-                given[name] = Replaced(clean, rows, spoil)
+                given[name] = Overlay(clean, rows, spoil)
             mask[rows, column[name]] = True
     return given, mask
 

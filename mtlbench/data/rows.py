@@ -31,7 +31,7 @@ class Rows(Protocol):
         ...
 
 
-class Chosen:
+class RowSubset:
     """Some rows of another object.
 
     Args:
@@ -51,8 +51,8 @@ class Chosen:
         return self.base[self.rows[index]]
 
 
-class Replaced:
-    """The rows of another object, some of them replaced; those lie in a temporary file.
+class Overlay:
+    """The rows of another object with others over some of them, which lie in a temporary file.
 
     Args:
         base: the values [N, …].

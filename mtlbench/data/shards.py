@@ -1,4 +1,4 @@
-"""Prepared datasets: rows of arrays in memory-mapped files, with an index.
+"""The files of prepared datasets: shards of arrays, with an index.
 
     <directory>/
         prepare.json                  what is being prepared: dataset, settings, raw files
@@ -8,31 +8,23 @@
             shard.json                number of rows, where each comes from, problems
 
 A shard is written aside and renamed, so it is there whole or not at all. Nothing here is ever
-unpickled: JSON and arrays without objects only. PyTorch is imported by those who read rows, so that
-the processes that write them start quickly.
+unpickled: JSON and arrays without objects only. PyTorch is imported by `prepared`, which reads the
+rows, so that the processes that write them start quickly.
 """
-
-from __future__ import annotations
 
 import json
 import math
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from mtlbench.errors import UserError
 from mtlbench.files import replacing
-
-if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
 
 SCHEMA_VERSION = 1
 INDEX_FILE = "index.json"
@@ -49,7 +41,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """What an array holds: the NumPy name of its type, and the shape of one row."""
+    """The layout of an array: the NumPy name of its type, and the shape of one row."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -59,7 +51,7 @@ class ArraySpec:
         return np.dtype(self.dtype).itemsize * math.prod(self.shape)
 
     def header(self, rows: int) -> bytes:
-        """What a `.npy` file of so many rows begins with (format 1.0), always HEADER_BYTES long, so
+        """The header of a `.npy` file of so many rows (format 1.0), always HEADER_BYTES long, so
         that it can be written anew when the number of rows is known."""
         text = repr(
             {
@@ -91,7 +83,7 @@ class Problem:
 
 @dataclass
 class Part:
-    """What one raw item gives.
+    """The rows and problems of one raw item.
 
     Attributes:
         arrays: its rows; empty where it gives none.
@@ -106,13 +98,10 @@ class Part:
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """What `shard.json` holds."""
+    """The content of `shard.json`."""
 
     sources: list[str]
     problems: list[Problem]
-
-
-# --- writing ------------------------------------------------------------------------------------
 
 
 class ShardWriter:
@@ -177,215 +166,22 @@ def write_json(path: Path, value: object) -> None:
         aside.write_text(json.dumps(value, indent=1))
 
 
-# --- reading ------------------------------------------------------------------------------------
-
-
 def read_shard(directory: Path, specs: Mapping[str, ArraySpec]) -> ShardInfo | None:
-    """What a shard says of itself, or None where it is missing or its files are cut short."""
+    """The content of a shard's file, or None where it is missing or an array is cut short."""
     try:
         info = json.loads((directory / SHARD_FILE).read_bytes())
         sources = info["sources"]
         problems = [Problem(**problem) for problem in info["problems"]]
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    if not all(_is_whole(directory / f"{n}.npy", spec, len(sources)) for n, spec in specs.items()):
+    if not all(is_whole(directory / f"{n}.npy", spec, len(sources)) for n, spec in specs.items()):
         return None
     return ShardInfo(sources, problems)
 
 
-def _is_whole(file: Path, spec: ArraySpec, rows: int) -> bool:
-    """Whether a file is as long as it should be."""
+def is_whole(file: Path, spec: ArraySpec, rows: int) -> bool:
+    """True of a file that is as long as it should be."""
     try:
         return file.stat().st_size == HEADER_BYTES + rows * spec.row_bytes
     except OSError:
         return False
-
-
-class ShardedRows:
-    """The rows of one array of a split, gathered from its shards (a `mtlbench.data.rows.Rows`).
-
-    Attributes:
-        shape: [N, …].
-        dtype: of PyTorch.
-        nbytes: of all rows.
-    """
-
-    def __init__(self, files: Sequence[Path], rows: Sequence[int], spec: ArraySpec) -> None:
-        import torch
-
-        self._files, self._spec = files, spec
-        self._first = np.concatenate([[0], np.cumsum(rows)]).astype(np.int64)
-        self._maps: list[npt.NDArray[Any] | None] = [None] * len(files)
-        self.shape = torch.Size((int(self._first[-1]), *spec.shape))
-        self.dtype: torch.dtype = torch.from_numpy(np.empty(0, spec.dtype)).dtype
-        self.nbytes = len(self) * spec.row_bytes
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, index: Tensor | npt.NDArray[np.int64], /) -> Tensor:
-        """The rows [n, …] with these numbers [n].
-
-        Raises:
-            IndexError: a number is below 0 or not below N.
-        """
-        import torch
-
-        wanted = np.asarray(index, np.int64)
-        if wanted.size and not 0 <= wanted.min() <= wanted.max() < len(self):
-            raise IndexError(f"rows {wanted.min()} to {wanted.max()} of {len(self)}")
-        values = torch.empty((len(wanted), *self._spec.shape), dtype=self.dtype)
-        out = values.numpy()
-        shard = np.searchsorted(self._first, wanted, side="right") - 1
-        order = np.argsort(shard, kind="stable")
-        used, starts = np.unique(shard[order], return_index=True)
-        # No rows are split into one group of none, for no shard.
-        for number, places in zip(used.tolist(), np.split(order, starts[1:]), strict=False):
-            out[places] = self._map(number)[wanted[places] - self._first[number]]
-        return values
-
-    def read_all(self) -> Tensor:
-        """All rows [N, …]."""
-        import torch
-
-        values = torch.empty(self.shape, dtype=self.dtype)
-        out = values.numpy()
-        for number in range(len(self._files)):
-            out[self._first[number] : self._first[number + 1]] = self._map(number)
-        return values
-
-    def _map(self, number: int) -> npt.NDArray[Any]:
-        """The rows of a shard, mapped when they are first asked for."""
-        rows = self._maps[number]
-        if rows is None:
-            import torch
-
-            # np.memmap keeps a file open for each shard, and 1024 is the usual limit; this does not
-            file = self._files[number]
-            count = int(self._first[number + 1] - self._first[number])
-            size = HEADER_BYTES + count * self._spec.row_bytes
-            whole = torch.from_file(str(file), size=size, dtype=torch.uint8).numpy()
-            rows = whole[HEADER_BYTES:].view(self._spec.dtype).reshape(count, *self._spec.shape)
-            rows.flags.writeable = False
-            self._maps[number] = rows
-        return rows
-
-
-@dataclass(frozen=True)
-class PreparedSplit(Mapping[str, ShardedRows]):
-    """The arrays of one split, by name.
-
-    Attributes:
-        rows: N.
-    """
-
-    rows: int
-    _arrays: Mapping[str, ShardedRows]
-    _shards: Sequence[Path]
-
-    def __getitem__(self, name: str) -> ShardedRows:
-        return self._arrays[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._arrays)
-
-    def __len__(self) -> int:
-        return len(self._arrays)
-
-    @cached_property
-    def sources(self) -> list[str]:
-        """Where each row comes from: image, or clip and frame."""
-        infos = (json.loads((shard / SHARD_FILE).read_bytes()) for shard in self._shards)
-        return [source for info in infos for source in info["sources"]]
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A prepared dataset.
-
-    Attributes:
-        path: its directory.
-        settings: what it was prepared with.
-        splits: those that have rows, by name.
-        problems: what was wrong with the raw files.
-    """
-
-    path: Path
-    settings: Mapping[str, Any]
-    splits: Mapping[str, PreparedSplit]
-    problems: Sequence[Problem]
-
-    def split(self, name: str) -> PreparedSplit:
-        """One split.
-
-        Raises:
-            UserError: nothing was found for it.
-        """
-        if name not in self.splits:
-            raise UserError(
-                f"{str(self.path)!r} has no {name!r} split, only {', '.join(self.splits)}: the raw "
-                "dataset had no usable files for it"
-            )
-        return self.splits[name]
-
-
-def open_prepared(path: str | Path, dataset: str) -> Prepared:
-    """Opens a directory that `mtlbench prepare` has written; rows are read when asked for.
-
-    Raises:
-        UserError: it is not there, not complete, damaged, or holds something else.
-    """
-    path = Path(path)
-    command = f"mtlbench prepare {dataset} --raw DIR --out {path}"
-    if not (path / INDEX_FILE).is_file():
-        if (path / PLAN_FILE).is_file():
-            raise UserError(f"{str(path)!r} is not complete; go on with: {command}")
-        what = "no prepared dataset in" if path.is_dir() else "no directory at"
-        raise UserError(f"{what} {str(path)!r}; make one with: {command}")
-    try:
-        index = json.loads((path / INDEX_FILE).read_bytes())
-        if index["schema_version"] != SCHEMA_VERSION:
-            raise UserError(
-                f"{str(path)!r} has schema version {index['schema_version']}, but this release "
-                f"reads {SCHEMA_VERSION}; prepare it anew in another directory"
-            )
-        if index["dataset"] != dataset:
-            raise UserError(
-                f"{str(path)!r} holds {index['dataset']}, not {dataset}; make that with: "
-                f"mtlbench prepare {dataset} --raw DIR --out DIR"
-            )
-        specs = {
-            name: ArraySpec(array["dtype"], tuple(array["shape"]))
-            for name, array in index["arrays"].items()
-        }
-        splits = {
-            name: _open_split(path / name, split["shards"], specs)
-            for name, split in index["splits"].items()
-        }
-        problems = [Problem(**problem) for problem in index["problems"]]
-        return Prepared(path, index["settings"], splits, problems)
-    except _DamagedError as error:
-        raise UserError(f"{error} is missing or cut short; make it anew with: {command}") from None
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise UserError(
-            f"{str(path / INDEX_FILE)!r} is damaged; remove it, then: {command}"
-        ) from None
-
-
-class _DamagedError(Exception):
-    """A file of a shard that is not what the index says; the message names it."""
-
-
-def _open_split(
-    directory: Path, shards: Sequence[Mapping[str, Any]], specs: Mapping[str, ArraySpec]
-) -> PreparedSplit:
-    directories = [directory / shard["name"] for shard in shards]
-    rows = [shard["rows"] for shard in shards]
-    arrays = {}
-    for name, spec in specs.items():
-        files = [shard / f"{name}.npy" for shard in directories]
-        for file, count in zip(files, rows, strict=True):
-            if not _is_whole(file, spec, count):
-                raise _DamagedError(str(file))
-        arrays[name] = ShardedRows(files, rows, spec)
-    return PreparedSplit(sum(rows), arrays, directories)

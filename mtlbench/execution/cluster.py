@@ -28,14 +28,14 @@ from mtlbench.store.runs import Store
 from mtlbench.training.job import Job
 
 MOST_LOSSES = 3
-"""How often in a row Ray may end, with no epoch in between, before the study does."""
+"""Ends of Ray in a row, with no epoch in between, after which the study ends, too."""
 
 CONNECT_SECONDS = 5.0
-"""How long a cluster's address may take to answer."""
+"""Time that a cluster's address may take to answer."""
 
 FOLDER = "mtlbench-ray-"
 OLD_SECONDS = 60.0
-"""How old a folder without a lock must be to be one of nobody."""
+"""Age from which a folder without a lock belongs to nobody."""
 
 LONGEST_FOLDER = 40
 """Characters; below it Ray makes sockets, whose paths may have 107."""
@@ -50,7 +50,7 @@ class Cluster:
     """Ray, in a process of its own, for the jobs of one command.
 
     Attributes:
-        room: how many jobs fit at a time.
+        capacity: how many jobs fit at a time.
     """
 
     def __init__(self, resources: Resources, plugins: Sequence[PluginFile], jobs: int) -> None:
@@ -93,7 +93,7 @@ class Cluster:
 
     def end(self) -> None:
         """Ends Ray here, and all that it has started; its folder goes."""
-        with _deaf():
+        with _ignoring_signals():
             self._channel.close()
             if self._process is not None and self._process.stdin is not None:
                 self._process.kill()
@@ -113,7 +113,7 @@ class Cluster:
         for _ in range(MOST_LOSSES):
             answer = self._start_once()
             if isinstance(answer, Connected):
-                self.room = answer.room
+                self.capacity = answer.capacity
                 return
             self.end()
             reason = answer.reason
@@ -124,7 +124,7 @@ class Cluster:
     def _start_once(self) -> Connected | Stopped:
         resources = self._resources
         _check_reachable(resources.address)
-        self._folder, self._lock = _own_folder()
+        self._folder, self._lock = _temporary_folder()
         ours, theirs = socket.socketpair()
         self._channel = Connection(ours.detach())
         self._process: subprocess.Popen[bytes] | None = None
@@ -194,7 +194,7 @@ def cluster(resources: Resources, plugins: Sequence[PluginFile], jobs: int) -> I
 
 
 @contextmanager
-def _deaf() -> Iterator[None]:
+def _ignoring_signals() -> Iterator[None]:
     """A second Ctrl-C does not cut short what the first has begun."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -221,7 +221,7 @@ def _check_reachable(address: str | None) -> None:
         raise UserError(f"no Ray cluster at {address!r}: {reason}") from error
 
 
-def _own_folder() -> tuple[Path, Any]:
+def _temporary_folder() -> tuple[Path, Any]:
     """A new folder for what Ray writes, and the lock that says that it is in use.
 
     Folders of commands that were killed together with their Ray are removed.

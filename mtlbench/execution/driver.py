@@ -25,12 +25,12 @@ from mtlbench.execution.processes import end_session
 from mtlbench.execution.worker import WorkerSetup
 
 HEAD_SECONDS = "10"
-"""How long Ray itself tries to reach a head that is gone, where that was not seen before."""
+"""Time that Ray itself tries to reach a head that is gone, where that was not seen before."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """What the driver is told first.
+    """The first message to the driver.
 
     Attributes:
         address: of a Ray cluster; this machine where None.
@@ -48,9 +48,9 @@ class Order:
 
 @dataclass(frozen=True)
 class Connected:
-    """Ray is there, with room for so many workers."""
+    """Ray is there, with capacity for so many workers."""
 
-    room: int
+    capacity: int
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ def _work(order: Order, channel: Connection, folder: str) -> None:
         raise UserError(f"no Ray cluster at {order.address!r}: {reason}") from error
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Ray's dumps a stack
     elastic = order.address is not None
-    pool = Pool(order.cpus, order.gpus, order.setup, elastic=elastic, tell=channel.send)
-    channel.send(Connected(pool.room()))
+    pool = Pool(order.cpus, order.gpus, order.setup, elastic=elastic, emit=channel.send)
+    channel.send(Connected(pool.capacity()))
     pool.start_workers(order.jobs)
     content = channel.recv_bytes()
     load_plugins(order.setup.plugins)

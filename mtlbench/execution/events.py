@@ -1,4 +1,4 @@
-"""What the pool tells of the jobs that it trains."""
+"""Events: the pool's messages about the jobs that it trains."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field

@@ -24,18 +24,18 @@ from mtlbench.store.runs import FAILED, DamagedRunError, RunRecord, Store
 from mtlbench.training.job import Ended, Job, Notice, Parts, Progress
 
 POLL_SECONDS = 1.0
-"""How often machines, and jobs that other processes train, are looked at again."""
+"""Time between two looks at the machines and at jobs that other processes train."""
 
 MOST_STARTS = 3
-"""How often in a row something is begun that dies: the machine may be at fault, or the job."""
+"""Starts in a row of something that dies: the machine may be at fault, or the job."""
 
 PATIENCE_SECONDS = 60.0
-"""How long a cluster may be without a machine that trains."""
+"""Time that a cluster may be without a machine that trains."""
 
 NO_MACHINE = "no machine is left to train on"
 
 ANSWER_SECONDS = 5.0
-"""How long the cluster's head may take to answer."""
+"""Time that the cluster's head may take to answer."""
 
 
 @dataclass
@@ -44,7 +44,7 @@ class _Machine:
 
     Attributes:
         name: as people know it.
-        room: workers that fit.
+        slots: workers that fit.
         workers: those there are, starting ones too.
         failures: workers in a row that did not come up.
         lost: when it last lost a worker.
@@ -52,7 +52,7 @@ class _Machine:
     """
 
     name: str
-    room: int
+    slots: int
     workers: int = 0
     failures: int = 0
     lost: float = 0.0
@@ -66,7 +66,7 @@ class _Worker:
 
 
 @dataclass(eq=False)
-class _Open:
+class _ActiveJob:
     """A job of the study that was begun here.
 
     Attributes:
@@ -89,7 +89,7 @@ class _Open:
 
 @dataclass(eq=False)
 class _Part:
-    """What one worker trains: a job of the study, or a part of one.
+    """The work of one worker: a job of the study, or a part of one.
 
     Attributes:
         starts: in a row without an epoch more than before.
@@ -98,7 +98,7 @@ class _Part:
     """
 
     job: Job
-    of: _Open
+    of: _ActiveJob
     starts: int = 0
     epoch: int = 0
     lost_on: str = ""
@@ -111,7 +111,7 @@ class Pool:
         cpus, gpus: what a job takes.
         setup: what a worker is told.
         elastic: whether machines may join; where not, the pool ends with the last one.
-        tell: told of everything that happens.
+        emit: told of everything that happens.
 
     Attributes:
         waiting: jobs that were not begun here.
@@ -120,7 +120,7 @@ class Pool:
         running: parts under way and their workers, by the stream of their messages.
         starting: workers that are not up yet, by the reference that tells when they are.
         idle: workers without a part.
-        useless: of waiting jobs, the files that were read and are of no use.
+        unusable: of waiting jobs, the files that were read and are of no use.
     """
 
     def __init__(
@@ -130,31 +130,31 @@ class Pool:
         setup: WorkerSetup,
         *,
         elastic: bool,
-        tell: Callable[[Event], None],
+        emit: Callable[[Event], None],
     ) -> None:
         self.needs = {"CPU": cpus, "GPU": gpus}
-        self.setup, self.elastic, self.tell = setup, elastic, tell
+        self.setup, self.elastic, self.emit = setup, elastic, emit
         self.machines: dict[str, _Machine] = {}
         self.waiting: deque[Job] = deque()
         self.elsewhere: list[Job] = []
-        self.open: list[_Open] = []
+        self.active: list[_ActiveJob] = []
         self.parts: deque[_Part] = deque()
         self.running: dict[Any, tuple[_Part, _Worker]] = {}
         self.starting: dict[Any, _Worker] = {}
         self.idle: list[_Worker] = []
-        self.useless: dict[str, tuple[int, int]] = {}
-        self.ever_up = False
-        self.left_out: list[str] = []
-        self.looked, self.without_machine = 0.0, 0.0
+        self.unusable: dict[str, tuple[int, int]] = {}
+        self.any_started = False
+        self.excluded: list[str] = []
+        self.polled, self.without_machine = 0.0, 0.0
 
-    def room(self) -> int:
-        """How many workers fit into the cluster.
+    def capacity(self) -> int:
+        """The number of workers that fit into the cluster.
 
         Raises:
             UserError: a job needs more than any machine has.
         """
-        self.look_at_machines()
-        room = sum(machine.room for machine in self.machines.values())
+        self.update_machines()
+        room = sum(machine.slots for machine in self.machines.values())
         if not room:
             most = {
                 kind: max(node["Resources"].get(kind, 0.0) for node in _nodes())
@@ -176,24 +176,24 @@ class Pool:
         """
         self.store = store
         self.waiting.extend(jobs)
-        while self.waiting or self.elsewhere or self.open:
-            if time.monotonic() - self.looked >= POLL_SECONDS:
-                self.look()
+        while self.waiting or self.elsewhere or self.active:
+            if time.monotonic() - self.polled >= POLL_SECONDS:
+                self.poll()
             waited_for: list[Any] = [*self.running, *self.starting]
             if not waited_for:
                 time.sleep(POLL_SECONDS / 10)
             for reference in ray.wait(waited_for, timeout=POLL_SECONDS)[0] if waited_for else ():
                 if reference in self.starting:
-                    self.come_up(reference)
+                    self.worker_started(reference)
                 else:
                     self.receive(reference)
-            self.hand_out()
+            self.dispatch()
 
     # --- machines and workers ---------------------------------------------------------------
 
-    def look(self) -> None:
-        """What has changed without a word: machines, and what other processes have finished."""
-        self.look_at_machines()
+    def poll(self) -> None:
+        """Takes in what changes without a word: machines, and jobs that other processes finish."""
+        self.update_machines()
         self.wait_for_machines()
         self.waiting.extend(self.elsewhere)
         self.elsewhere.clear()
@@ -202,15 +202,15 @@ class Pool:
             if (ended := self.ended_elsewhere(job)) is None:
                 self.waiting.append(job)
             else:
-                self.tell(Event(job, ended.status))
+                self.emit(Event(job, ended.status))
         wanted = len(self.waiting) + len(self.parts)
-        if not wanted and not any(each.job is not each.step[0] for each in self.open):
+        if not wanted and not any(each.job is not each.step[0] for each in self.active):
             while self.idle:  # others may want the cores
-                self.retire(self.idle.pop())
+                self.stop_worker(self.idle.pop())
         self.start_workers(wanted)
-        self.looked = time.monotonic()
+        self.polled = time.monotonic()
 
-    def look_at_machines(self) -> None:
+    def update_machines(self) -> None:
         """Takes in machines that have joined, and forgets those that have left."""
         alive = {node["NodeID"]: node for node in _nodes()}
         for node, about in alive.items():
@@ -225,7 +225,7 @@ class Pool:
         for node in self.machines.keys() - alive.keys():
             machine = self.machines.pop(node)
             if machine.workers:
-                self.tell(Event(None, NOTICE, text=f"machine {machine.name} has left"))
+                self.emit(Event(None, NOTICE, text=f"machine {machine.name} has left"))
             for part in (*self.parts, *(part for part, _ in self.running.values())):
                 if part.lost_on == node:  # it was no fault of the part
                     part.starts, part.lost_on = part.starts - 1, ""
@@ -243,7 +243,7 @@ class Pool:
             return
         if not self.without_machine and self.elastic:
             self.without_machine = time.monotonic()
-            self.tell(Event(None, WAITING, text=f"{NO_MACHINE}; waits for one"))
+            self.emit(Event(None, WAITING, text=f"{NO_MACHINE}; waits for one"))
         if not self.elastic:
             raise LostRayError(NO_MACHINE)
         if time.monotonic() - self.without_machine > PATIENCE_SECONDS:
@@ -254,7 +254,7 @@ class Pool:
         wanted -= len(self.idle) + len(self.starting)
         # One that lost a worker just now may be about to leave.
         for node, machine in sorted(self.machines.items(), key=lambda item: item[1].lost):
-            while wanted > 0 and machine.workers < machine.room and not machine.reason:
+            while wanted > 0 and machine.workers < machine.slots and not machine.reason:
                 place = NodeAffinitySchedulingStrategy(node, soft=False)
                 actor: Any = ray.remote(Worker).options(
                     num_cpus=self.needs["CPU"],
@@ -267,56 +267,56 @@ class Pool:
                 machine.workers += 1
                 wanted -= 1
 
-    def come_up(self, reference: Any) -> None:
+    def worker_started(self, reference: Any) -> None:
         """A worker is up, or did not come up: then its machine is left out sooner or later."""
         worker = self.starting.pop(reference)
         try:
             ray.get(reference)
         except RayError as error:
-            self.retire(worker)
-            self.look_at_machines()
+            self.stop_worker(worker)
+            self.update_machines()
             machine = self.machines.get(worker.node)
             if machine is not None and not machine.reason:
                 machine.failures += 1
                 raised = "creation task" in str(error)  # and will do so again
                 if raised or machine.failures == MOST_STARTS:
-                    self.leave_out(machine, error)
+                    self.exclude(machine, error)
             broken = all(each.reason for each in self.machines.values())
-            if broken and self.left_out and not self.starting:
-                raise UserError("; ".join(self.left_out)) from error
+            if broken and self.excluded and not self.starting:
+                raise UserError("; ".join(self.excluded)) from error
             return
         if worker.node in self.machines:
             self.machines[worker.node].failures = 0
         self.idle.append(worker)
-        self.ever_up = True
-        for text in self.left_out:
-            self.tell(Event(None, NOTICE, text=text))
-        self.left_out.clear()
+        self.any_started = True
+        for text in self.excluded:
+            self.emit(Event(None, NOTICE, text=text))
+        self.excluded.clear()
 
-    def leave_out(self, machine: _Machine, error: Exception) -> None:
+    def exclude(self, machine: _Machine, error: Exception) -> None:
         """Trains no more on a machine, and says so once; when it is known that another works."""
         machine.reason = str(error).strip().rpartition("\n")[2]
         text = f"{machine.name} is left out, no worker starts there: {machine.reason}"
-        if self.ever_up:
-            self.tell(Event(None, NOTICE, text=text))
+        if self.any_started:
+            self.emit(Event(None, NOTICE, text=text))
         else:
-            self.left_out.append(text)
+            self.excluded.append(text)
 
-    def retire(self, worker: _Worker) -> None:
+    def stop_worker(self, worker: _Worker) -> None:
         ray.kill(worker.handle)
         if worker.node in self.machines:
             self.machines[worker.node].workers -= 1
 
     # --- jobs -------------------------------------------------------------------------------
 
-    def hand_out(self) -> None:
+    def dispatch(self) -> None:
         """Gives each idle worker something to train.
 
         A job is locked only for a worker that is up: a cluster may be full for hours.
         """
         while self.idle:
             while not self.parts and self.waiting:
-                self.begin(self.waiting.popleft())
+                self.start_job(self.waiting.popleft())
             if not self.parts:
                 return
             part, worker = self.parts.popleft(), self.idle.pop()
@@ -324,7 +324,7 @@ class Pool:
             checkpoint = part.job.checkpoint(self.store).absolute()
             self.running[worker.handle.train.remote(part.job, checkpoint)] = part, worker
 
-    def begin(self, job: Job) -> None:
+    def start_job(self, job: Job) -> None:
         """Takes a job of the study in hand, unless another process has it or has finished it."""
         lock = ExitStack()
         if not lock.enter_context(self.store.lock(job.hash)):
@@ -338,19 +338,19 @@ class Pool:
             # Under the lock only: another process may just have done so, and trained it anew.
             kept = self.store.set_aside(path)
             text = f"{path} {error}; it is kept as {kept} and trained again"
-            self.tell(Event(None, NOTICE, text=text))
+            self.emit(Event(None, NOTICE, text=text))
         if ended is not None:
             self.store.clear_unfinished(job.hash)
             lock.close()
-            self.tell(Event(job, ended.status))
+            self.emit(Event(job, ended.status))
             return
-        opened = _Open(job, lock, job.parts(), job.epochs)
-        self.open.append(opened)
-        self.tell(Event(job, STARTED))
-        self.go_on(opened, None)
+        active = _ActiveJob(job, lock, job.parts(), job.epochs)
+        self.active.append(active)
+        self.emit(Event(job, STARTED))
+        self.advance(active, None)
 
     def ended_elsewhere(self, job: Job) -> Ended | None:
-        """How a waiting job ended, if another process has trained it meanwhile.
+        """The end of a waiting job that another process has trained meanwhile; else None.
 
         What stands there and is of no use is not read again, until something else does.
         """
@@ -359,110 +359,110 @@ class Pool:
         except OSError:
             return None
         seen = (there.st_ino, there.st_mtime_ns)
-        if self.useless.get(job.hash) == seen:
+        if self.unusable.get(job.hash) == seen:
             return None
         ended = job.found(self.store)
         if ended is None:
-            self.useless[job.hash] = seen
+            self.unusable[job.hash] = seen
         return ended
 
-    def go_on(self, opened: _Open, ends: list[Ended] | None) -> None:
+    def advance(self, active: _ActiveJob, ends: list[Ended] | None) -> None:
         """Takes the next step of a job, or closes it."""
         while True:
             try:
-                opened.step = next(opened.parts) if ends is None else opened.parts.send(ends)
+                active.step = next(active.parts) if ends is None else active.parts.send(ends)
             except StopIteration as stop:
-                self.close(opened, stop.value)
+                self.finish_job(active, stop.value)
                 return
             except (Exception, SystemExit):  # a strategy's own generations
-                self.close(opened, Ended(FAILED, traceback.format_exc()))
+                self.finish_job(active, Ended(FAILED, traceback.format_exc()))
                 return
-            opened.ended = {}
-            unlike = {job.hash: job for job in opened.step}  # equal ones are trained once
+            active.ended = {}
+            unlike = {job.hash: job for job in active.step}  # equal ones are trained once
             for job in unlike.values():
                 # Parts that were over before the job was interrupted.
-                ended = None if job is opened.job else job.found(self.store)
+                ended = None if job is active.job else job.found(self.store)
                 if ended is None:
-                    self.parts.append(_Part(job, opened))
+                    self.parts.append(_Part(job, active))
                 else:
-                    opened.ended[job.hash] = ended
-                    opened.epochs_over[job.hash] = ended.epochs
-            if len(opened.ended) < len(unlike):
+                    active.ended[job.hash] = ended
+                    active.epochs_over[job.hash] = ended.epochs
+            if len(active.ended) < len(unlike):
                 return
-            ends = [opened.ended[job.hash] for job in opened.step]
+            ends = [active.ended[job.hash] for job in active.step]
 
     def receive(self, stream: Any) -> None:
         """Takes the next message of a part: an epoch is over, or all is."""
         part, worker = self.running[stream]
-        opened = part.of
+        active = part.of
         try:
             message: Any = ray.get(next(stream))
         except RayTaskError as error:  # it was no training that raised
             message = Ended(FAILED, str(error))
         except RayError as error:
             del self.running[stream]
-            self.lose(part, worker, error)
+            self.requeue(part, worker, error)
             return
-        seconds = time.monotonic() - opened.started
+        seconds = time.monotonic() - active.started
         if isinstance(message, Notice):
-            self.tell(Event(opened.job, NOTICE, seconds=seconds, text=message.text))
+            self.emit(Event(active.job, NOTICE, seconds=seconds, text=message.text))
         elif isinstance(message, Progress):
             if message.epoch > part.epoch:
                 part.epoch, part.starts = message.epoch, 0
-            opened.epochs_over[part.job.hash] = message.epoch
-            over = sum(opened.epochs_over.values())
-            history = message.history if part.job is opened.job else {}
-            self.tell(Event(opened.job, EPOCH, over, opened.epochs, seconds, history=history))
+            active.epochs_over[part.job.hash] = message.epoch
+            over = sum(active.epochs_over.values())
+            history = message.history if part.job is active.job else {}
+            self.emit(Event(active.job, EPOCH, over, active.epochs, seconds, history=history))
         else:
             del self.running[stream]
             self.idle.append(worker)
-            self.end(part, message)
+            self.finish_part(part, message)
 
-    def lose(self, part: _Part, worker: _Worker, error: Exception) -> None:
+    def requeue(self, part: _Part, worker: _Worker, error: Exception) -> None:
         """Puts the part of a lost worker back into the queue; it goes on from its checkpoint."""
-        self.retire(worker)
+        self.stop_worker(worker)
         part.lost_on = worker.node
         if worker.node in self.machines:
             self.machines[worker.node].lost = time.monotonic()
         if part.starts >= MOST_STARTS:
             reason = f"the worker process died, {MOST_STARTS} times in a row: {error}"
-            self.end(part, Ended(FAILED, reason))
+            self.finish_part(part, Ended(FAILED, reason))
             return
         self.parts.appendleft(part)
         saved = part.job.checkpoint(self.store).exists()
         place = "where it was saved last" if saved else "the start"
         text = f"has lost its worker; goes on from {place}"
-        self.tell(Event(part.of.job, NOTICE, text=text))
+        self.emit(Event(part.of.job, NOTICE, text=text))
 
-    def end(self, part: _Part, ended: Ended) -> None:
+    def finish_part(self, part: _Part, ended: Ended) -> None:
         """Keeps how a part ended; the last one of a step brings the next."""
-        opened = part.of
-        opened.ended[part.job.hash] = ended
-        if part.job is not opened.job:
+        active = part.of
+        active.ended[part.job.hash] = ended
+        if part.job is not active.job:
             part.job.write(self.store, ended)
         if ended.status == FAILED:  # the others of its step are of no use
-            for other in [each for each in self.parts if each.of is opened]:
+            for other in [each for each in self.parts if each.of is active]:
                 self.parts.remove(other)
-                opened.ended[other.job.hash] = ended
-        if all(job.hash in opened.ended for job in opened.step):
-            self.go_on(opened, [opened.ended[job.hash] for job in opened.step])
+                active.ended[other.job.hash] = ended
+        if all(job.hash in active.ended for job in active.step):
+            self.advance(active, [active.ended[job.hash] for job in active.step])
 
-    def close(self, opened: _Open, ended: Ended) -> None:
+    def finish_job(self, active: _ActiveJob, ended: Ended) -> None:
         """Writes what a job of the study leaves behind, and lets go of it."""
-        job = opened.job
+        job = active.job
         job.write(self.store, ended)
         self.store.clear_unfinished(job.hash)
-        opened.lock.close()
-        self.open.remove(opened)
+        active.lock.close()
+        self.active.remove(active)
         if self.elastic:  # there may be machines with a disk of their own
             for worker in self.idle:
                 worker.handle.forget.remote(job.checkpoint(self.store).absolute())
         record = ended.result if isinstance(ended.result, RunRecord) else RunRecord({}, {})
-        self.tell(
+        self.emit(
             Event(
                 job,
                 ended.status,
-                seconds=time.monotonic() - opened.started,
+                seconds=time.monotonic() - active.started,
                 text=ended.error.strip().rpartition("\n")[2],
                 history=record.history,
                 metrics=record.info.get("metrics", ()),
@@ -474,13 +474,18 @@ def _nodes() -> Sequence[dict[str, Any]]:
     """The machines of the cluster that are alive.
 
     Raises:
-        LostRayError: the head does not answer; Ray itself would wait for a minute, and then end
-            this process without a word.
+        LostRayError: the head does not answer: Ray itself would wait for a minute, and then end
+            this process without a word. Or the node that this process belongs to has died: Ray
+            takes its job for finished then, and starts no more workers, without a word.
     """
-    address = ray.get_runtime_context().gcs_address
+    context = ray.get_runtime_context()
+    address = context.gcs_address
     host, _, port = address.rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
     except OSError as error:
         raise LostRayError(f"Ray's head at {address} does not answer") from error
-    return [node for node in ray.nodes() if node["Alive"]]
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    if all(node["NodeID"] != context.get_node_id() for node in alive):
+        raise LostRayError("Ray on this machine has died")
+    return alive

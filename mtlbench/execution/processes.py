@@ -12,7 +12,7 @@ NONE = -1
 """The number of no session."""
 
 END_SECONDS = 10.0
-"""How long killed processes may take to vanish."""
+"""Time that killed processes may take to vanish."""
 
 
 def fill_standard_descriptors() -> None:

@@ -1,4 +1,4 @@
-"""What a job takes, and where it is trained."""
+"""Resources of a job: cores, GPUs, and the cluster that has them."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from mtlbench.training.job import Place
 
 @dataclass(frozen=True)
 class Resources:
-    """What one job takes.
+    """Resources of one job.
 
     Attributes:
         address: of a Ray cluster; this machine where None.
@@ -32,7 +32,7 @@ class Resources:
     instance_tables: str = ON_DEVICE
 
     def setup(self, plugins: Sequence[PluginFile]) -> WorkerSetup:
-        """What a worker is told."""
+        """The setup of a worker."""
         threads = max(1, int(self.cpus))
         place = Place("cuda" if self.gpus else "cpu", self.instance_tables)
         return WorkerSetup(tuple(plugins), threads, place, own_versions())

@@ -17,7 +17,7 @@ from mtlbench.version import package_version
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """What a worker is told once, whatever it then trains.
+    """The setup of a worker, the same for all that it trains.
 
     Attributes:
         plugins: loaded first.

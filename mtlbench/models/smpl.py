@@ -57,7 +57,7 @@ _SHAPES: dict[str, tuple[int | str, ...]] = {
 
 @dataclass(frozen=True, eq=False)
 class BodyModel:
-    """What a body file holds, as float64 arrays in the official layout, for V vertices.
+    """The content of a body file, as float64 arrays in the official layout, for V vertices.
 
     Attributes:
         template: [V, 3], the mean body in the rest pose (m).
@@ -269,7 +269,7 @@ def _turn(rotations: Tensor, points: Tensor) -> Tensor:
 
 
 def _paths(parents: Sequence[int]) -> np.ndarray:
-    """Which joints stand between each joint and the root, both included: [J, J] of 0 and 1."""
+    """A mask of the joints between each joint and the root, both included: [J, J] of 0 and 1."""
     paths = np.eye(len(parents))
     for joint, parent in enumerate(parents):
         if parent >= 0:

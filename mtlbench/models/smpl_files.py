@@ -77,7 +77,7 @@ def _load_pickle(file: IO[bytes]) -> Mapping[str, Any]:
 
 
 class Record:
-    """What a pickle says about an object.
+    """An object as a pickle describes it.
 
     Attributes:
         name: of its class, or of the function that makes it, without the module.

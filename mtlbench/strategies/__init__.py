@@ -1,4 +1,4 @@
-"""Weighting strategies: `base` holds the contract, each other file one family.
+"""Weighting strategies: `base` holds the stages, `strategy` joins them, other files a family each.
 
 Importing this package registers them all; TorchJD is imported when a name of it is asked for.
 """
@@ -38,15 +38,14 @@ from mtlbench.strategies import (
     uncertainty,
 )
 from mtlbench.strategies.base import (
-    EpochSummary,
     GradientWeighting,
     InstanceStage,
     LossWeighting,
     Setting,
-    Strategy,
     TaskStage,
     strategies,
 )
+from mtlbench.strategies.strategy import EpochSummary, Strategy
 
 __all__ = [
     "EpochSummary",

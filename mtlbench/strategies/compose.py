@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 from mtlbench.errors import UserError
 from mtlbench.registry import Entry, resolve, settable
-from mtlbench.strategies.base import GRADIENT, INSTANCE, InstanceStage, Stage, Strategy, strategies
+from mtlbench.strategies.base import GRADIENT, INSTANCE, InstanceStage, Stage, strategies
 from mtlbench.strategies.fewer_passes import FewerPasses
+from mtlbench.strategies.strategy import Strategy
 from mtlbench.strategies.table import ON_DEVICE
 
 DEFAULT_TASK_STAGE = "equal"
 
 
 def stage_of(entry: Entry) -> str:
-    """What a registered stage weighs by: `instance`, `loss` or `gradient`."""
+    """The quantity that a registered stage weighs by: `instance`, `loss` or `gradient`."""
     stage: str = entry.cls.stage  # type: ignore[attr-defined]
     return stage
 
@@ -46,7 +47,7 @@ def build_stage(entry: Entry, values: Mapping[str, Any]) -> Stage:
 
 @dataclass(frozen=True)
 class Composition:
-    """Which stages a strategy's name stands for.
+    """The stages that a strategy's name stands for.
 
     Attributes:
         instance: the instance stage, or None for the mean over present labels.

@@ -60,8 +60,8 @@ class ImpartialGradient(GramianWeighting):
 
 
 NOISE = 30
-"""How many roundings a part of 1 outside the range of C may be made of: where gradients are equal,
-that part is 0 but for those."""
+"""Number of roundings that a part of 1 outside the range of C may be made of: where gradients are
+equal, that part is 0 but for those."""
 
 
 @register_strategy("config", label="ConFIG")

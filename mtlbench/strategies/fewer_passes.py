@@ -63,20 +63,20 @@ class FewerPasses(TaskStage):
         self.inner.end_epoch(losses, validation)
 
     def backward(self, losses: TaskLosses, network: Network) -> Tensor:
-        calls = network.calls()
+        features = network.detached_features()
         anew = self._steps % self.every == 0
-        through = anew and self.on == "parameters"
-        shared = network.gradients(losses, calls, through=through)
+        through_trunk = anew and self.on == "parameters"
+        shared = network.task_gradients(losses, features, through_trunk=through_trunk)
         with torch.no_grad():
             jacobian = Jacobian(shared, losses.values, as_matrix=self.inner.gives_direction)
             held = self.get_buffer("held_weights")
             if anew:
-                weights, update = self.inner.join(jacobian, losses)
+                weights, update = self.inner.weighted_update(jacobian, losses)
                 held.copy_(torch.where(losses.present, weights, held))
             else:
                 weights = torch.where(losses.present, held, 0)
                 update = jacobian.weighted(weights)
-        network.put(update, calls, self.limit)
+        network.add_update(update, features, self.limit)
         self._steps += 1
         return weights
 

@@ -1,4 +1,4 @@
-"""The gradients of all tasks over what they share, and one gradient put in their place."""
+"""Task gradients over shared tensors: their Jacobian, its Gramian, one update in their place."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-ByTask = tuple[Tensor, tuple[Tensor | None, ...]]
+TaskGradients = tuple[Tensor, tuple[Tensor | None, ...]]
 """A tensor, and each task's gradient over it, None where the task does not reach it."""
 
 
@@ -32,17 +32,17 @@ class TaskLosses:
 
     def backward(self, task: int, *, retain_graph: bool) -> None:
         """Adds the gradient of one task's loss to `.grad` of all that it depends on."""
-        self.backward_from(task, self.instance_weights[:, task], retain_graph=retain_graph)
+        self.vjp(task, self.instance_weights[:, task], retain_graph=retain_graph)
 
-    def backward_from(self, task: int, cotangent: Tensor, *, retain_graph: bool) -> None:
-        """Adds the gradient of a weighted sum of one task's losses, with weights [B]."""
+    def vjp(self, task: int, cotangent: Tensor, *, retain_graph: bool) -> None:
+        """Adds the vector-Jacobian product of one task's losses with a cotangent [B] to `.grad`."""
         vector = self.vectors[task]
         if vector.requires_grad:  # a task without a label may have come as a constant
             torch.autograd.backward([vector], [cotangent.to(vector.dtype)], retain_graph)
 
 
 def gradients_of(tensors: Sequence[Tensor], backward: Callable[[], object]) -> list[Tensor | None]:
-    """What a backward pass adds to `.grad` of tensors, None where it does not reach one.
+    """The gradients that a backward pass adds to `.grad` of tensors, None where it reaches none.
 
     `.grad` is as before afterwards. A plain backward pass, unlike `torch.autograd.grad`, goes
     through reentrant checkpoints too, and gives other tensors the gradients that they are due.
@@ -72,8 +72,8 @@ def accumulate(tensor: Tensor, gradient: Tensor) -> None:
         tensor.grad.add_(gradient)
 
 
-def length(gradients: Sequence[Tensor]) -> Tensor:
-    """The Euclidean length of gradients taken together, a scalar."""
+def gradient_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """The Euclidean norm of gradients taken together, a scalar."""
     squares = [
         torch.linalg.vector_norm(g.coalesce().values() if g.is_sparse else g).square()
         for g in gradients
@@ -120,9 +120,11 @@ class Jacobian:
         as_matrix: the rows as they are, and all entries of sparse gradients, for `matrix`.
     """
 
-    def __init__(self, shared: Sequence[ByTask], like: Tensor, *, as_matrix: bool = False) -> None:
+    def __init__(
+        self, shared: Sequence[TaskGradients], like: Tensor, *, as_matrix: bool = False
+    ) -> None:
         self._zeros = torch.zeros_like(like)
-        self._blocks = [Block(tensor, by_task, as_matrix) for tensor, by_task in shared]
+        self._blocks = [JacobianBlock(tensor, by_task, as_matrix) for tensor, by_task in shared]
         self._exponents = self._zeros.int()
         if self._blocks and not as_matrix:
             values = zip(*(block.values for block in self._blocks), strict=True)
@@ -168,7 +170,7 @@ class Jacobian:
         return power_of_two(sign * self._exponents, self._zeros.dtype)
 
 
-class Block:
+class JacobianBlock:
     """The tasks' gradients over one tensor, rows [K, P_t] of real numbers.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""What gradient weightings have in common that need no more than the Gramian of the gradients."""
+"""Base of gradient weightings that need no more than the Gramian of the gradients."""
 
 from typing import Any
 

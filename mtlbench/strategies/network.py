@@ -1,4 +1,4 @@
-"""The network as gradient weightings see it: each task's gradient, and one put in their place."""
+"""The network of a gradient weighting: the tasks' gradients, and the update added to `.grad`."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from torch._functorch import config as functorch_config
 
 from mtlbench.strategies.gradients import (
-    ByTask,
+    TaskGradients,
     TaskLosses,
     accumulate,
+    gradient_norm,
     gradients_of,
-    length,
 )
-from mtlbench.strategies.graph import leaves, meet
-from mtlbench.strategies.representation import NOT_RUN, Call, Representation
-from mtlbench.strategies.sharing import Sharing
+from mtlbench.strategies.graph import leaves, share_nodes
+from mtlbench.strategies.representation import NOT_RUN, DetachedFeatures, Representation
+from mtlbench.strategies.sharing import SharedParameters
 
 
 class Network:
@@ -38,27 +38,32 @@ class Network:
         shared: nn.Module | Iterable[Any] | None = None,
         representation: nn.Module | None = None,
     ) -> None:
-        self._sharing = Sharing(model, shared)
+        self._shared = SharedParameters(model, shared)
         self._representation = (
             None if representation is None else Representation(representation, model)
         )
         self._parameters: list[Tensor] = []
         self._own: list[tuple[Tensor, Tensor]] = []
-        self._behind: set[int] = set()  # ids of the parameters that the shared layers' calls use
-        self._goes_around = False  # whether heads also use what the shared layers start from
+        self._trunk: set[int] = set()  # ids of the parameters that the features depend on
+        # Whether heads also use what the shared layers start from.
+        self._heads_bypass_features = False
 
-    def calls(self) -> list[Call]:
-        """The forward passes of the shared layers that the losses of this step may come from.
+    def detached_features(self) -> list[DetachedFeatures]:
+        """The features that the losses of this step may come from, one for each forward pass.
 
         Raises:
             ValueError: there was none.
         """
         assert self._representation is not None
-        return self._representation.take()
+        return self._representation.pending()
 
-    def gradients(
-        self, losses: TaskLosses, calls: Sequence[Call] = (), *, through: bool = False
-    ) -> list[ByTask]:
+    def task_gradients(
+        self,
+        losses: TaskLosses,
+        features: Sequence[DetachedFeatures] = (),
+        *,
+        through_trunk: bool = False,
+    ) -> list[TaskGradients]:
         """Each task's gradient over every tensor that several tasks share.
 
         What a single task reaches gets its gradient with the update, and all else that the losses
@@ -66,58 +71,61 @@ class Network:
 
         Args:
             losses: those of the batch.
-            calls: where the graph is cut; the leaves there count as shared.
-            through: go on through the shared layers, task by task, to their parameters.
+            features: where the graph is cut; their leaves count as shared.
+            through_trunk: go on through the shared layers, task by task, to their parameters.
 
         Raises:
             ValueError: there is no network, the graph does not tell what is shared, or something
                 would act on each task's gradient by itself.
         """
-        if not self._sharing.known:
+        if not self._shared.available:
             raise ValueError("model is needed, or shared: this strategy weighs gradients")
-        outputs = [output for call in calls for output in call.outputs]
-        self._parameters = self._sharing.candidates([*losses.vectors, *outputs])
+        outputs = [output for each in features for output in each.features]
+        self._parameters = self._shared.candidates([*losses.vectors, *outputs])
         if any(getattr(p, "_post_accumulate_grad_hooks", None) for p in self._parameters):
             raise ValueError(
                 "a parameter has a hook that runs after its gradient is accumulated, which would "
                 "see each task's gradient and not the update; take the optimizer's step after "
                 "backward"
             )
-        if calls and (self._sharing.looks or not self._behind):
-            self._look_behind(losses, outputs, calls[-1])
-        leaves_of_calls = [leaf for call in calls for _, leaf in call.pairs()]
-        tensors = [*leaves_of_calls, *self._parameters]
-        with self._holding_back():
+        if features and (self._shared.inspects_graph or not self._trunk):
+            self._find_trunk(losses, outputs, features[-1])
+        detached = [leaf for each in features for _, leaf in each.pairs()]
+        tensors = [*detached, *self._parameters]
+        with self._stopping_at_features():
             by_task = [
-                gradients_of(tensors, self._pass(losses, k, calls, through))
+                gradients_of(tensors, self._task_backward(losses, k, features, through_trunk))
                 for k in range(len(losses.tasks))
             ]
             columns = list(zip(*by_task, strict=True))
-            count = len(leaves_of_calls)
+            count = len(detached)
             over_leaves = [
                 (leaf, column)
-                for leaf, column in zip(leaves_of_calls, columns[:count], strict=True)
+                for leaf, column in zip(detached, columns[:count], strict=True)
                 if any(gradient is not None for gradient in column)
             ]
             over_parameters = list(zip(self._parameters, columns[count:], strict=True))
-            if leaves_of_calls and not through and not over_leaves:
+            if detached and not through_trunk and not over_leaves:
                 raise ValueError(NOT_RUN)
-            behind = self._behind if calls else None
-            shared, self._own = self._sharing.split(over_parameters, losses, behind)
+            trunk = self._trunk if features else None
+            shared, self._own = self._shared.split(over_parameters, losses, trunk)
         return shared + over_leaves
 
-    def put(
-        self, update: Sequence[tuple[Tensor, Tensor]], calls: Sequence[Call] = (), limit: float = 0
+    def add_update(
+        self,
+        update: Sequence[tuple[Tensor, Tensor]],
+        features: Sequence[DetachedFeatures] = (),
+        limit: float = 0,
     ) -> None:
         """Adds an update to `.grad`, and what belongs to single tasks; passes on what it says at
         cuts.
 
         Args:
             update: shared tensors, and a gradient for each.
-            calls: where the graph is cut.
+            features: where the graph is cut.
             limit: the longest update of the shared parameters; 0 for any.
         """
-        at_cuts = {id(leaf) for call in calls for _, leaf in call.pairs()}
+        at_cuts = {id(leaf) for each in features for _, leaf in each.pairs()}
 
         def add() -> None:
             for tensor, gradient in update:
@@ -126,15 +134,15 @@ class Network:
                 else:
                     accumulate(tensor, gradient)
             if self._representation is not None:
-                self._representation.backward(calls, retain_graph=False)
+                self._representation.backward(features, retain_graph=False)
 
-        with self._holding_back():
+        with self._stopping_at_features():
             if limit:
                 gradients = gradients_of(self._parameters, add)
                 pairs = zip(self._parameters, gradients, strict=True)
                 new = [(p, gradient) for p, gradient in pairs if gradient is not None]
                 if new:
-                    factor = (limit / length([gradient for _, gradient in new])).clamp(max=1)
+                    factor = (limit / gradient_norm([gradient for _, gradient in new])).clamp(max=1)
                     for parameter, gradient in new:
                         accumulate(parameter, gradient * factor.to(gradient))
             else:
@@ -146,14 +154,16 @@ class Network:
                 accumulate(parameter, gradient)
         self._own = []
 
-    def _look_behind(self, losses: TaskLosses, outputs: Sequence[Tensor], last: Call) -> None:
-        """Finds what lies behind the cut, and makes sure that it comes before the heads.
+    def _find_trunk(
+        self, losses: TaskLosses, outputs: Sequence[Tensor], last: DetachedFeatures
+    ) -> None:
+        """Finds the parameters that the features depend on, and makes sure that no heads are there.
 
         Raises:
-            ValueError: the heads are behind it.
+            ValueError: the features depend on the heads.
         """
-        self._behind = set(map(id, leaves(outputs)))
-        self._goes_around = meet(losses.vectors, outputs)
+        self._trunk = set(map(id, leaves(outputs)))
+        self._heads_bypass_features = share_nodes(losses.vectors, outputs)
         before = [leaves([vector]) for vector in losses.vectors]
         headless = not any(isinstance(leaf, nn.Parameter) for some in before for leaf in some)
         of_tasks = [
@@ -165,27 +175,32 @@ class Network:
                 "network before them"
             )
 
-    def _pass(
-        self, losses: TaskLosses, task: int, calls: Sequence[Call], through: bool
+    def _task_backward(
+        self,
+        losses: TaskLosses,
+        task: int,
+        features: Sequence[DetachedFeatures],
+        through_trunk: bool,
     ) -> Callable[[], None]:
-        keep = task < len(losses.tasks) - 1 or self._sharing.looks
+        keep = task < len(losses.tasks) - 1 or self._shared.inspects_graph
+        keep_heads = keep or (bool(features) and self._heads_bypass_features)
 
         def backward() -> None:
-            with _clear_errors():
-                losses.backward(task, retain_graph=keep or (bool(calls) and self._goes_around))
-                if calls and through:
+            with _explaining_errors():
+                losses.backward(task, retain_graph=keep_heads)
+                if features and through_trunk:
                     assert self._representation is not None
-                    self._representation.backward(calls, retain_graph=keep)
+                    self._representation.backward(features, retain_graph=keep)
 
         return backward
 
-    def _holding_back(self) -> Any:
+    def _stopping_at_features(self) -> Any:
         representation = self._representation
-        return nullcontext() if representation is None else representation.holding_back()
+        return nullcontext() if representation is None else representation.stopping_at_features()
 
 
 @contextmanager
-def _clear_errors() -> Iterator[None]:
+def _explaining_errors() -> Iterator[None]:
     """Turns what PyTorch says of several backward passes into what to do.
 
     Raises:

@@ -42,7 +42,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
 
 
 def _state_of_a_step(optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
-    """What such an optimiser remembers of a parameter after a step; None where it cannot be made
+    """The state of such an optimiser for a parameter after a step; None where it cannot be made
     anew."""
     parameter = torch.nn.Parameter(torch.zeros(2))
     parameter.grad = torch.zeros(2)

@@ -1,4 +1,4 @@
-"""The graph of the losses, cut where the shared layers hand over to the heads."""
+"""The representation: features that the shared layers give, detached before the heads."""
 
 import copy
 import dataclasses
@@ -20,8 +20,8 @@ NOT_RUN = (
 )
 
 
-class HandOver(torch.autograd.Function):
-    """Hands a leaf to the heads as a tensor that they may change in place, in the same memory."""
+class LeafView(torch.autograd.Function):
+    """A view of a leaf for the heads, which they may change in place, in the same memory."""
 
     @staticmethod
     def forward(ctx: Any, leaf: Tensor) -> Tensor:
@@ -33,35 +33,35 @@ class HandOver(torch.autograd.Function):
 
 
 @dataclass
-class Call:
-    """One forward pass of the shared layers.
+class DetachedFeatures:
+    """The features of one forward pass of the shared layers.
 
     Attributes:
-        outputs: what they gave, with its history.
-        leaves: what the heads got in its place, without one; weak, so that a pass whose losses
-            nobody keeps is forgotten.
+        features: outputs of the shared layers, with their history.
+        leaves: the detached features that the heads got in their place; weak, so that a pass
+            whose losses nobody keeps is forgotten.
     """
 
-    outputs: list[Tensor]
+    features: list[Tensor]
     leaves: list[TensorWeakRef]
 
     @property
     def alive(self) -> bool:
-        """Whether a loss that depends on it can still come."""
+        """True while a loss that depends on them can still come."""
         return any(leaf() is not None for leaf in self.leaves)
 
     def pairs(self) -> list[tuple[Tensor, Tensor]]:
-        """Each output with the leaf in its place, where that is still used."""
-        both = [(o, leaf()) for o, leaf in zip(self.outputs, self.leaves, strict=True)]
-        return [(output, leaf) for output, leaf in both if leaf is not None]
+        """Each feature with the leaf in its place, where that is still used."""
+        both = [(f, leaf()) for f, leaf in zip(self.features, self.leaves, strict=True)]
+        return [(feature, leaf) for feature, leaf in both if leaf is not None]
 
 
 class Representation:
-    """What the shared layers give to the heads, cut off from what made it.
+    """The output of the shared layers, detached from its history before the heads.
 
     Whenever the module runs in training, its outputs are put aside, and the heads go on from
-    the same numbers without a history. While the strategy holds back, the backward pass of a
-    task ends there, so that the tasks' gradients can be joined before one backward pass through
+    the same numbers without a history. In `stopping_at_features` the backward pass of a task ends
+    there, so that the tasks' gradients can be joined before one backward pass through
     the shared layers; any other backward pass goes on through them as ever. The module may run
     several times before the losses come: for each loader, for both halves of a pair, on its own
     outputs.
@@ -74,13 +74,14 @@ class Representation:
 
     def __init__(self, module: nn.Module, model: nn.Module | None) -> None:
         self._modules = [module] if model is None else [module, model]
-        self._calls: list[Call] = []
-        self._ran = self._holds_back = False
-        self.cut_uncompiled = torch.compiler.disable(self.cut)  # a compiled graph has no leaves
+        self._pending: list[DetachedFeatures] = []
+        self._ran = self._stops_at_features = False
+        # A compiled graph has no leaves.
+        self.detach_uncompiled = torch.compiler.disable(self.detach)
         _attach(self, module)
 
-    def take(self) -> list[Call]:
-        """The calls whose losses have not come yet, in the order that they were made.
+    def pending(self) -> list[DetachedFeatures]:
+        """The features whose losses have not come yet, in the order that they were made.
 
         Raises:
             ValueError: there is none, or another strategy cuts the module's output by now.
@@ -93,28 +94,28 @@ class Representation:
                 "a strategy made later has the same module as its representation; make this one "
                 "anew to go on with it"
             )
-        self._calls = [call for call in self._calls if call.alive]
-        if not self._calls and not self._ran:
+        self._pending = [each for each in self._pending if each.alive]
+        if not self._pending and not self._ran:
             raise ValueError(NOT_RUN)
         self._ran = False
-        return list(self._calls)
+        return list(self._pending)
 
     @contextmanager
-    def holding_back(self) -> Iterator[None]:
-        """Lets backward passes end where the heads began."""
-        self._holds_back = True
+    def stopping_at_features(self) -> Iterator[None]:
+        """Lets backward passes end at the detached features."""
+        self._stops_at_features = True
         try:
             yield
         finally:
-            self._holds_back = False
+            self._stops_at_features = False
 
-    def backward(self, calls: Sequence[Call], *, retain_graph: bool) -> None:
+    def backward(self, passes: Sequence[DetachedFeatures], *, retain_graph: bool) -> None:
         """Passes on what stands in `.grad` of the leaves, and takes it from there.
 
-        From the last call to the first: the module may have seen its own output.
+        From the last pass to the first: the module may have seen its own output.
         """
-        for number, call in enumerate(reversed(calls), 1):
-            reached = [(o, leaf) for o, leaf in call.pairs() if leaf.grad is not None]
+        for number, each in enumerate(reversed(passes), 1):
+            reached = [(o, leaf) for o, leaf in each.pairs() if leaf.grad is not None]
             if not reached:
                 continue
             gradients = [leaf.grad for _, leaf in reached]
@@ -123,44 +124,45 @@ class Representation:
             torch.autograd.backward(
                 [output for output, _ in reached],
                 gradients,
-                retain_graph=retain_graph or number < len(calls),
+                retain_graph=retain_graph or number < len(passes),
             )
             if not retain_graph:
-                self._calls = [other for other in self._calls if other is not call]
+                self._pending = [other for other in self._pending if other is not each]
 
-    def _pass_on(self, output: Tensor, leaf: Tensor) -> None:
+    def _go_on_through_trunk(self, output: Tensor, leaf: Tensor) -> None:
         """Goes on through the shared layers in a backward pass that is not the strategy's."""
-        if not self._holds_back:
+        if not self._stops_at_features:
             gradient, leaf.grad = leaf.grad, None
             # Whether the pass keeps its graph is not known here; this one lives as the losses do.
             torch.autograd.backward([output], [gradient], retain_graph=True)
 
-    def cut(self, output: Any) -> Any:
+    def detach(self, output: Any) -> Any:
         """Puts outputs aside and gives the heads the same numbers without a history."""
         if not (torch.is_grad_enabled() and any(module.training for module in self._modules)):
             return output
-        self._calls = [call for call in self._calls if call.alive]
-        call = Call([], [])
+        self._pending = [each for each in self._pending if each.alive]
+        new = DetachedFeatures([], [])
 
-        def cut_tensor(tensor: Tensor) -> Tensor:
+        def detach_tensor(tensor: Tensor) -> Tensor:
             if not tensor.requires_grad:
                 return tensor
             leaf = tensor.detach().requires_grad_()
-            leaf.register_post_accumulate_grad_hook(functools.partial(self._pass_on, tensor))
-            call.outputs.append(tensor)
-            call.leaves.append(TensorWeakRef(leaf))
-            handed_over: Tensor = HandOver.apply(leaf)
-            return handed_over
+            go_on = functools.partial(self._go_on_through_trunk, tensor)
+            leaf.register_post_accumulate_grad_hook(go_on)
+            new.features.append(tensor)
+            new.leaves.append(TensorWeakRef(leaf))
+            view: Tensor = LeafView.apply(leaf)
+            return view
 
-        changed, tensors = _for_each_tensor(cut_tensor, output)
+        changed, tensors = _for_each_tensor(detach_tensor, output)
         if not tensors:
             raise ValueError(
                 "the module of the representation must give tensors, or containers of them, but "
                 f"gives {type(output).__name__}"
             )
         self._ran = True
-        if call.outputs:
-            self._calls.append(call)
+        if new.features:
+            self._pending.append(new)
         return changed
 
 
@@ -184,7 +186,7 @@ def _attach(representation: Representation, module: nn.Module) -> None:
 def _hook(module: nn.Module, inputs: Any, output: Any) -> Any:
     """Cuts the output of a module that is a representation; a copy of it is none."""
     representation = _newest(module)
-    return output if representation is None else representation.cut_uncompiled(output)
+    return output if representation is None else representation.detach_uncompiled(output)
 
 
 def _for_each_tensor(change: Callable[[Tensor], Tensor], values: Any) -> tuple[Any, int]:

@@ -1,4 +1,4 @@
-"""Which parameters of a network the tasks share: as told, or as the graph of the losses has it."""
+"""The parameters that tasks share: as given, or as the graph of the losses has it."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -8,24 +8,25 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtlbench.strategies.gradients import ByTask, TaskLosses, gradients_of
-from mtlbench.strategies.graph import Graph, any_nonzero, leaves
+from mtlbench.strategies.gradients import TaskGradients, TaskLosses, gradients_of
+from mtlbench.strategies.graph import LossGraph, any_nonzero, leaves
 
 EAGER_STEPS = 8
 """While a parameter is in question, the graph is looked at in so many steps, and then in those
 whose number is a power of two."""
 
 
-class Sharing:
+class SharedParameters:
     """Tells the parameters that the tasks share from those of their heads.
 
-    Told which parameters are shared, it takes these. Else a parameter is shared that the losses
+    Parameters that are given as shared are taken. Else a parameter is shared that the losses
     of several tasks reach in the graph. A graph can say too much, not too little: where the
     network is compiled as one, or the losses are slices of one tensor, every loss reaches every
     head, with gradients of 0. So a parameter counts as shared once two tasks have had a gradient
-    that is not 0 over it. Where a single one has, `Graph.sorts_out` looks where the others' got
-    lost: an operation that hands parts of its gradient to several inputs is not to be trusted,
-    other than a head that starts at 0. A layer whose rows are the heads of tasks is refused, too.
+    that is not 0 over it. Where a single one has, `LossGraph.drops_gradient` looks where the
+    others' got lost: an operation that hands parts of its gradient to several inputs is not to be
+    trusted, other than a head that starts at 0. A layer whose rows are the heads of tasks is
+    refused, too.
 
     Args:
         model: the network; its parameters are read in every step, so that it may change.
@@ -41,17 +42,17 @@ class Sharing:
         if not (model is None or isinstance(model, nn.Module)):
             raise ValueError(f"model must be a module, but is of type {type(model).__name__}")
         self._model = model
-        self._told = None if shared is None else _parts(shared)
+        self._given = None if shared is None else _parts(shared)
         self._known: list[Tensor] = []  # held, so that an id stays the id of one tensor
         self._outside: list[Tensor] = []
         self._nonzero: dict[int, set[int]] = defaultdict(set)  # tasks, by the id of a parameter
-        self._in_question, self._steps_in_question = True, 0
-        self.looks = False
+        self._undecided, self._undecided_steps = True, 0
+        self.inspects_graph = False
 
     @property
-    def known(self) -> bool:
-        """Whether there is anything to weigh gradients over."""
-        return self._model is not None or self._told is not None
+    def available(self) -> bool:
+        """True where there is anything to weigh gradients over."""
+        return self._model is not None or self._given is not None
 
     def candidates(self, roots: Sequence[Tensor]) -> list[Tensor]:
         """The parameters whose gradients are to be had by task, at the start of a step.
@@ -60,58 +61,58 @@ class Sharing:
             roots: the losses, and what else is to be gone back from. Parameters outside of
                 `model` that these depend on are among the candidates.
         """
-        if self._told is not None:
-            return _trainable(chain.from_iterable(map(_parameters, self._told)))
+        if self._given is not None:
+            return _trainable(chain.from_iterable(map(_parameters, self._given)))
         assert self._model is not None
         known = _trainable(self._model.parameters())
         if list(map(id, known)) != list(map(id, self._known)):
             self._known = known
             self._nonzero.clear()
-            self._in_question, self._steps_in_question = True, 0
-        self._steps_in_question += 1
-        few = self._steps_in_question <= EAGER_STEPS
-        self.looks = self._in_question and (few or self._steps_in_question.bit_count() == 1)
-        if self.looks:
+            self._undecided, self._undecided_steps = True, 0
+        self._undecided_steps += 1
+        few = self._undecided_steps <= EAGER_STEPS
+        self.inspects_graph = self._undecided and (few or self._undecided_steps.bit_count() == 1)
+        if self.inspects_graph:
             ids = set(map(id, known))
             found = [leaf for leaf in leaves(roots) if isinstance(leaf, nn.Parameter)]
             self._outside = [leaf for leaf in found if id(leaf) not in ids]
         return known + self._outside
 
     def split(
-        self, gradients: Sequence[ByTask], losses: TaskLosses, behind: set[int] | None = None
-    ) -> tuple[list[ByTask], list[tuple[Tensor, Tensor]]]:
+        self, gradients: Sequence[TaskGradients], losses: TaskLosses, trunk: set[int] | None = None
+    ) -> tuple[list[TaskGradients], list[tuple[Tensor, Tensor]]]:
         """The shared ones of the parameters, with each task's gradient, and what is the others'.
 
         Args:
             gradients: each task's over every candidate.
             losses: where they come from.
-            behind: ids of the parameters behind the cut, where the graph is cut: they are shared.
+            trunk: ids of the parameters before the cut, where the graph is cut: they are shared.
 
         Raises:
-            ValueError: the graph cannot tell them apart, or no task reaches what it was told.
+            ValueError: the graph cannot tell them apart, or no task reaches what was given.
         """
         reached = [(p, by_task, _tasks(by_task)) for p, by_task in gradients]
-        if self._told is not None:
+        if self._given is not None:
             shared = [(p, by_task) for p, by_task, tasks in reached if tasks]
-            if gradients and not shared and behind is None:
+            if gradients and not shared and trunk is None:
                 raise ValueError("none of the losses depends on any of the shared parameters")
             return shared, []
         several = [entry for entry in reached if len(entry[2]) > 1]
         try:
-            if self.looks:
-                self._look(several, losses)
+            if self.inspects_graph:
+                self._check_graph(several, losses)
             elif new := [entry for entry in several if id(entry[0]) not in self._nonzero]:
-                self._look_at_numbers(new, losses)
+                self._check_values(new, losses)
         except ValueError:
             self._nonzero.clear()  # whoever tries again is told again
             raise
-        in_question = any(len(self._nonzero[id(parameter)]) < 2 for parameter, _, _ in several)
-        if in_question and not self._in_question:
-            self._steps_in_question = 0
-        self._in_question = in_question
+        undecided = any(len(self._nonzero[id(parameter)]) < 2 for parameter, _, _ in several)
+        if undecided and not self._undecided:
+            self._undecided_steps = 0
+        self._undecided = undecided
         shared, own = [], []
         for parameter, by_task, tasks in reached:
-            if len(tasks) > 1 or (tasks and behind and id(parameter) in behind):
+            if len(tasks) > 1 or (tasks and trunk and id(parameter) in trunk):
                 shared.append((parameter, by_task))
             elif tasks:
                 gradient = by_task[tasks[0]]
@@ -119,7 +120,7 @@ class Sharing:
                 own.append((parameter, gradient))
         return shared, own
 
-    def _look(
+    def _check_graph(
         self,
         several: Sequence[tuple[Tensor, Sequence[Tensor | None], list[int]]],
         losses: TaskLosses,
@@ -134,22 +135,22 @@ class Sharing:
             ValueError: one of them is a task's own.
         """
         several = [entry for entry in several if len(self._nonzero[id(entry[0])]) < 2]
-        graph = Graph(losses)
-        flags = _flags([by_task for _, by_task, _ in several])
+        graph = LossGraph(losses)
+        flags = _nonzero_flags([by_task for _, by_task, _ in several])
         columns = [list(by_task) for _, by_task, _ in several]
         for k in range(len(losses.tasks)):
             if several and not any(row[k] for row in flags):
                 # Nothing of this task in the batch: what its losses would do, whatever the labels.
                 probe = self._probe(graph, k, [parameter for parameter, _, _ in several])
                 for column, row, gradient, flag in zip(
-                    columns, flags, probe, _flags([probe])[0], strict=True
+                    columns, flags, probe, _nonzero_flags([probe])[0], strict=True
                 ):
                     column[k], row[k] = gradient, flag
         for (parameter, _, tasks), by_task, row in zip(several, columns, flags, strict=True):
             nonzero = self._nonzero[id(parameter)]
             nonzero |= {k for k, flag in enumerate(row) if flag}
-            apart = len(nonzero) > 1 and _apart(by_task)
-            if apart and graph.has_columns(sorted(nonzero), parameter):
+            disjoint = len(nonzero) > 1 and _disjoint(by_task)
+            if disjoint and graph.has_own_columns(sorted(nonzero), parameter):
                 raise ValueError(
                     f"{self._name(parameter)} holds the heads of several tasks, each in a part of "
                     "its own; name the shared module or parameters by shared=…"
@@ -157,11 +158,11 @@ class Sharing:
             if len(nonzero) == 1:
                 (owner,) = nonzero
                 for other in set(tasks) - nonzero:
-                    if graph.sorts_out(other, parameter):
+                    if graph.drops_gradient(other, parameter):
                         names = losses.tasks[owner], losses.tasks[other]
-                        raise ValueError(self._complaint(parameter, *names))
+                        raise ValueError(self._message(parameter, *names))
 
-    def _look_at_numbers(
+    def _check_values(
         self,
         several: Sequence[tuple[Tensor, Sequence[Tensor | None], list[int]]],
         losses: TaskLosses,
@@ -171,7 +172,7 @@ class Sharing:
         Raises:
             ValueError: one of the parameters has one task's gradient only.
         """
-        flags = _flags([by_task for _, by_task, _ in several])
+        flags = _nonzero_flags([by_task for _, by_task, _ in several])
         for (parameter, _, tasks), row in zip(several, flags, strict=True):
             nonzero = self._nonzero[id(parameter)]
             nonzero |= {k for k, flag in enumerate(row) if flag}
@@ -179,15 +180,15 @@ class Sharing:
                 (owner,) = nonzero
                 other = next(k for k in tasks if k != owner)
                 names = losses.tasks[owner], losses.tasks[other]
-                raise ValueError(self._complaint(parameter, *names))
+                raise ValueError(self._message(parameter, *names))
 
-    def _probe(self, graph: Graph, task: int, parameters: list[Tensor]) -> list[Tensor | None]:
+    def _probe(self, graph: LossGraph, task: int, parameters: list[Tensor]) -> list[Tensor | None]:
         """The gradients of the sum of a task's losses; no `.grad` changes."""
         others = [*self._known, *self._outside, *leaves([graph.losses.vectors[task]])]
         tensors = list({id(tensor): tensor for tensor in [*parameters, *others]}.values())
-        return gradients_of(tensors, lambda: graph.backward_from(task))[: len(parameters)]
+        return gradients_of(tensors, lambda: graph.backward_sum(task))[: len(parameters)]
 
-    def _complaint(self, parameter: Tensor, owner: str, other: str) -> str:
+    def _message(self, parameter: Tensor, owner: str, other: str) -> str:
         return (
             f"the graph of the losses cannot tell heads from shared layers: tasks {owner!r} and "
             f"{other!r} both reach {self._name(parameter)}, but only the first has a gradient "
@@ -230,13 +231,13 @@ def _tasks(by_task: Sequence[Tensor | None]) -> list[int]:
     return [k for k, gradient in enumerate(by_task) if gradient is not None]
 
 
-def _flags(rows: Sequence[Sequence[Tensor | None]]) -> list[list[bool]]:
-    """Whether each gradient is not 0 throughout."""
+def _nonzero_flags(rows: Sequence[Sequence[Tensor | None]]) -> list[list[bool]]:
+    """A flag for each gradient that is not 0 throughout."""
     flags = iter(any_nonzero([gradient for row in rows for gradient in row]))
     return [[next(flags) for _ in row] for row in rows]
 
 
-def _apart(by_task: Sequence[Tensor | None]) -> bool:
-    """Whether no two tasks' gradients are both other than 0 at any place."""
+def _disjoint(by_task: Sequence[Tensor | None]) -> bool:
+    """True where no two tasks' gradients are both other than 0 at any place."""
     places = [(g.to_dense() if g.is_sparse else g) != 0 for g in by_task if g is not None]
     return not bool((torch.stack(places).sum(0) > 1).any())

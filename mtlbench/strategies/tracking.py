@@ -1,4 +1,4 @@
-"""What gradient weightings share that keep a number for each task and shared parameter."""
+"""Base of gradient weightings that keep a number for each task and shared parameter."""
 
 from typing import Any
 

@@ -27,7 +27,7 @@ from mtlbench.training.folds import cross_validations
 from mtlbench.training.jobs import run_directory
 
 DEFAULT_DETECTORS = (SIGMA, ILT_LOSS, LOSS, MARGIN)
-"""Those that need no more than one run of `equal` and one of `ilt`."""
+"""Detectors that need no more than one run of `equal` and one of `ilt`."""
 
 
 def chosen_detectors(names: Sequence[str] | None) -> list[str]:

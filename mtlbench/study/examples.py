@@ -16,7 +16,7 @@ from mtlbench.spec import RunSpec
 from mtlbench.store.runs import Store, read_run
 from mtlbench.suites.base import Suite
 from mtlbench.tasks.task import Task
-from mtlbench.training.run import training_labels
+from mtlbench.training.labels import training_labels
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Examples:
 
     @classmethod
     def load(cls, suite: Suite, spec: RunSpec, results: str | Path, hashes: set[str]) -> "Examples":
-        """Those of a spec's training split, with what the runs of these hashes predicted."""
+        """Examples of a spec's training split, with what the runs of these hashes predicted."""
         tasks = {task.name: task for task in suite.tasks()}
         variant = Variant.parse(spec.variant, suite.tasks())
         split, _ = training_labels(suite, spec.suite, variant, suite.data(), torch.device("cpu"))

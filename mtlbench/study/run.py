@@ -25,7 +25,7 @@ from mtlbench.training.jobs import RunJob
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a study came to.
+    """The runs of a study and how they ended.
 
     Attributes:
         specs: all its runs.
@@ -166,7 +166,7 @@ def train_missing(
         cluster(resources, plugins, len(missing)) as ray,
         tracking(trackers or {}, store) as (track, places),
     ):
-        at_once = min(ray.room, len(missing))
+        at_once = min(ray.capacity, len(missing))
         progress.say(
             f"{what}: {len(jobs)} {unit}, {len(jobs) - len(missing)} finished before, "
             f"{len(missing)} to train, {at_once} at a time, into {store.root}"

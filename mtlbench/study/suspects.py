@@ -1,4 +1,4 @@
-"""What `mtlbench suspects` and `mtlbench detectors` do: train what is missing, then look at it."""
+"""Suspects and detectors: training what is missing, then finding wrong labels."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,11 +1,11 @@
-"""What the augmentations of several suites are made of."""
+"""Parts of the augmentations of several suites."""
 
 import torch
 from torch import Tensor
 
 
 def draw_half(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """Which of so many instances are changed, each with probability one half: bool [B]."""
+    """A mask of the instances that are changed, each with probability one half: bool [B]."""
     # A blocking copy would wait for all that the device has still to do.
     return (torch.rand(count, generator=generator) < 0.5).to(device, non_blocking=True)
 

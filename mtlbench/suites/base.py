@@ -1,4 +1,4 @@
-"""What a suite is: data, model, tasks, training recipe and default study."""
+"""A suite: data, model, tasks, training recipe and default study."""
 
 import math
 from abc import ABC, abstractmethod
@@ -49,7 +49,7 @@ class Suite(ABC):
     default_strategies: ClassVar[tuple[str, ...]] = PAPER_STRATEGIES
     default_seeds: ClassVar[int] = 3
     compiled: ClassVar[bool] = False
-    """Whether `torch.compile` pays; a suite may make it a field."""
+    """True where `torch.compile` pays; a suite may make it a field."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "lr"):
@@ -114,7 +114,7 @@ class Suite(ABC):
         return getattr(model, "trunk", None)
 
     def lr_factor(self, progress: float) -> float:
-        """What the learning rates are multiplied with at a share of the training in [0, 1);
+        """Factor of the learning rates at a share of the training in [0, 1);
         half a cosine from 1 to 0 (Loshchilov & Hutter 2017)."""
         return 0.5 * (1 + math.cos(math.pi * progress))
 

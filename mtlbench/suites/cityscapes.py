@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 import torch
 from torch import nn
 
-from mtlbench.data.rows import Chosen
-from mtlbench.data.shards import PreparedSplit, open_prepared
+from mtlbench.data.prepared import PreparedSplit, open_prepared
+from mtlbench.data.rows import RowSubset
 from mtlbench.data.splits import Data, Split
 from mtlbench.data.variants import Variant
 from mtlbench.models.hrnet import HRNet
@@ -91,9 +91,9 @@ class CityScapes(StreetSuite):
 
 def _split(prepared: PreparedSplit, rows: torch.Tensor) -> Split:
     return Split(
-        Chosen(prepared["image"], rows),
+        RowSubset(prepared["image"], rows),
         {
-            "segmentation": Chosen(prepared["segmentation"], rows),
-            "depth": Chosen(prepared["inverse_depth"], rows),
+            "segmentation": RowSubset(prepared["segmentation"], rows),
+            "depth": RowSubset(prepared["inverse_depth"], rows),
         },
     )

@@ -19,7 +19,7 @@ SIDE = 12
 """Height and width of an image (px); a digit has 8."""
 
 HANDWRITING = {"train": (0, 1000), "validation": (1000, 1300), "test": (1300, 1797)}
-"""Which of the shuffled 1,797 digits each split is composed of: no handwriting is in two."""
+"""Range of the shuffled 1,797 digits that each split is composed of: no handwriting is in two."""
 
 
 @register_suite("digits", label="Digits")
@@ -95,7 +95,7 @@ class Digits(Suite):
         )
 
     def strategy_parameters(self, variant: Variant) -> dict[str, Any]:
-        """What depends on the size of losses or the number of epochs, chosen on validation data of
+        """Values that depend on the size of losses or on the epochs, chosen on validation data of
         `left@0.4`: ILT's learning rate among 4, 6, 8 and 12, that of data parameters among 0.2, 1,
         4 and 16, the temperature of UW-SO, which its paper searches, among 1, 5, 20 and 100."""
         return {"ilt.lr": 8.0, "data-parameters.lr": 16.0, "uw-so.temperature": 100.0}

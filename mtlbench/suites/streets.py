@@ -60,7 +60,7 @@ class Streets(StreetSuite):
         return SmallUNet({"segmentation": len(CLASSES), "depth": 1}, width=self.channels)
 
     def strategy_parameters(self, variant: Variant) -> dict[str, Any]:
-        """What depends on the size of losses or the number of epochs, chosen by the mean relative
+        """Values that depend on the size of losses or on the epochs, chosen by the mean relative
         gain over equal weights on validation data: ILT's learning rate among 0.5, 1, 2 and 8 on
         clean labels, and 8 and 16 on corrupted ones; that of data parameters among 1, 16 and 128
         on `segmentation@0.4`; the temperature of UW-SO, which its paper searches, among 1, 10 and

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from mtlbench.data.shards import PreparedSplit, open_prepared
+from mtlbench.data.prepared import PreparedSplit, open_prepared
 from mtlbench.data.splits import Data, Split
 from mtlbench.data.variants import Variant
 from mtlbench.errors import UserError

@@ -1,4 +1,4 @@
-"""How well scores of instances find the corrupted labels."""
+"""Measures of how well scores of instances find the corrupted labels."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What a task is, and the per-instance losses that tasks are made of."""
+"""A task, and the per-instance losses that tasks are made of."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class Task:
         return output.argmax(1) if self.kind == "classification" else output * self.scale
 
     def labelled(self, target: Tensor) -> Tensor:
-        """Which values of a label are labelled, as a boolean tensor of its shape."""
+        """A mask of the labelled values of a label, as a boolean tensor of its shape."""
         if self.ignore is None:
             return torch.ones_like(target, dtype=torch.bool)
         return target != self.ignore

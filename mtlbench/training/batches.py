@@ -93,3 +93,8 @@ class Batches:
             {name: gather(target) for name, target in split.targets.items()},
             None if split.present is None else split.present[index],
         )
+
+
+def take(split: Split, rows: Tensor, device: torch.device) -> Batch:
+    """Some rows of a split, by number [B], as one batch."""
+    return next(iter(Batches(split, rows, max(1, len(rows)), device)))

@@ -23,6 +23,7 @@ from mtlbench.store.folds import NO_LABEL, fold_file
 from mtlbench.store.runs import DONE, DamagedRunError, Store, npz_bytes, read_npz
 from mtlbench.tasks.task import Task
 from mtlbench.training.batches import Batches
+from mtlbench.training.evaluation import forward
 from mtlbench.training.job import Ended, Job, Notice, Place, Progress
 from mtlbench.training.loop import train
 from mtlbench.training.run import Run
@@ -147,7 +148,7 @@ class FoldRun(Run):
         parts: dict[str, list[np.ndarray]] = {}
         batches = Batches(self.train_split, self.held_out, self.suite.batch_size, self.device)
         for batch in batches:
-            outputs = self.forward(self.suite.prepare(batch.inputs))
+            outputs = forward(self.suite, self.model, self.suite.prepare(batch.inputs))
             targets = self.suite.complete(batch.targets)
             for k, task in tasks:
                 present = None if batch.present is None else batch.present[:, k].cpu().numpy()
@@ -160,7 +161,7 @@ class FoldRun(Run):
 def _held_out(
     task: Task, output: Tensor, target: Tensor, present: np.ndarray | None
 ) -> dict[str, np.ndarray]:
-    """What a fold keeps of some instances: `label` [n] and `probability` [n, C], or `quality`."""
+    """Predictions that a fold keeps: `label` [n] and `probability` [n, C], or `quality`."""
     probability = output.float().softmax(1).cpu().numpy()
     label, labelled = target.cpu().numpy(), task.labelled(target).cpu().numpy()
     if label.ndim == 1:

@@ -1,4 +1,4 @@
-"""What is trained whole or not at all, and what it says on the way."""
+"""Jobs: trained whole or not at all, and what they say on the way."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterator
@@ -11,7 +11,7 @@ from mtlbench.store.runs import DamagedRunError, History, Store
 
 @dataclass(frozen=True)
 class Place:
-    """Where a job is trained.
+    """The place where a job is trained.
 
     Attributes:
         device: `cpu` or `cuda`.
@@ -78,7 +78,7 @@ class Job(ABC):
 
     @property
     def epochs(self) -> int:
-        """How many are trained for it, those of its parts together; 0 where nobody asks."""
+        """The number of epochs trained for it, those of its parts together; 0 where nobody asks."""
         return 0
 
     @abstractmethod
@@ -86,18 +86,18 @@ class Job(ABC):
 
     @abstractmethod
     def path(self, store: Store) -> Path:
-        """Where it stands when it is over."""
+        """Its place in the store when it is over."""
 
     @abstractmethod
     def read(self, store: Store) -> Ended:
-        """How it ended, from the store.
+        """Its end, from the store.
 
         Raises:
             DamagedRunError: what stands there is of no use; the message says why.
         """
 
     def found(self, store: Store) -> Ended | None:
-        """How it ended, where it stands whole in the store; None where it is to be trained."""
+        """Its end, where it stands whole in the store; None where it is to be trained."""
         try:
             return self.read(store) if self.path(store).exists() else None
         except DamagedRunError:
@@ -112,10 +112,10 @@ class Job(ABC):
         """Trains it here and now, going on from the checkpoint if it is there."""
 
     def checkpoint(self, store: Store) -> Path:
-        """Where it is saved on the way."""
+        """Its checkpoint, saved on the way."""
         return store.checkpoint_file(self.hash)
 
     def parts(self) -> Parts:
-        """What is to be trained for it: itself, unless it takes several networks."""
+        """The jobs to be trained for it: itself, unless it takes several networks."""
         (ended,) = yield [self]
         return ended

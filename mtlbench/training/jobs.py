@@ -78,5 +78,5 @@ class RunJob(Job):
 
 
 def run_directory(spec: RunSpec, store: Store) -> Path:
-    """Where the run of this spec stands, or will."""
+    """The directory of the run of this spec."""
     return store.run_directory(spec.suite, spec.variant, spec.strategy, spec.seed, spec.hash)

@@ -33,8 +33,8 @@ FLOOR = 1e-6
 
 
 @dataclass(frozen=True)
-class Segment:
-    """What came of training a member for one generation.
+class GenerationResult:
+    """The result of training a member for one generation.
 
     Attributes:
         score: on validation data, see `score`; −∞ where there is none.
@@ -46,7 +46,7 @@ class Segment:
 
 
 def score(tasks: Sequence[Task], validation: Mapping[str, float]) -> float:
-    """How good a member is: the mean over tasks of the mean over a task's metrics of ±log m.
+    """The fitness of a member: the mean over tasks of the mean over a task's metrics of ±log m.
 
     Differences of it are relative improvements, so that neither the unit of a metric nor how many
     of them a task has decides.
@@ -123,7 +123,7 @@ class MemberRun(LineageRun):
         self.first = self.epoch
         self._take_weights(len(self.lineage))
 
-    def finish(self) -> Segment:
+    def finish(self) -> GenerationResult:
         """Saves its state for those that go on from it."""
         prefix = "validation/"
         validation = {
@@ -137,7 +137,7 @@ class MemberRun(LineageRun):
             if int(old.name.partition("-")[0]) < len(self.lineage) - 1:
                 old.unlink(missing_ok=True)
         reached = score(self.tasks, validation) if self.status == DONE else -math.inf
-        return Segment(reached, self.seconds)
+        return GenerationResult(reached, self.seconds)
 
     def failure(self) -> None:
         return None
@@ -152,7 +152,7 @@ class BestRun(LineageRun):
 
 
 def state_file(directory: Path, lineage: Lineage) -> Path:
-    """Where the state after a lineage is kept."""
+    """The file of the state after a lineage."""
     digest = hashlib.sha256(json.dumps(list(lineage)).encode()).hexdigest()[:16]
     return directory / f"{len(lineage)}-{digest}.safetensors"
 
@@ -188,7 +188,7 @@ class MemberJob(Job):
     def read(self, store: Store) -> Ended:
         try:
             kept = json.loads(self.path(store).read_text())
-            return Ended(**{**kept, "result": Segment(**kept["result"])})
+            return Ended(**{**kept, "result": GenerationResult(**kept["result"])})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise DamagedRunError("is damaged") from error
 

@@ -1,100 +1,39 @@
 """One run: from a spec to all that it leaves behind. Knows nothing of Ray or of directories."""
 
-import functools
 import math
-import platform
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from mtlbench.data.corruption import corrupt
-from mtlbench.data.rows import Rows, to_device
-from mtlbench.data.splits import Data, Split
+from mtlbench.data.splits import Split
 from mtlbench.data.variants import Variant
 from mtlbench.errors import describe
 from mtlbench.randomness import derive_seed, named_generator
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import DIVERGED, DONE, History, RunRecord
-from mtlbench.strategies.base import GRADIENT, Strategy
+from mtlbench.strategies.base import GRADIENT
 from mtlbench.strategies.compose import Composition
 from mtlbench.strategies.optimizers import load_optimizer, optimizer_state
+from mtlbench.strategies.strategy import Strategy
 from mtlbench.strategies.table import ON_DEVICE
-from mtlbench.suites.base import Suite
 from mtlbench.tasks.detection import detection_accuracy
-from mtlbench.tasks.task import Task
 from mtlbench.training.batches import Batch, Batches
+from mtlbench.training.evaluation import evaluate, example_predictions, forward
 from mtlbench.training.job import Place
+from mtlbench.training.labels import resident_data, training_labels
+from mtlbench.training.record import (
+    EXAMPLES,
+    detection_metric,
+    final_metrics,
+    label_arrays,
+    run_info,
+)
 from mtlbench.training.traces import Traces
 from mtlbench.version import package_version
-
-EVALUATION_BATCH = 256
-"""Most instances that are evaluated at a time."""
-
-EVALUATION_VALUES = 2**22
-"""Most input values that are evaluated at a time: of large pictures fewer fit into memory."""
-
-RESIDENT_SHARE = 0.5
-"""Of a GPU's free memory, how much a suite's data may take; if it is more, it stays in files."""
-
-EXAMPLES = 6
-"""How many corrupted instances, and how many test instances, a run keeps to be looked at."""
-
-
-@functools.lru_cache(maxsize=2)
-def _resident_data(suite: Suite, device: torch.device) -> Data:
-    """The suite's data, as tensors on the device where it fits, kept from run to run."""
-    data = suite.data()
-
-    splits = (data.train, data.validation, data.test)
-    files = sum(
-        values.nbytes
-        for split in splits
-        for values in (split.inputs, *split.targets.values())
-        if not isinstance(values, Tensor)
-    )
-    # Files are read by the batch on a CPU, whose page cache all workers share.
-    stay = device.type == "cpu" or files > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
-
-    def move(values: Rows) -> Rows:
-        return values if stay and not isinstance(values, Tensor) else to_device(values, device)
-
-    return Data(
-        *(
-            Split(
-                move(split.inputs),
-                {name: move(target) for name, target in split.targets.items()},
-                None if split.present is None else split.present.to(device),
-            )
-            for split in splits
-        )
-    )
-
-
-def training_labels(
-    suite: Suite, name: str, variant: Variant, data: Data, device: torch.device
-) -> tuple[Split, Tensor]:
-    """The training split with this variant's labels, and the corrupted mask [N, K]."""
-    clean = {
-        task: target.cpu() if isinstance(target, Tensor) else target
-        for task, target in data.train.targets.items()
-    }
-    given, mask = corrupt(variant, suite.tasks(), clean, names=(name, suite.corruption_seed))
-    present = data.train.present
-    if suite.missing_labels:
-        chance = named_generator("missing labels", name, suite.corruption_seed)
-        kept = torch.rand(mask.shape, generator=chance) >= suite.missing_labels
-        present = kept.to(device) if present is None else present & kept.to(device)
-    if present is not None:
-        mask &= present.cpu()
-    targets = {
-        task: target.to(device) if isinstance(target, Tensor) else target
-        for task, target in given.items()
-    }
-    return Split(data.train.inputs, targets, present), mask
 
 
 @dataclass
@@ -130,7 +69,7 @@ class Run:
         self.variant = Variant.parse(spec.variant, self.tasks)
         self.composition = Composition.parse(spec.strategy)
         started = time.perf_counter()
-        self.data = _resident_data(self.suite, self.device)
+        self.data = resident_data(self.suite, self.device)
         self.train_split, self.corrupted = training_labels(
             self.suite, spec.suite, self.variant, self.data, self.device
         )
@@ -218,7 +157,7 @@ class Run:
         )
         targets = self.suite.complete(targets)
         index = batch.index if self.place.instance_tables == ON_DEVICE else batch.rows
-        given = self.forward(inputs)
+        given = forward(self.suite, self.model, inputs)
         outputs = self.strategy.transform(given, targets, index, batch.present)
         losses = {
             task.name: task.losses(outputs[task.name], targets[task.name]) for task in self.tasks
@@ -256,79 +195,32 @@ class Run:
 
     def test(self) -> None:
         """The final metrics, and a few predictions: on the test split, from the last epoch."""
-        self.predictions = self._predictions()
-        values = self.evaluate(self.data.test)
-        self.metrics = [
-            _metric(metric, task, values[f"{task.name}/{metric.name}"])
-            for task in self.tasks
-            for metric in task.metrics
-        ]
+        test = self.data.test
+        rows = torch.arange(min(EXAMPLES, len(test)))
+        self.predictions = example_predictions(self.suite, self.model, test, rows, self.device)
+        self.metrics = final_metrics(self.tasks, self.evaluate(test))
         for name in self._corrupted_together():
             column = self.history.get(f"detection_accuracy/{name}")
             if column:
-                self.metrics.append(
-                    {
-                        "metric": "detection_accuracy",
-                        "label": "Detection",
-                        "task": name,
-                        "unit": "%",
-                        "direction": "max",
-                        "value": column[-1],
-                    }
-                )
+                self.metrics.append(detection_metric(name, column[-1]))
 
-    @torch.no_grad()
     def evaluate(self, split: Split) -> dict[str, float]:
         """All metrics on a split, as `TASK/METRIC`."""
         started = time.perf_counter()
-        self.model.eval()
-        meters = {
-            (task, metric): metric.make().to(self.device)
-            for task in self.tasks
-            for metric in task.metrics
-        }
-        fit = EVALUATION_VALUES // max(1, math.prod(split.inputs.shape[1:]))
-        size = max(1, min(EVALUATION_BATCH, fit))
-        for batch in Batches(split, torch.arange(len(split)), size, self.device):
-            outputs = self.forward(self.suite.prepare(batch.inputs))
-            targets = self.suite.complete(batch.targets)
-            for k, task in enumerate(self.tasks):
-                prediction, target = task.predict(outputs[task.name].float()), targets[task.name]
-                if task.kind == "classification":
-                    target = target.long()  # suites may store them in 8 bits
-                if batch.present is not None:
-                    here = batch.present[:, k]
-                    prediction, target = prediction[here], target[here]
-                if task.ignore is not None:
-                    where = task.labelled(target)
-                    prediction, target = prediction[where], target[where]
-                for metric in task.metrics:
-                    meters[task, metric].update(prediction, target)
-        values = {
-            f"{task.name}/{metric.name}": meter.compute().item() * metric.scale
-            for (task, metric), meter in meters.items()
-        }
+        values = evaluate(self.suite, self.model, split, self.device)
         self.seconds["evaluate"] += time.perf_counter() - started
         return values
-
-    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
-        if inputs.ndim == 4:
-            inputs = inputs.contiguous(memory_format=torch.channels_last)
-        half = self.suite.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-            outputs: dict[str, Tensor] = self.model(inputs)
-        return outputs
 
     # --- what is kept -----------------------------------------------------------------------
 
     def finish(self) -> Any:
-        """What is left behind when all epochs are over, or training diverged."""
+        """The record, when all epochs are over or training diverged."""
         if self.status == DONE:
             self.test()
         return self.record()
 
     def failure(self) -> Any:
-        """What is left behind where something raised."""
+        """The record, where something raised."""
         return self.record()
 
     def state(self) -> dict[str, Any]:
@@ -385,7 +277,7 @@ class Run:
             raise ValueError(f"the checkpoint is damaged: {describe(error)}") from error
 
     def identity(self) -> dict[str, Any]:
-        """What a state must have been made with to go on to the same bits."""
+        """All that a state must have been made with to go on to the same bits."""
         return {
             "spec": self.spec.hash,
             "mtlbench": package_version(),
@@ -395,31 +287,24 @@ class Run:
         }
 
     def record(self) -> RunRecord:
-        """What the store writes."""
+        """The record that the store writes."""
         started = hasattr(self, "traces")
-        composition = Composition.parse(self.spec.strategy)
-        info = {
-            "status": self.status,
-            "hash": self.spec.hash,
-            "spec": asdict(self.spec),
-            "changed": self.spec.changed() if started else [],
-            "label": composition.label,
-            "stage": composition.stage,
-            "tasks": [_task(task) for task in self.tasks] if started else [],
-            "corrupted": self.variant.fractions() if started else {},
-            "metrics": self.metrics,
-            "timings": {f"{name}_seconds": value for name, value in self.seconds.items()},
-            "versions": {
-                "mtlbench": package_version(),
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
-            "device": _device_name(torch.device(self.place.device)),
-            "error": self.error,
-        }
+        info = run_info(
+            self.spec,
+            status=self.status,
+            error=self.error,
+            changed=self.spec.changed() if started else [],
+            tasks=self.tasks if started else (),
+            corrupted=self.variant.fractions() if started else {},
+            metrics=self.metrics,
+            seconds=self.seconds,
+            device=torch.device(self.place.device),
+        )
         record = RunRecord(info, self.history or {"epoch": []})
         if started and self.variant.clauses:
-            record.labels = self._labels()
+            record.labels = label_arrays(
+                self.variant, self.corrupted, self.train_split, self.data.train, self.device
+            )
         record.predictions = self.predictions
         if started and self.traces is not None:
             record.traces = self.traces.arrays()
@@ -429,67 +314,3 @@ class Run:
                 "corrupted": self.corrupted.numpy(),
             }
         return record
-
-    def _labels(self) -> dict[str, np.ndarray]:
-        """The corrupted mask, and a few corrupted labels beside the clean ones."""
-        arrays = {"corrupted": self.corrupted.numpy()}
-        rows = self.corrupted.any(1).nonzero()[:, 0][:EXAMPLES]
-        arrays["example_index"] = rows.numpy()
-        given, clean = self._take(self.train_split, rows), self._take(self.data.train, rows)
-        arrays["example_input"] = given.inputs.cpu().numpy()
-        for task in self.variant.fractions():
-            arrays[f"clean/{task}"] = clean.targets[task].cpu().numpy()
-            arrays[f"given/{task}"] = given.targets[task].cpu().numpy()
-        return arrays
-
-    def _take(self, split: Split, rows: Tensor) -> Batch:
-        return next(iter(Batches(split, rows, max(1, len(rows)), self.device)))
-
-    @torch.no_grad()
-    def _predictions(self) -> dict[str, np.ndarray]:
-        """What the network makes of a few test instances, beside the truth."""
-        batch = self._take(self.data.test, torch.arange(min(EXAMPLES, len(self.data.test))))
-        self.model.eval()
-        outputs = self.forward(self.suite.prepare(batch.inputs))
-        seen = {
-            "truth": self.suite.complete(batch.targets),
-            "prediction": {
-                task.name: task.predict(outputs[task.name].float()) for task in self.tasks
-            },
-        }
-        arrays = {"input": batch.inputs.cpu().numpy()}
-        for kind, values in seen.items():
-            views = self.suite.views(batch.inputs, values)
-            arrays |= {f"{kind}/{name}": picture for name, picture in views.items()}
-            for task in self.tasks:
-                value = values[task.name]
-                # Numbers and maps; what else there is, views show.
-                if value.shape[1:] in (torch.Size(), batch.inputs.shape[2:]):
-                    small = torch.float16 if task.kind == "regression" else torch.int16
-                    arrays[f"{kind}/{task.name}"] = value.to("cpu", small).numpy()
-        return arrays
-
-
-def _metric(metric: Any, task: Task, value: float) -> dict[str, Any]:
-    return {
-        "metric": metric.name,
-        "label": metric.label,
-        "task": task.name,
-        "unit": metric.unit,
-        "direction": metric.direction,
-        "value": value,
-    }
-
-
-def _task(task: Task) -> dict[str, Any]:
-    return {
-        "name": task.name,
-        "kind": task.kind,
-        "classes": list(task.classes),
-        "palette": [list(colour) for colour in task.palette] or None,
-        "unit": task.unit,
-    }
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)

@@ -1,4 +1,4 @@
-"""What a run keeps of every training instance and epoch, to find wrong labels with."""
+"""Traces: numbers of every training instance and epoch, to find wrong labels with."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -82,7 +82,7 @@ class Traces:
         return {name: torch.stack(values).numpy() for name, values in kept.items() if values}
 
     def state(self) -> dict[str, Any]:
-        """What was kept of the epochs that are over."""
+        """The values of the epochs that are over."""
         return {
             "losses": self.losses,
             "margins": self.margins,
@@ -123,7 +123,7 @@ def margins(task: Task, output: Tensor, target: Tensor) -> Tensor:
 
 
 def _any_labelled(task: Task, target: Tensor) -> Tensor:
-    """Which instances have any labelled value, bool [B]."""
+    """A mask of the instances with any labelled value, bool [B]."""
     labelled = task.labelled(target)
     return labelled if labelled.ndim == 1 else labelled.flatten(1).any(1)
 

@@ -34,7 +34,7 @@ from mtlbench.analysis.report.charts import (
     ticks,
 )  # fmt: skip
 from mtlbench.analysis.report.commands import run_commands
-from mtlbench.analysis.report.runs import Run, duration, numbers
+from mtlbench.analysis.report.runs import RunSummary, duration, numbers
 from mtlbench.analysis.tables import build
 from mtlbench.cli import main as cli
 from mtlbench.cli.options import names
@@ -350,10 +350,10 @@ def trained_by(commands: list[str]) -> set[str]:
     return hashes
 
 
-def as_run(spec: RunSpec) -> Run:
+def as_run(spec: RunSpec) -> RunSummary:
     stored = {**vars(spec), "locations": {}}
     spec_again = json.loads(json.dumps(stored, default=dict))
-    return Run(Path(), spec_again, frozenset(spec.changed()), DONE, "", "", 0.0, "", {})
+    return RunSummary(Path(), spec_again, frozenset(spec.changed()), DONE, "", "", 0.0, "", {})
 
 
 STUDIES: dict[str, list[dict[str, Any]]] = {

@@ -15,7 +15,8 @@ from trees import write_city_image, write_mtan_image
 
 from mtlbench.data.prepare import cityscapes, prepare
 from mtlbench.data.prepare.cityscapes import CATEGORIES, CATEGORY_OF_ID, Preprocessed
-from mtlbench.data.shards import INDEX_FILE, PLAN_FILE, UNFINISHED, PreparedSplit, open_prepared
+from mtlbench.data.prepared import PreparedSplit, open_prepared
+from mtlbench.data.shards import INDEX_FILE, PLAN_FILE, UNFINISHED
 from mtlbench.errors import UserError
 
 CHECKOUT = Path(__file__).parents[2]

@@ -25,7 +25,7 @@ from trees import (
 
 from mtlbench.data.prepare import prepare
 from mtlbench.data.prepare.surreal import MOST_CLIPS_PER_SHARD, Clips, rotations_6d
-from mtlbench.data.shards import PreparedSplit, open_prepared
+from mtlbench.data.prepared import PreparedSplit, open_prepared
 from mtlbench.errors import UserError
 from mtlbench.models.rotations import from_6d, from_axis_angle
 

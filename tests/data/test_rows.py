@@ -14,7 +14,7 @@ from torch import Tensor
 
 import mtlbench
 from mtlbench.data.corruption import corrupt, label_range
-from mtlbench.data.rows import CHUNK, Replaced, to_device
+from mtlbench.data.rows import CHUNK, Overlay, to_device
 from mtlbench.data.splits import Data, Split
 from mtlbench.data.variants import Variant
 from mtlbench.errors import UserError
@@ -61,7 +61,7 @@ def test_replaced_rows_stand_in_the_place_of_the_others(
     rows = torch.tensor(sorted(i for i in replaced if i < count), dtype=torch.long)
     expected = base.clone()
     expected[rows] = -base[rows] - 1
-    values = Replaced(FileRows(base), rows, lambda some: -some - 1)
+    values = Overlay(FileRows(base), rows, lambda some: -some - 1)
     index = torch.tensor([i for i in asked if i < count], dtype=torch.long)
     assert torch.equal(values[index], expected[index])
     assert torch.equal(to_device(values, torch.device("cpu")), expected)
@@ -75,7 +75,7 @@ def test_rows_are_replaced_in_chunks_none_of_which_has_a_single_row() -> None:
         return some
 
     count = CHUNK + 1
-    Replaced(FileRows(torch.zeros(count, 1)), torch.arange(count), note)
+    Overlay(FileRows(torch.zeros(count, 1)), torch.arange(count), note)
     assert sum(chunks) == count
     assert max(chunks) <= CHUNK
     assert min(chunks) > 1

@@ -12,6 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mtlbench.data.prepared import ShardedRows, open_prepared
 from mtlbench.data.shards import (
     INDEX_FILE,
     PLAN_FILE,
@@ -19,8 +20,6 @@ from mtlbench.data.shards import (
     ArraySpec,
     Part,
     Problem,
-    ShardedRows,
-    open_prepared,
     read_shard,
     shard_directory,
     write_json,

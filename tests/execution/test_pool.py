@@ -2,21 +2,24 @@
 
 import fcntl
 import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 from conftest import CHECKOUT
 
 from mtlbench.errors import UserError
-from mtlbench.execution.cluster import FOLDER, _own_folder
-from mtlbench.execution.events import Event
-from mtlbench.execution.pool import Pool, _Machine, _Worker
+from mtlbench.execution.cluster import FOLDER, _temporary_folder
+from mtlbench.execution.events import Event, LostRayError
+from mtlbench.execution.pool import Pool, _Machine, _nodes, _Worker
 from mtlbench.execution.resources import Resources
 from mtlbench.store.runs import DamagedRunError, Store
 from mtlbench.training.job import Ended, Job, Parts, Place
@@ -67,7 +70,7 @@ class Simple(Job):
 
 def pool_of(root: Path) -> tuple[Pool, list[Event]]:
     told: list[Event] = []
-    pool = Pool(1, 0, Resources().setup([]), elastic=False, tell=told.append)
+    pool = Pool(1, 0, Resources().setup([]), elastic=False, emit=told.append)
     pool.store = Store(root)
     return pool, told
 
@@ -79,24 +82,24 @@ def test_parts_that_are_equal_are_trained_once_and_those_that_stand_are_not(
     c.write(Store(tmp_path), Ended("diverged"))
     whole = Simple("whole", ((a, a, b, c), (b,)))
     pool, told = pool_of(tmp_path)
-    pool.begin(whole)
+    pool.start_job(whole)
     assert [part.job for part in pool.parts] == [a, b]
     while pool.parts:
-        pool.end(pool.parts.popleft(), Ended("done"))
+        pool.finish_part(pool.parts.popleft(), Ended("done"))
     first, second = whole.sent
     assert [ended.status for ended in first] == ["done", "done", "done", "diverged"]
     assert [ended.status for ended in second] == ["done"]  # b stands by now
     assert [event.kind for event in told] == ["started", "done"]
-    assert not pool.open
+    assert not pool.active
 
 
 @pytest.mark.parametrize("fault", [ArithmeticError("no"), SystemExit(4)])
 def test_parts_that_raise_fail_their_job_and_no_other(fault: BaseException, tmp_path: Path) -> None:
     pool, told = pool_of(tmp_path)
-    pool.begin(Simple("bad", ((Simple("a"),),), fault))
-    pool.begin(Simple("good"))
+    pool.start_job(Simple("bad", ((Simple("a"),),), fault))
+    pool.start_job(Simple("good"))
     while pool.parts:
-        pool.end(pool.parts.popleft(), Ended("done"))
+        pool.finish_part(pool.parts.popleft(), Ended("done"))
     assert {str(event.job): event.kind for event in told} == {"bad": "failed", "good": "done"}
     assert repr(fault).partition("(")[0] in next(e.text for e in told if e.kind == "failed")
 
@@ -104,8 +107,8 @@ def test_parts_that_raise_fail_their_job_and_no_other(fault: BaseException, tmp_
 def test_the_first_part_that_fails_ends_its_job(tmp_path: Path) -> None:
     pool, _ = pool_of(tmp_path)
     whole = Simple("whole", ((Simple("a"), Simple("b")), ()))
-    pool.begin(whole)
-    pool.end(pool.parts.popleft(), Ended("failed", "out of memory"))
+    pool.start_job(whole)
+    pool.finish_part(pool.parts.popleft(), Ended("failed", "out of memory"))
     assert not pool.parts
     assert [ended.status for ended in whole.sent[0]] == ["failed", "failed"]
 
@@ -145,6 +148,24 @@ def test_a_machine_is_not_missed_while_a_worker_may_still_come_up(tmp_path: Path
     assert [event.text for event in told] == ["no machine is left to train on; waits for one"]
 
 
+@pytest.mark.parametrize(("own", "lost"), [("here", False), ("elsewhere", True)])
+def test_ray_is_lost_with_the_node_that_the_driver_belongs_to(
+    own: str, lost: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray then takes the job for finished, and workers that are asked for never come."""
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        context = SimpleNamespace(gcs_address=address, get_node_id=lambda: own)
+        monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
+        known = [{"NodeID": "here", "Alive": True}, {"NodeID": "elsewhere", "Alive": False}]
+        monkeypatch.setattr(ray, "nodes", lambda: known)
+        if lost:
+            with pytest.raises(LostRayError, match="on this machine has died"):
+                _nodes()
+        else:
+            assert _nodes() == known[:1]
+
+
 # --- the driver's folder ------------------------------------------------------------------------
 
 
@@ -155,19 +176,19 @@ def test_folders_of_commands_that_are_gone_are_removed_and_no_others(
     base.mkdir()
     monkeypatch.setenv("RAY_TMPDIR", str(base))
     try:
-        held, lock = _own_folder()
+        held, lock = _temporary_folder()
         for name in ("left", "young", "old"):
             (base / f"{FOLDER}{name}").mkdir()
         (base / f"{FOLDER}left" / "lock").touch()
         long_ago = time.time() - 3600
         os.utime(base / f"{FOLDER}old", (long_ago, long_ago))
-        new, other = _own_folder()
+        new, other = _temporary_folder()
         assert set(base.iterdir()) == {held, new, base / f"{FOLDER}young"}
         with pytest.raises(OSError, match="unavailable"), (new / "lock").open() as again:
             fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)
         lock.close()
         other.close()
-        _own_folder()[1].close()
+        _temporary_folder()[1].close()
         assert not held.exists()
         assert not new.exists()
     finally:
@@ -177,7 +198,7 @@ def test_folders_of_commands_that_are_gone_are_removed_and_no_others(
 def test_no_folder_for_ray_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_TMPDIR", "/nonexistent")
     with pytest.raises(UserError, match="no folder can be made in '/nonexistent'"):
-        _own_folder()
+        _temporary_folder()
 
 
 # --- closed streams -----------------------------------------------------------------------------

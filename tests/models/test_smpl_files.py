@@ -50,7 +50,7 @@ def assert_holds(body: BodyModel, arrays: dict[str, np.ndarray]) -> None:
 
 
 class Term:
-    """What chumpy's classes have in common, as far as a pickle shows it."""
+    """Base of chumpy's classes, as far as a pickle shows it."""
 
     def __init__(self, **terms: Any) -> None:
         self.__dict__.update(terms, _dirty_vars=set(), _itr=None, _depends_on_deps={})
@@ -313,7 +313,7 @@ def getattr_of_numpy(command: str) -> bytes:
 
 
 SYSTEM = f"{os.system.__module__}.system"
-"""What `os.system` is called in a pickle."""
+"""Name of `os.system` in a pickle."""
 
 # Each makes the content of a file that runs a shell command when it is unpickled.
 ATTACKS: dict[str, tuple[Callable[[str], Any], str]] = {

@@ -68,7 +68,7 @@ def all_steps(
 
 
 def directions(weighting: GradientWeighting, steps: list[Step]) -> Tensor:
-    """What the weighting makes of each step [steps, P]: the direction, or the weighted sum."""
+    """The update of each step [steps, P]: the direction, or the weighted sum."""
     results = []
     with torch.no_grad():
         for step in steps:

@@ -15,11 +15,11 @@ from mtlbench.strategies.base import (
     GRADIENT,
     GradientWeighting,
     InstanceStage,
-    Strategy,
     strategies,
 )
 from mtlbench.strategies.compose import build_strategy, stage_of
 from mtlbench.strategies.fewer_passes import FewerPasses
+from mtlbench.strategies.strategy import Strategy
 
 TASKS = {"a": "classification", "b": "regression"}
 
@@ -817,7 +817,7 @@ def test_forward_passes_without_a_backward_pass_are_forgotten() -> None:
     strategy = make("mgda", net, representation=net.trunk, on="representation")
     for seed in range(5):
         net(inputs(seed))
-    assert len(strategy._network._representation._calls) <= 1
+    assert len(strategy._network._representation._pending) <= 1
     step(strategy, losses_of(net(inputs())))
     assert_same(net, on_representation("mgda"))
 

@@ -1,4 +1,4 @@
-"""What every strategy and every stage, also one's own, can be relied on for."""
+"""The contract of every strategy and every stage, also of one's own."""
 
 from collections.abc import Callable
 from pathlib import Path

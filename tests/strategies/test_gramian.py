@@ -1,4 +1,4 @@
-"""What all weightings by the Gramian have in common."""
+"""Properties of all weightings by the Gramian."""
 
 import numpy as np
 import pytest

@@ -47,7 +47,7 @@ def has_weights_of_gradients(name: str) -> bool:
 
 
 class Seen:
-    """What a strategy has seen of K tasks so far: the lengths of their gradients and the losses."""
+    """The past of K tasks as a strategy sees it: lengths of their gradients, and losses."""
 
     def __init__(self, tasks: int) -> None:
         self.tasks = tasks
@@ -156,7 +156,7 @@ BOUNDS: dict[str, Bound] = {
 }
 
 ROUNDING = 1.01
-"""How much longer an update may be than its bound."""
+"""Factor by which an update may be longer than its bound."""
 
 
 def longest_update(name: str, seen: Seen) -> float:

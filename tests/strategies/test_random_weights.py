@@ -24,7 +24,7 @@ from mtlbench.randomness import global_draws_from
 
 
 def drawn(distribution: str, tasks: int, generator: torch.Generator) -> list[float]:
-    """What weights are proportional to: e^z of normal z, or exponential numbers."""
+    """Numbers that weights are proportional to: e^z of normal z, or exponential numbers."""
     if distribution == "normal":
         normal = torch.randn(tasks, generator=generator, dtype=torch.float64)
         return [math.exp(z) for z in normal.tolist()]

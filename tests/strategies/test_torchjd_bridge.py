@@ -1,4 +1,4 @@
-"""What TorchJD has by name: TorchJD itself is the oracle."""
+"""TorchJD's classes by name: TorchJD itself is the oracle."""
 
 import sys
 from pathlib import Path
@@ -408,7 +408,8 @@ def test_a_package_that_is_missing_is_named(
 
 def test_without_torchjd_its_names_are_refused_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchjd", None)
-    monkeypatch.delitem(sys.modules, torchjd_bridge.__name__)
+    for name in [name for name in sys.modules if name.startswith(torchjd_bridge.__name__)]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.delattr(package, "torchjd_bridge")
     with pytest.raises(UserError, match="TorchJD is not installed; pip install 'mtlbench"):
         strategies.get("torchjd:UPGrad")

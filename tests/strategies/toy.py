@@ -140,7 +140,7 @@ def step(strategy: Strategy, network: Toy, batch: Batch) -> Tensor:
 
 
 def gradient(network: nn.Module) -> Tensor:
-    """What is in the parameters' `.grad`, as [P]."""
+    """The parameters' `.grad`, as [P]."""
     grads = [p.grad for p in network.parameters()]
     assert all(grad is not None for grad in grads)
     return torch.cat([grad.flatten() for grad in grads])

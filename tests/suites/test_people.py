@@ -181,7 +181,7 @@ def test_every_joint_stays_within_its_limits(people: People) -> None:
 
 
 def within_limits(rotation: np.ndarray, limits: np.ndarray) -> np.ndarray:
-    """Whether either of the two triples of angles that give a rotation is within limits."""
+    """True where either of the two triples of angles that give a rotation is within limits."""
     x, y, z = np.moveaxis(euler_angles(rotation), -1, 0)
     # float32 rounds a matrix by 6e-8; near 90° about y, that is up to the root of it in rad.
     margin = 0.02
@@ -417,7 +417,7 @@ def test_people_drawn_before_are_read_from_the_cache(
     def refuse(*_: object) -> None:
         raise AssertionError("drawn again")
 
-    monkeypatch.setattr(package, "draw_block", refuse)
+    monkeypatch.setattr(package, "draw_batch", refuse)
     again = draw_people(COUNT, SIZE, seed=7)
     for name, array in fields(again).items():
         np.testing.assert_array_equal(array, fields(people)[name])

@@ -34,9 +34,9 @@ from mtlbench.training.jobs import RunJob
 from mtlbench.training.population import (
     FLOOR,
     BestJob,
+    GenerationResult,
     Lineage,
     MemberJob,
-    Segment,
     score,
     state_file,
 )
@@ -154,7 +154,7 @@ def test_a_generation_is_trained_once_and_old_states_go(
 def test_how_a_member_ended_is_read_back_from_the_store(tmp_path: Path) -> None:
     store, job = Store(tmp_path), MemberJob(tiny_spec("evolution"), (EQUAL, OTHER))
     for score_reached in (0.1, -math.inf):
-        ended = Ended("diverged", epochs=3, result=Segment(score_reached, {"train": 0.1}))
+        ended = Ended("diverged", epochs=3, result=GenerationResult(score_reached, {"train": 0.1}))
         job.write(store, ended)
         assert job.read(store) == ended
     job.path(store).write_text("{")
@@ -265,15 +265,17 @@ def test_a_search_tells_what_all_its_members_cost() -> None:
     first = next(parts)
     assert [len(job.lineage) for job in first] == [1, 1, 1]
     assert first[0].lineage == (EQUAL,)
-    ends = [Ended(DONE, epochs=2, result=Segment(score, seconds)) for score in (3.0, 1.0, 2.0)]
+    ends = [
+        Ended(DONE, epochs=2, result=GenerationResult(score, seconds)) for score in (3.0, 1.0, 2.0)
+    ]
     second = parts.send(ends)
     assert second[0].lineage == (EQUAL, EQUAL)
     assert second[1].lineage[0] == EQUAL  # the worst goes on as a copy of the best
     assert second[2].lineage == first[2].lineage * 2
     ends = [
-        Ended(DONE, epochs=1, result=Segment(3.5, seconds)),
-        Ended("diverged", epochs=1, result=Segment(-math.inf, seconds)),
-        Ended(DONE, epochs=1, result=Segment(4.0, seconds)),
+        Ended(DONE, epochs=1, result=GenerationResult(3.5, seconds)),
+        Ended("diverged", epochs=1, result=GenerationResult(-math.inf, seconds)),
+        Ended(DONE, epochs=1, result=GenerationResult(4.0, seconds)),
     ]
     (best,) = parts.send(ends)
     assert isinstance(best, BestJob)

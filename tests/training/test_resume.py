@@ -57,7 +57,7 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def same_bits(record: RunRecord, expected: RunRecord) -> bool:
-    """Whether two runs have one history and one set of instance parameters."""
+    """True of two runs with one history and one set of instance parameters."""
     one, other = record.instance_parameters, expected.instance_parameters
     return (
         record.info["status"] == DONE

@@ -1,1 +1,1 @@
-"""Which training labels are wrong: scores, their comparison, and contact sheets of suspects."""
+"""Wrong training labels: scores, their comparison, and contact sheets of suspects."""

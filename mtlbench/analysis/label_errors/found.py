@@ -1,4 +1,4 @@
-"""What the detectors found, for a person to judge: tables, contact sheets, a summary."""
+"""Suspects for a person to judge: tables, contact sheets, a summary."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ instances."""
 
 @dataclass(frozen=True)
 class Found:
-    """What one detector says of one task, over all seeds.
+    """The suspects of one detector in one task, over all seeds.
 
     Attributes:
         task, detector: what it is of.

@@ -1,4 +1,4 @@
-"""How many labels are wrong, where nobody knows: two groups in the scores, or one."""
+"""The share of wrong labels, where nobody knows: two groups in the scores, or one."""
 
 import math
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class ShareEstimate:
 
     @property
     def second_group(self) -> bool:
-        """Whether some labels stand apart from the others."""
+        """Says whether some labels stand apart from the others."""
         return self.verdict in ("apart", "overlapping")
 
     def __str__(self) -> str:

@@ -118,7 +118,7 @@ def sheet_figure(suspects: Suspects, title: str) -> Figure:
 
 
 def _rows(suspects: Suspects) -> list[tuple[str, float]]:
-    """What a tile shows from top to bottom, as (kind, height over width)."""
+    """The parts of a tile from top to bottom, as (kind, height over width)."""
     rows = []
     if suspects.inputs.ndim == 4:
         rows.append(("input", suspects.inputs.shape[-2] / suspects.inputs.shape[-1]))

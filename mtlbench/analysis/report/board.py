@@ -14,11 +14,11 @@ KINDS = ("clean", "corrupted")
 """Scopes of a leaderboard that hold some variants."""
 
 SHARED = "shared"
-"""Those variants on which every strategy was trained, where others are not."""
+"""Variants on which every strategy was trained, where others are not."""
 
 
 @dataclass(frozen=True)
-class Entry:
+class Standing:
     """One strategy of a leaderboard; numbers are NaN where there are none.
 
     The attributes are the columns of `Leaderboard.table`, beside `place`: its place by mean rank,
@@ -46,7 +46,7 @@ class Entry:
     effect_size: float
 
 
-COLUMNS = [field.name for field in fields(Entry) if field.name != "place"]
+COLUMNS = [field.name for field in fields(Standing) if field.name != "place"]
 NUMBERS = COLUMNS[COLUMNS.index("mean_rank") :]
 
 
@@ -65,7 +65,7 @@ class Scope:
     suite: str
     variant: str
     stage: str
-    entries: list[Entry]
+    entries: list[Standing]
     notes: list[str]
 
     @property
@@ -78,11 +78,11 @@ class Scope:
         }.get(self.variant, self.variant)
 
     @property
-    def ranked(self) -> list[Entry]:
+    def ranked(self) -> list[Standing]:
         return [entry for entry in self.entries if entry.place]
 
     def along(self, rank: float) -> float:
-        """Where a rank lies between the first and the last, in %."""
+        """The place of a rank between the first and the last, in %."""
         return round(100 * (rank - 1) / max(1, len(self.ranked) - 1), 1)
 
 
@@ -197,9 +197,9 @@ def _choice(scope: str, suite: str, variant: str) -> tuple[str, str, str] | None
     return suite, scope if scope in KINDS else variant, name if kind == "stage" else ""
 
 
-def _entries(table: pd.DataFrame) -> list[Entry]:
+def _entries(table: pd.DataFrame) -> list[Standing]:
     """Of one scope, in the order of the table: the best first, incomplete strategies last."""
-    entries: list[Entry] = []
+    entries: list[Standing] = []
     place = 0
     for record in table.to_dict("records"):
         ranked = bool(record["complete"]) and math.isfinite(record["mean_rank"])
@@ -207,5 +207,5 @@ def _entries(table: pd.DataFrame) -> list[Entry]:
         known: dict[str, Any] = {name: record[name] for name in COLUMNS}
         for name in NUMBERS:
             known[name] = math.nan if pd.isna(known[name]) else float(known[name])
-        entries.append(Entry(place=place if ranked else 0, **known))
+        entries.append(Standing(place=place if ranked else 0, **known))
     return entries

@@ -184,7 +184,7 @@ class CurveChart:
     lines: list[tuple[float, str]]
     series: list[DrawnSeries]
     band: str
-    """What a band spans, for people to read; empty where there are none."""
+    """The span of a band, for people to read; empty where there are none."""
 
 
 def curve_chart(

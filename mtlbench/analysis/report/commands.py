@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mtlbench.analysis.report.runs import Run
+from mtlbench.analysis.report.runs import RunSummary
 
 Typed = tuple[tuple[str, str], ...]
 """Parameters with their values as they are typed; empty text stands for the default."""
@@ -47,7 +47,7 @@ class Command:
         return shlex.join([*words, "--results", results])
 
 
-def run_commands(runs: Sequence[Run], results: str) -> list[str]:
+def run_commands(runs: Sequence[RunSummary], results: str) -> list[str]:
     """The `mtlbench run` commands of these runs, suite by suite.
 
     Args:

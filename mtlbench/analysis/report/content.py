@@ -18,8 +18,8 @@ from mtlbench.analysis.report.board import Board, Scope, boards
 from mtlbench.analysis.report.charts import CurveChart, DotChart
 from mtlbench.analysis.report.commands import run_commands
 from mtlbench.analysis.report.figures import GREY, dot_charts, epoch_charts, level_charts
-from mtlbench.analysis.report.pictures import Painter, Pictures
-from mtlbench.analysis.report.runs import Run, read_runs
+from mtlbench.analysis.report.pictures import Painter, PictureGrid
+from mtlbench.analysis.report.runs import RunSummary, read_runs
 from mtlbench.analysis.table import Table
 from mtlbench.analysis.tables import build
 from mtlbench.errors import UserError, require_known
@@ -30,7 +30,7 @@ COLORS = 8
 
 
 @dataclass(frozen=True)
-class Block:
+class VariantSection:
     """One variant of a suite.
 
     Attributes:
@@ -49,7 +49,7 @@ class Block:
     configurations: list[str]
     dots: list[DotChart]
     curves: list[CurveChart]
-    pictures: list[Pictures]
+    pictures: list[PictureGrid]
 
 
 @dataclass(frozen=True)
@@ -66,14 +66,14 @@ class SuitePage:
 
     name: str
     key: str
-    blocks: list[Block]
+    blocks: list[VariantSection]
     levels: list[CurveChart]
     legend: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Content:
-    """What the page shows.
+    """The content of the page.
 
     Attributes:
         runs: all runs, in the order of the tables.
@@ -85,7 +85,7 @@ class Content:
         left_out: how many variants have pictures that are left out, to keep the page small.
     """
 
-    runs: list[Run]
+    runs: list[RunSummary]
     board: Board
     stages: dict[str, str]
     suites: list[SuitePage]
@@ -98,7 +98,7 @@ class Content:
         return about.tally(run.status for run in self.runs)
 
     @property
-    def not_done(self) -> list[Run]:
+    def not_done(self) -> list[RunSummary]:
         return [run for run in self.runs if run.status != DONE]
 
     @property
@@ -178,7 +178,7 @@ def _suite(
     number: int,
     comparison: Comparison,
     css: Mapping[str, str],
-    runs: Mapping[str, Run],
+    runs: Mapping[str, RunSummary],
     painter: Painter,
 ) -> SuitePage:
     key = f"suite-{number}"
@@ -189,7 +189,7 @@ def _suite(
         done = rows[rows["status"] == DONE]
         coloured = done[done["configuration"].map(css) != GREY]
         blocks.append(
-            Block(
+            VariantSection(
                 variant,
                 f"{key}-{i}",
                 table,

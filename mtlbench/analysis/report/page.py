@@ -24,7 +24,7 @@ from mtlbench.version import package_version
 
 FOLDER = Path(__file__).parent
 GENERATOR = '<meta name="generator" content="mtlbench '
-"""What tells our pages from others' files."""
+"""The mark that tells our pages from others' files."""
 
 
 def render(content: Content, title: str, command: str) -> str:

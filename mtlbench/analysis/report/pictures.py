@@ -44,15 +44,15 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Row:
+class GridRow:
     name: str
     tiles: list[Tile]
     first: bool
-    """Whether an instance begins here."""
+    """Says whether an instance begins here."""
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PictureGrid:
     """Tiles in rows and columns.
 
     Attributes:
@@ -64,7 +64,7 @@ class Pictures:
 
     caption: str
     columns: list[str]
-    rows: list[Row]
+    rows: list[GridRow]
     classes: list[tuple[str, str]]
 
     @property
@@ -83,7 +83,7 @@ class Painter:
         self.left_out = 0
         self._bytes = 0
 
-    def pictures(self, done: pd.DataFrame, labels: Mapping[str, str]) -> list[Pictures]:
+    def pictures(self, done: pd.DataFrame, labels: Mapping[str, str]) -> list[PictureGrid]:
         """The pictures of a variant.
 
         Args:
@@ -111,7 +111,7 @@ class Painter:
 # --- labels and predictions ---------------------------------------------------------------------
 
 
-def _labels(run: StoredRun) -> Iterator[Pictures]:
+def _labels(run: StoredRun) -> Iterator[PictureGrid]:
     """Inputs with their clean and their corrupted labels, for each corrupted task."""
     arrays = run.labels()
     if arrays is None or arrays["example_input"].ndim != 4:
@@ -129,15 +129,15 @@ def _labels(run: StoredRun) -> Iterator[Pictures]:
         clean, given = (arrays[key][chosen] for key in keys)
         paint, classes, note = _painter(task, clean, given)
         rows = [
-            Row("input", [_image(arrays["example_input"][i]) for i in chosen], True),
-            Row("clean", [paint(label) for label in clean], False),
-            Row("given", [paint(label) for label in given], False),
+            GridRow("input", [_image(arrays["example_input"][i]) for i in chosen], True),
+            GridRow("clean", [paint(label) for label in clean], False),
+            GridRow("given", [paint(label) for label in given], False),
         ]
         caption = f"Training inputs with their clean and their corrupted labels of {name}{note}"
-        yield Pictures(caption, [""] * len(chosen), rows, classes)
+        yield PictureGrid(caption, [""] * len(chosen), rows, classes)
 
 
-def _predictions(runs: Sequence[tuple[str, StoredRun]]) -> Iterator[Pictures]:
+def _predictions(runs: Sequence[tuple[str, StoredRun]]) -> Iterator[PictureGrid]:
     """Test inputs, the truth and what the first run of each strategy predicts."""
     kept = [(label, arrays) for label, run in runs if (arrays := run.predictions()) is not None]
     if not kept or kept[0][1]["input"].ndim != 4:
@@ -153,7 +153,7 @@ def _predictions(runs: Sequence[tuple[str, StoredRun]]) -> Iterator[Pictures]:
     ]
     if not kinds:
         return
-    rows: list[list[Row]] = [[] for _ in truth["input"][:MAX_INSTANCES]]
+    rows: list[list[GridRow]] = [[] for _ in truth["input"][:MAX_INSTANCES]]
     key: list[tuple[str, str]] = []
     notes = ""
     for kind in kinds:
@@ -166,10 +166,10 @@ def _predictions(runs: Sequence[tuple[str, StoredRun]]) -> Iterator[Pictures]:
         for i, instance in enumerate(rows):
             first = not instance
             tiles = [_image(truth["input"][i]) if first else Tile()]
-            instance.append(Row(kind, tiles + [paint(c[i]) for c in columns], first))
+            instance.append(GridRow(kind, tiles + [paint(c[i]) for c in columns], first))
     names = ["input", "truth", *(label for label, _ in same)]
     caption = f"Test inputs, the truth, and what the first run of each strategy predicts{notes}"
-    yield Pictures(caption, names, [row for instance in rows for row in instance], key)
+    yield PictureGrid(caption, names, [row for instance in rows for row in instance], key)
 
 
 # --- tiles --------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ def _predictions(runs: Sequence[tuple[str, StoredRun]]) -> Iterator[Pictures]:
 def _painter(
     task: Task, *labels: np.ndarray
 ) -> tuple[Callable[[np.ndarray], Tile], list[tuple[str, str]], str]:
-    """How a label of a task is shown, with its key of colours and a note for the caption.
+    """The way to show a label of a task, its key of colours and a note for the caption.
 
     Args:
         task: its `name`, `unit`, `classes` and `palette`.

@@ -1,4 +1,4 @@
-"""What the page tells of runs beside their metrics: specs, versions, hardware, failures."""
+"""Runs beside their metrics: specs, versions, hardware, failures."""
 
 import json
 from collections import Counter, defaultdict
@@ -14,7 +14,7 @@ MAX_PLACES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class RunSummary:
     """One run, without its metrics.
 
     Attributes:
@@ -45,18 +45,18 @@ class Run:
         return f"{spec['suite']}/{spec['variant']}/{spec['strategy']}/seed-{spec['seed']}"
 
 
-def read_runs(paths: Iterable[str]) -> list[Run]:
+def read_runs(paths: Iterable[str]) -> list[RunSummary]:
     """The runs of these directories, which have been found whole."""
     return [_read(Path(path)) for path in paths]
 
 
-def _read(path: Path) -> Run:
+def _read(path: Path) -> RunSummary:
     info = json.loads((path / RUN_FILE).read_bytes())
     versions = info.get("versions") or {}
     lines = str(info.get("error") or "").strip().splitlines()
     spec = {"locations": {}, **info["spec"]}
     parameters = [*spec["suite_parameters"], *spec["strategy_parameters"], *spec["locations"]]
-    return Run(
+    return RunSummary(
         path,
         spec,
         frozenset(info.get("changed", parameters)),
@@ -105,11 +105,11 @@ class Parameters:
     values: dict[str, list[tuple[str, str]]]
 
 
-def suite_parameters(runs: Sequence[Run]) -> list[Parameters]:
+def suite_parameters(runs: Sequence[RunSummary]) -> list[Parameters]:
     return _parameters(runs, "suite", "suite_parameters", lambda run: run.spec["strategy"])
 
 
-def strategy_parameters(runs: Sequence[Run]) -> list[Parameters]:
+def strategy_parameters(runs: Sequence[RunSummary]) -> list[Parameters]:
     return _parameters(
         runs,
         "strategy",
@@ -118,8 +118,8 @@ def strategy_parameters(runs: Sequence[Run]) -> list[Parameters]:
     )
 
 
-def _parameters(runs: Sequence[Run], what: str, key: str, where: Any) -> list[Parameters]:
-    groups: dict[str, list[Run]] = defaultdict(list)
+def _parameters(runs: Sequence[RunSummary], what: str, key: str, where: Any) -> list[Parameters]:
+    groups: dict[str, list[RunSummary]] = defaultdict(list)
     for run in runs:
         groups[run.spec[what]].append(run)
     found = []

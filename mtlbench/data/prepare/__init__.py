@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from mtlbench.data.prepare import cityscapes, surreal
-from mtlbench.data.prepare.runner import Reader, Report, run
+from mtlbench.data.prepare.reader import Reader
+from mtlbench.data.prepare.runner import Report, run
 from mtlbench.errors import UserError, unknown
 
 __all__ = ["DATASETS", "Report", "prepare"]

@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from mtlbench.data.prepare.runner import ProblemError, Reader
+from mtlbench.data.prepare.reader import ProblemError, Reader
 from mtlbench.data.shards import Arrays, ArraySpec, Part
 from mtlbench.errors import UserError, describe
 
@@ -50,7 +50,7 @@ for _category, (_first, _end) in enumerate(pairwise(FIRST_IDS)):
 
 @dataclass(frozen=True)
 class _CityScapes(Reader):
-    """What both layouts share.
+    """Base of both layouts.
 
     Attributes:
         root: the raw directory.

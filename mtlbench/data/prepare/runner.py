@@ -1,6 +1,6 @@
 """Prepares a dataset: raw items to shards, in several processes, from where the last run stopped.
 
-What a dataset brings is a `Reader`. Everything that writes, waits or reports is here.
+A dataset brings a `Reader`, and the rest is the same for all.
 """
 
 import fcntl
@@ -9,33 +9,29 @@ import json
 import os
 import shutil
 import signal
-import sys
 import threading
-import time
-from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import timedelta
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from textwrap import shorten
-from typing import Any, ClassVar
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from mtlbench.data.prepare.progress import show_progress
+from mtlbench.data.prepare.reader import ProblemError, Reader
 from mtlbench.data.shards import (
     INDEX_FILE,
     PLAN_FILE,
     SCHEMA_VERSION,
     UNFINISHED,
-    ArraySpec,
     Part,
     Problem,
     read_shard,
@@ -45,52 +41,10 @@ from mtlbench.data.shards import (
 )
 from mtlbench.errors import UserError
 
-LINE_SECONDS = 10.0
-"""Least time between two lines of progress where standard error is no terminal."""
-
-
-class ProblemError(Exception):
-    """A raw item that cannot be used; `args` are the kind of problem and its detail."""
-
-
-class Reader(ABC):
-    """Reads the raw files of one dataset. Frozen and small: it goes to the worker processes."""
-
-    dataset: ClassVar[str]
-    splits: ClassVar[tuple[str, ...]]
-    unit: ClassVar[str]
-    """What an item is called, in the plural."""
-
-    @property
-    @abstractmethod
-    def settings(self) -> dict[str, Any]:
-        """All that decides what is made of an item."""
-
-    @property
-    @abstractmethod
-    def specs(self) -> dict[str, ArraySpec]:
-        """The arrays that rows have."""
-
-    @property
-    @abstractmethod
-    def items_per_shard(self) -> int: ...
-
-    @abstractmethod
-    def items(self, split: str) -> dict[str, int]:
-        """Name of each item of a split, in order, and the bytes of its image or video."""
-
-    @abstractmethod
-    def read(self, split: str, item: str) -> Part:
-        """What one item gives.
-
-        Raises:
-            ProblemError: nothing, because of this.
-        """
-
 
 @dataclass(frozen=True)
 class Report:
-    """What preparing came to.
+    """The outcome of preparing.
 
     Attributes:
         dataset, out: what was prepared, and where.
@@ -187,7 +141,10 @@ def _prepare(
         for shard in missing:  # one that was damaged
             if shard.directory(out).exists():
                 shutil.rmtree(shard.directory(out))
-        with _show_progress(len(shards) - len(missing), missing, reader.unit) as advance:
+        if there := len(shards) - len(missing):
+            message = f"{there} of {len(shards)} shards are there already"
+            Console(stderr=True).print(message, style="bold")
+        with show_progress(sum(len(shard.items) for shard in missing), reader.unit) as advance:
             _write(missing, reader, out, workers, advance)
 
     index: dict[str, dict[str, Any]] = {}
@@ -344,52 +301,3 @@ def _write_one(reader: Reader, out: Path, shard: _Shard) -> int:
                 part = Part(problems=[Problem(f"{shard.split}/{item}", *problem.args)])
             writer.append(part)
     return len(writer.sources)
-
-
-@contextmanager
-def _show_progress(
-    there: int, shards: Sequence[_Shard], unit: str
-) -> Iterator[Callable[[int, int], None]]:
-    """Gives the function that is to be told of the items and the rows of every shard."""
-    console = Console(stderr=True)
-    total = sum(len(shard.items) for shard in shards)
-    if there:
-        console.print(f"{there} of {there + len(shards)} shards are there already", style="bold")
-    started = time.monotonic()
-    items = rows = 0
-
-    if not console.is_terminal:
-        shown = started
-
-        def print_line(more_items: int, more_rows: int) -> None:
-            nonlocal items, rows, shown
-            items, rows = items + more_items, rows + more_rows
-            now = time.monotonic()
-            if now - shown < LINE_SECONDS and items < total:
-                return
-            shown = now
-            line = f"[{items}/{total} {unit}] {rows / (now - started):,.0f} images/s"
-            if items < total:
-                left = timedelta(seconds=round((now - started) * (total - items) / items))
-                line += f" · about {left} left"
-            print(line, file=sys.stderr, flush=True)
-
-        yield print_line
-        return
-
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TextColumn("{task.fields[rate]:,.0f} images/s"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("", total=total, rate=0.0)
-
-        def update(more_items: int, more_rows: int) -> None:
-            nonlocal rows
-            rows += more_rows
-            progress.update(task, advance=more_items, rate=rows / (time.monotonic() - started))
-
-        yield update

@@ -1,4 +1,4 @@
-"""What a tracker is."""
+"""The tracker that all others derive from."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -39,13 +39,13 @@ class TrackedRun:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Those of the suite by name, those of the strategy as `STAGE.PARAMETER`."""
+        """Parameters of the suite by name, of the strategy as `STAGE.PARAMETER`."""
         return {**self.spec.suite_parameters, **self.spec.strategy_parameters}
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How a run ended.
+    """The end of a run.
 
     Attributes:
         status: `done`, `diverged` or `failed`.

@@ -62,7 +62,7 @@ class TensorBoard(Tracker):
 
 
 def _session_end(success: bool) -> Summary:
-    """What tells the table of hyperparameters how a run ended."""
+    """The entry of the table of hyperparameters that holds a run's end."""
     status = Status.Value("STATUS_SUCCESS" if success else "STATUS_FAILURE")
     data = HParamsPluginData(
         session_end_info=SessionEndInfo(status=status), version=metadata.PLUGIN_DATA_VERSION

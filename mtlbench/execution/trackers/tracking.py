@@ -18,7 +18,7 @@ from mtlbench.store.runs import History, Store
 from mtlbench.training.jobs import RunJob
 
 CLOSING_SECONDS = 60.0
-"""How long the end of a study waits for trackers that lag behind."""
+"""Time that the end of a study waits for trackers that lag behind."""
 
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",

@@ -17,7 +17,7 @@ import torch
 
 from mtlbench.data.cache import cached_arrays
 from mtlbench.models.body import PARTS
-from mtlbench.suites.people.drawing import BLOCK, draw_block
+from mtlbench.suites.people.drawing import BATCH, draw_batch
 from mtlbench.suites.people.meshes import project, render_mesh
 
 __all__ = ["CLASSES", "PALETTE", "People", "draw_people", "project", "render_mesh"]
@@ -67,10 +67,10 @@ def _draw(count: int, size: int, seed: int, first: int) -> dict[str, npt.NDArray
         "pose": np.empty((count, 144), np.float32),
         "cameras": np.empty((count, 4), np.float32),
     }
-    for start in range(first - first % BLOCK, first + count, BLOCK):
-        block = draw_block(seed, start, size)
-        begin, end = max(start, first), min(start + BLOCK, first + count)
+    for start in range(first - first % BATCH, first + count, BATCH):
+        batch = draw_batch(seed, start, size)
+        begin, end = max(start, first), min(start + BATCH, first + count)
         for name, array in arrays.items():
-            rows: torch.Tensor = getattr(block, name)[begin - start : end - start]
+            rows: torch.Tensor = getattr(batch, name)[begin - start : end - start]
             array[begin - first : end - first] = rows.numpy()
     return arrays

@@ -1,4 +1,4 @@
-"""Drawing people in blocks, from random numbers to pictures with labels."""
+"""Drawing people in batches, from random numbers to pictures with labels."""
 
 from functools import cache
 from typing import Generic, NamedTuple, TypeVar
@@ -17,9 +17,9 @@ from mtlbench.suites.people.raster import Camera, rasterise
 
 T = TypeVar("T")
 
-BLOCK = 32
-"""How many people are drawn at a time. The last bits of a sum may depend on the size of a batch
-and on the place in it. A block is always drawn whole, and so nobody depends on who else is asked
+BATCH = 32
+"""Number of people drawn at a time. The last bits of a sum may depend on the size of a batch
+and on the place in it. A batch is always drawn whole, and so nobody depends on who else is asked
 for."""
 
 # Odd, so that the middle sample of each pixel is the pixel's centre: it gives the part, while the
@@ -31,7 +31,7 @@ _PIXELS = 2**16
 
 
 class Framing(NamedTuple, Generic[T]):
-    """Where the camera is and what it is pointed at, for one picture or for many."""
+    """The place of the camera and its aim, for one picture or for many."""
 
     distance: T  # m
     fill: T  # the share of the picture's side that the body takes in its longer direction
@@ -39,14 +39,14 @@ class Framing(NamedTuple, Generic[T]):
     up: T
 
 
-class Block(NamedTuple):
-    """BLOCK people."""
+class PeopleBatch(NamedTuple):
+    """BATCH people."""
 
-    images: Tensor  # uint8 [BLOCK, 3, H, W], RGB
-    parts: Tensor  # uint8 [BLOCK, H, W]
-    shape: Tensor  # float32 [BLOCK, 10]
-    pose: Tensor  # float32 [BLOCK, 144]
-    cameras: Tensor  # float32 [BLOCK, 4]
+    images: Tensor  # uint8 [BATCH, 3, H, W], RGB
+    parts: Tensor  # uint8 [BATCH, H, W]
+    shape: Tensor  # float32 [BATCH, 10]
+    pose: Tensor  # float32 [BATCH, 144]
+    cameras: Tensor  # float32 [BATCH, 4]
 
 
 class _Body(NamedTuple):
@@ -66,10 +66,10 @@ def _body() -> _Body:
 
 
 @torch.no_grad()
-def draw_block(seed: int, first: int, size: int) -> Block:
-    """The people `first` to `first + BLOCK - 1` of a seed, in pictures of size × size pixels."""
+def draw_batch(seed: int, first: int, size: int) -> PeopleBatch:
+    """The people `first` to `first + BATCH - 1` of a seed, in pictures of size × size pixels."""
     shape, angles, framings, looks, grains = zip(
-        *(_draw_person(seed, first + k, size) for k in range(BLOCK)), strict=True
+        *(_draw_person(seed, first + k, size) for k in range(BATCH)), strict=True
     )
     shapes = torch.tensor(np.array(shape), dtype=torch.float32)
     pose = to_6d(torch.tensor(rotations(np.array(angles)), dtype=torch.float32))
@@ -87,11 +87,11 @@ def draw_block(seed: int, first: int, size: int) -> Block:
             Looks(*(field[k : k + step] for field in all_looks)),
             size,
         )
-        for k in range(0, BLOCK, step)
+        for k in range(0, BATCH, step)
     ]
     images, parts = (torch.cat(each) for each in zip(*pictures, strict=True))
     grainy = 255 * images + torch.tensor(np.array(grains))
-    return Block(
+    return PeopleBatch(
         grainy.round().clamp(0, 255).to(torch.uint8),
         parts,
         shapes,

@@ -1,4 +1,4 @@
-"""What a person wears, the light, and the room behind: drawn as numbers, painted later.
+"""The clothes of a person, the light, and the room behind: drawn as numbers, painted later.
 
 Colours are RGB, 1 for white; places on the body are those of the template in its rest pose (m);
 places in a picture are shares of its side, from the upper left corner.
@@ -21,8 +21,8 @@ BLOCKS = 3
 CLOUDS = 7
 
 
-class Cut(NamedTuple, Generic[T]):
-    """Where the clothes and the hair end, of one person or of many."""
+class Outfit(NamedTuple, Generic[T]):
+    """The ends of the clothes and of the hair, of one person or of many."""
 
     hem: T  # y, of the shirt, which is a coat or a dress where it is long
     sleeve: T  # |x|
@@ -49,7 +49,7 @@ class Looks(NamedTuple):
     """
 
     palette: Tensor  # [9, 3], of MATERIALS
-    cut: Tensor  # [15], a Cut
+    outfit: Tensor  # [15], an Outfit
     tints: Tensor  # [24], a factor for each part of the body
     sun: Tensor  # [3], towards the light, of unit length
     sunlight: Tensor  # [3], what a white surface that faces the light gets from it
@@ -87,7 +87,7 @@ def draw_looks(random: Random) -> Looks:
     """The looks of one picture."""
     looks = [
         _draw_palette(random),
-        _draw_cut(random),
+        _draw_outfit(random),
         random.normal(1, 0.03, 24),
         *_draw_light(random),
         *_draw_room(random),
@@ -122,7 +122,7 @@ def _draw_palette(random: Random) -> Array:
     return np.array([skin, hair, shirt, pattern, trousers, shoes, belt, eyes, lips])
 
 
-def _draw_cut(random: Random) -> Cut[float]:
+def _draw_outfit(random: Random) -> Outfit[float]:
     def between(*ranges: tuple[float, float, float]) -> float:
         """A value from one of several ranges, each given after its share; the shares sum to 1."""
         bounds = np.cumsum([share for share, _, _ in ranges[:-1]])
@@ -131,7 +131,7 @@ def _draw_cut(random: Random) -> Cut[float]:
 
     waist = random.uniform(0.02, 0.10)
     long_hair, bald, bearded = random.random() < 0.35, random.random() < 0.07, random.random() < 0.3
-    return Cut(
+    return Outfit(
         hem=between((0.65, waist, waist), (0.2, -0.16, -0.04), (0.15, -0.45, -0.25)),
         sleeve=between((0.12, 0.15, 0.16), (0.43, 0.25, 0.37), (0.45, 0.61, 0.69)),
         collar=between((0.5, 0.0, 0.02), (0.5, 0.03, 0.12)),

@@ -15,7 +15,7 @@ _SUNLIGHT, _SKYLIGHT = 0.75, 0.35
 
 
 def project(vertices: npt.ArrayLike, camera: npt.ArrayLike, size: int) -> npt.NDArray[np.float64]:
-    """Where vertices [V, 3] (m) are in the picture: columns and rows [V, 2] (px), the centre of
+    """Places of vertices [V, 3] (m) in the picture: columns and rows [V, 2] (px), the centre of
     the first pixel at (½, ½).
 
     Args:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
-from mtlbench.suites.people.looks import BLOCKS, MATERIALS, Cut, Looks
+from mtlbench.suites.people.looks import BLOCKS, MATERIALS, Looks, Outfit
 from mtlbench.suites.people.raster import Samples
 
 _SKIN, _HAIR, _SHIRT, _PATTERN, _TROUSERS, _SHOES, _BELT, _EYES, _LIPS = range(len(MATERIALS))
@@ -44,7 +44,7 @@ def paint_people(
     surface = samples.mix(torch.cat((normals, tints[..., None]), -1).flatten(0, 1))
     picture = samples.picture
     place = samples.on_one_body(len(template)).mix(template)
-    material = _materials(place, Cut(*looks.cut[picture].unbind(-1)))
+    material = _materials(place, Outfit(*looks.outfit[picture].unbind(-1)))
     albedo = looks.palette.flatten(0, 1)[picture * len(MATERIALS) + material]
     light = lit(
         normalize(surface[:, :3], dim=-1), looks.sun[picture], looks.sunlight[picture],
@@ -53,38 +53,38 @@ def paint_people(
     return albedo * surface[:, 3:] * light
 
 
-def _materials(place: Tensor, cut: Cut[Tensor]) -> Tensor:
-    """The index into MATERIALS [N] at places [N, 3] of the template, for a Cut of [N] each."""
+def _materials(place: Tensor, outfit: Outfit[Tensor]) -> Tensor:
+    """The index into MATERIALS [N] at places [N, 3] of the template, for an Outfit of [N] each."""
     x, y, z = place.unbind(-1)
     out = x.abs()
     material = torch.full_like(x, _SKIN, dtype=torch.int64)
     cover = material.masked_fill_
     arm, head = (out > 0.14) & (y > 0.28), y > 0.525
 
-    belt = ~arm & (y > cut.waist) & (y < cut.waist + cut.belt)
+    belt = ~arm & (y > outfit.waist) & (y < outfit.waist + outfit.belt)
     # Bare legs below a dress.
-    leg = torch.where(cut.hem < -0.2, cut.hem, cut.leg)
-    cover(~arm & (y < cut.waist + 0.02) & (y > leg), _TROUSERS)
+    leg = torch.where(outfit.hem < -0.2, outfit.hem, outfit.leg)
+    cover(~arm & (y < outfit.waist + 0.02) & (y > leg), _TROUSERS)
     cover(belt, _BELT)
 
-    dip = torch.where(z > -0.02, cut.collar * (1 - out / 0.075).clamp(min=0), 0.0)
+    dip = torch.where(z > -0.02, outfit.collar * (1 - out / 0.075).clamp(min=0), 0.0)
     collar = 0.502 - dip + 0.35 * (-z).clamp(min=0)
-    shirt = ~head & torch.where(arm, out < cut.sleeve, (y > cut.hem) & (y < collar))
+    shirt = ~head & torch.where(arm, out < outfit.sleeve, (y > outfit.hem) & (y < collar))
     around, along = torch.where(arm, out, y), torch.where(arm, y + z, x)
-    wave = torch.sin(cut.stripes * torch.where(cut.upright > 0.5, along, around))
-    open_front = (out < cut.opening) & (z > 0) & (y > cut.waist)
+    wave = torch.sin(outfit.stripes * torch.where(outfit.upright > 0.5, along, around))
+    open_front = (out < outfit.opening) & (z > 0) & (y > outfit.waist)
     cover(shirt, _SHIRT)
-    cover(shirt & (open_front | (cut.stripes > 0) & (wave > cut.share)), _PATTERN)
-    cover(belt & (cut.hem < -0.03), _BELT)  # over a coat
-    cover(y < cut.shoe, _SHOES)
+    cover(shirt & (open_front | (outfit.stripes > 0) & (wave > outfit.share)), _PATTERN)
+    cover(belt & (outfit.hem < -0.03), _BELT)  # over a coat
+    cover(y < outfit.shoe, _SHOES)
 
-    crown = y > cut.hairline - 0.4 * out.clamp(max=0.05)
-    behind = (y > cut.nape) & (z < cut.sideburn - 0.25 * (0.64 - y).clamp(min=0))
+    crown = y > outfit.hairline - 0.4 * out.clamp(max=0.05)
+    behind = (y > outfit.nape) & (z < outfit.sideburn - 0.25 * (0.64 - y).clamp(min=0))
     # Long hair falls onto the back.
     fallen = behind & (z < -0.03) & (out < 0.09)
     cover(head & (crown | behind & (y > 0.56)) | fallen, _HAIR)
     face = head & (z > 0.03)
-    cover(face & (y < cut.beard), _HAIR)
+    cover(face & (y < outfit.beard), _HAIR)
     cover(face & ((out - 0.033).abs() < 0.018) & ((y - 0.668).abs() < 0.004), _HAIR)  # brows
     cover(face & ((out - 0.032).abs() < 0.013) & ((y - 0.648).abs() < 0.007), _EYES)
     cover(face & (out < 0.024) & ((y - 0.578).abs() < 0.006), _LIPS)

@@ -91,7 +91,7 @@ class _Leg(NamedTuple):
 
 
 class _Arm(NamedTuple):
-    """Where a left wrist is, from the shoulder (m), and whereto the elbow points."""
+    """The place of a left wrist from the shoulder (m), and the direction of the elbow."""
 
     wrist: tuple[float, float, float]
     elbow: tuple[float, float, float]

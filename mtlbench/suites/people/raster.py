@@ -1,4 +1,4 @@
-"""Which face of a mesh each pixel shows: pinhole projection and a depth buffer."""
+"""Rasterising meshes: pinhole projection and a depth buffer."""
 
 from typing import NamedTuple
 
@@ -72,7 +72,7 @@ class Samples(NamedTuple):
 
 
 def rasterise(points: Tensor, faces: Tensor, size: int) -> Samples:
-    """What the pixels of size × size pictures show at their centres.
+    """Samples of meshes at the centres of the pixels of size × size pictures.
 
     Args:
         points: [B, V, 3], as `Camera.project` gives them.

@@ -1,4 +1,4 @@
-"""What suites of people have in common: four tasks on one picture, and the network for them."""
+"""Base of suites of people: four tasks on one picture, and the network for them."""
 
 import functools
 from abc import abstractmethod
@@ -49,7 +49,7 @@ class PeopleSuite(Suite):
     default_variants: ClassVar[tuple[str, ...]] = ("clean", "segmentation@0.4", "pose+shape@0.4")
 
     view_axes: ClassVar[tuple[float, float, float]] = (1.0, 1.0, 1.0)
-    """What to multiply x, y and z with so that they point right, up and to the camera."""
+    """Factors of x, y and z with which they point right, up and to the camera."""
 
     @abstractmethod
     def body(self) -> BodyModel:
@@ -139,7 +139,7 @@ def mirror_pose(pose: Tensor) -> Tensor:
 
 @functools.cache
 def _signs(device: torch.device) -> Tensor:
-    """What M R M multiplies the 6 numbers of a rotation R with."""
+    """Factors by which M R M changes the 6 numbers of a rotation R."""
     return torch.tensor([1, -1, -1, -1, 1, 1], device=device)
 
 

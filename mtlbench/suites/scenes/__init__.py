@@ -2,7 +2,7 @@
 
 A scene is composed in world units before anything is drawn: a camera, a street, a light and a list
 of flat panels (house fronts, car doors, tree crowns, ...). The world has x to the right, y up and z
-ahead, in metres, with the origin on the ground below the camera. Panels are then cast into a depth
+ahead, in metres, with the origin on the ground below the camera. Panels are then drawn into a depth
 buffer, so that colour, class and depth come from the same geometry at whatever size is asked for.
 """
 
@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from mtlbench.suites.scenes.casting import NEAREST, render
-from mtlbench.suites.scenes.world import CLASSES, PALETTE, compose
+from mtlbench.suites.scenes.composition import compose
+from mtlbench.suites.scenes.rendering import NEAREST, render
+from mtlbench.suites.scenes.world import CLASSES, PALETTE
 
 __all__ = ["CLASSES", "NEAREST", "PALETTE", "Scenes", "draw_scenes"]
 

@@ -1,4 +1,4 @@
-"""What suites of street scenes have in common: CityScapes' two tasks of the paper."""
+"""Base of suites of street scenes: CityScapes' two tasks of the paper."""
 
 from dataclasses import dataclass
 from typing import ClassVar

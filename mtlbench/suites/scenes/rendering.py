@@ -1,4 +1,4 @@
-"""Casting a world into a picture: projection, depth buffer, sky and ground, light and exposure."""
+"""Drawing a world into a picture: projection, depth buffer, sky and ground, light and exposure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from mtlbench.suites.scenes.coats import Coat, Grid, Random, Tones, Vector, noise, remainder
-from mtlbench.suites.scenes.world import FLAT, LANE, NATURE, SKY, Camera, Light, Street, World
+from mtlbench.suites.scenes.textures import Grid, Random, Texture, Tones, Vector, noise, remainder
+from mtlbench.suites.scenes.world import FLAT, LANE, NATURE, SKY, Light, Street, StreetCamera, World
 
 NEAREST = 5.0  # m; inverse depth stops growing here, so that it lies in [0, 0.2] 1/m
 
@@ -22,7 +22,7 @@ _ROUGHNESS = np.array([0.05, 0.05, 0.03, 0.16, 0.0, 0.05, 0.03], dtype=np.float3
 
 @dataclass(frozen=True)
 class _Frame:
-    """The buffers that a world is cast into; H and W count samples, not pixels."""
+    """The buffers that a world is drawn into; H and W count samples, not pixels."""
 
     up: Grid  # [H], (y - elevation) / z
     right: Grid  # [W], x / z
@@ -36,10 +36,10 @@ class _Frame:
 class _View(NamedTuple):
     """A panel as the camera sees it, in the terms of a frame."""
 
-    coat: Coat
+    texture: Texture
     label: int
     brightness: Grid  # [3], of a white surface
-    first_paint: int  # the coat's tone 1; the paints that follow are its tones 2, 3, ...
+    first_paint: int  # the texture's tone 1; the paints that follow are its tones 2, 3, ...
     window: tuple[slice, slice]  # rows and columns of the samples around it
     nearest: float  # 1/m; no point of it has a greater inverse depth
     # Their sum [8, R, C] at each sample of the window is (1, m along `side`, m along `rise`) / z
@@ -133,14 +133,14 @@ def _ground_tones(lateral: Grid, z: Grid, street: Street) -> Tones:
 
 
 def _fill_panels(frame: _Frame, world: World) -> None:
-    """Cast the panels of a world, then give each sample the colour of the paint it shows."""
+    """Draw the panels of a world, then give each sample the colour of the paint it shows."""
     views = list(_views(world, frame))
     for view in views:
-        _cast(view, frame)
-    tones = [_BLACK, *(tone for view in views for tone in view.coat.tones)]
-    count = [1, *(len(view.coat.tones) for view in views)]
+        _draw_panel(view, frame)
+    tones = [_BLACK, *(tone for view in views for tone in view.texture.tones)]
+    count = [1, *(len(view.texture.tones) for view in views)]
     light = np.repeat([np.ones(3), *(view.brightness for view in views)], count, axis=0)
-    light[[view.first_paint + tone - 1 for view in views for tone in view.coat.glowing]] = 1
+    light[[view.first_paint + tone - 1 for view in views for tone in view.texture.glowing]] = 1
     colours = (np.array(tones, np.float32) * light).astype(np.float32)
     labels = np.repeat([SKY, *(view.label for view in views)], count).astype(np.uint8)
     covered = frame.paints > 0
@@ -191,7 +191,7 @@ def _views(world: World, frame: _Frame) -> Iterator[_View]:
         panel = panels[order[k]]
         rows, columns = slice(*window[:2]), slice(*window[2:])
         yield _View(
-            panel.coat,
+            panel.texture,
             panel.label,
             brightness[k],
             paint,
@@ -200,13 +200,13 @@ def _views(world: World, frame: _Frame) -> Iterator[_View]:
             across[k, :, None, columns],
             down[k, :, rows, None],
         )
-        paint += len(panel.coat.tones)
+        paint += len(panel.texture.tones)
 
 
 def _windows(
-    camera: Camera, frame: _Frame, corner: Grid, side: Grid, rise: Grid, taper: Grid
+    camera: StreetCamera, frame: _Frame, corner: Grid, side: Grid, rise: Grid, taper: Grid
 ) -> tuple[npt.NDArray[np.int_], Grid]:
-    """Where each panel begins and ends in rows, then in columns [P, 4], and its closest z (m) [P].
+    """The ends of each panel in rows, then in columns [P, 4], and its closest z (m) [P].
 
     Rows and columns are those whose centres the part of the panel that is drawn spans.
     """
@@ -231,7 +231,7 @@ def _windows(
     return np.stack(edges, 1).astype(int), start[..., 2].min(1)
 
 
-def _cast(view: _View, frame: _Frame) -> None:
+def _draw_panel(view: _View, frame: _Frame) -> None:
     """Draw the part of a panel that is nearer than what the frame holds."""
     held, paints = frame.inverse_depth[view.window], frame.paints[view.window]
     if held.min() > view.nearest:
@@ -239,14 +239,14 @@ def _cast(view: _View, frame: _Frame) -> None:
     values = view.across + view.down
     visible = values[3:].min(0) >= 0
     visible &= values[0] > held
-    if view.coat.paint is None:
+    if view.texture.paint is None:
         np.copyto(held, values[0], where=visible)
         np.copyto(paints, view.first_paint, where=visible)
         return
     inverse, along, risen = (value[visible] for value in values[:3])
     if not len(inverse):
         return
-    tone = view.coat.paint(along / inverse, risen / inverse)
+    tone = view.texture.paint(along / inverse, risen / inverse)
     painted = tone > 0
     visible[visible] = painted
     held[visible] = inverse[painted]

@@ -1,4 +1,4 @@
-"""Coats: the colours and patterns of panels."""
+"""Textures: the colours and patterns of panels."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeVar
@@ -14,8 +14,8 @@ Paint = Callable[[Grid, Grid], Tones]
 T = TypeVar("T")
 
 
-class Coat(NamedTuple):
-    """What a panel looks like: `paint` gives each point a tone, where tone 0 is see-through."""
+class Texture(NamedTuple):
+    """The surface of a panel: `paint` gives each point a tone, where tone 0 is see-through."""
 
     tones: tuple[Vector, ...]  # RGB of tone 1, 2, ...
     # From metres along the two edges, [K] each, to tones [K]; without it, all is of tone 1.
@@ -23,11 +23,11 @@ class Coat(NamedTuple):
     glowing: tuple[int, ...] = ()  # tones that give light of their own
 
 
-def plain(colour: Vector) -> Coat:
-    return Coat((colour,))
+def plain(colour: Vector) -> Texture:
+    return Texture((colour,))
 
 
-def facade(random: Random, height: float, wall: Vector, dusk: bool) -> Coat:
+def facade(random: Random, height: float, wall: Vector, dusk: bool) -> Texture:
     """A house front with storeys of windows over shops or doors."""
     storey, bay = random.uniform(2.8, 3.8), random.uniform(1.8, 3.6)
     wide, tall = random.uniform(0.35, 0.75), random.uniform(0.4, 0.65)
@@ -58,10 +58,10 @@ def facade(random: Random, height: float, wall: Vector, dusk: bool) -> Coat:
         np.putmask(tone, up > height - 0.4, 2)
         return tone
 
-    return Coat((wall, frame, glass, (1.0, 0.82, 0.45), door), paint, glowing=(4,))
+    return Texture((wall, frame, glass, (1.0, 0.82, 0.45), door), paint, glowing=(4,))
 
 
-def foliage(random: Random, leaf: Vector, size: tuple[float, float] | None = None) -> Coat:
+def foliage(random: Random, leaf: Vector, size: tuple[float, float] | None = None) -> Texture:
     """Leaves in lighter and darker tufts: a crown of a width and height (m), or else a hedge."""
     phase = random.uniform(0, 50)
     tones = tuple(scaled(leaf, brightness) for brightness in (0.45, 0.75, 1.05, 1.4))
@@ -76,10 +76,10 @@ def foliage(random: Random, leaf: Vector, size: tuple[float, float] | None = Non
         tone[radius + 0.55 * tufts > 1.0] = 0
         return tone
 
-    return Coat(tones, paint)
+    return Texture(tones, paint)
 
 
-def bodywork_end(width: float, height: float, body: Vector, lamp: Vector, lit: bool) -> Coat:
+def bodywork_end(width: float, height: float, body: Vector, lamp: Vector, lit: bool) -> Texture:
     """The front or the back of a vehicle, with its lamps, number plate and wheels."""
 
     def paint(along: Grid, up: Grid) -> Tones:
@@ -91,10 +91,10 @@ def bodywork_end(width: float, height: float, body: Vector, lamp: Vector, lit: b
         tone[(up < 0.2) & (outwards < width / 2 - 0.26)] = 0
         return tone
 
-    return Coat((body, (0.07, 0.07, 0.08), lamp, (0.9, 0.9, 0.85)), paint, (3,) if lit else ())
+    return Texture((body, (0.07, 0.07, 0.08), lamp, (0.9, 0.9, 0.85)), paint, (3,) if lit else ())
 
 
-def bodywork_side(length: float, height: float, body: Vector) -> Coat:
+def bodywork_side(length: float, height: float, body: Vector) -> Texture:
     """The side of a vehicle, with two wheels and a line along the doors."""
     radius = 0.33 if height < 1.05 else 0.45
 
@@ -108,10 +108,10 @@ def bodywork_side(length: float, height: float, body: Vector) -> Coat:
         tone[squared < 0.3] = 3
         return tone
 
-    return Coat((body, (0.05, 0.05, 0.06), (0.55, 0.55, 0.58), scaled(body, 0.6)), paint)
+    return Texture((body, (0.05, 0.05, 0.06), (0.55, 0.55, 0.58), scaled(body, 0.6)), paint)
 
 
-def glazing(length: float, height: float, panes: int, body: Vector) -> Coat:
+def glazing(length: float, height: float, panes: int, body: Vector) -> Texture:
     """Windows in a row, in a frame of the body's colour."""
     glass = (0.12, 0.16, 0.2)
     pane = length / panes
@@ -122,10 +122,10 @@ def glazing(length: float, height: float, panes: int, body: Vector) -> Coat:
         )
         return (1 + window).astype(np.uint8)
 
-    return Coat((body, glass), paint)
+    return Texture((body, glass), paint)
 
 
-def clothes(random: Random, width: float, height: float) -> Coat:
+def clothes(random: Random, width: float, height: float) -> Texture:
     """Somebody standing or walking: head, hair, arms, body and legs."""
     stride, lean = random.uniform(0.03, 0.13), random.uniform(0.8, 1.1)
     skin = scaled((0.85, 0.62, 0.48), random.uniform(0.45, 1.1))
@@ -145,15 +145,15 @@ def clothes(random: Random, width: float, height: float) -> Coat:
         tone[head & (level > 0.94)] = 2
         return tone
 
-    return Coat((skin, hair, shirt, trousers), paint)
+    return Texture((skin, hair, shirt, trousers), paint)
 
 
-def disc(width: float, colour: Vector, rim: Vector, glowing: tuple[int, ...] = ()) -> Coat:
+def disc(width: float, colour: Vector, rim: Vector, glowing: tuple[int, ...] = ()) -> Texture:
     def paint(along: Grid, up: Grid) -> Tones:
         radius = np.hypot(along - width / 2, up - width / 2) / (width / 2)
         return np.where(radius > 1, 0, np.where(radius > 0.72, 2, 1)).astype(np.uint8)
 
-    return Coat((colour, rim), paint, glowing)
+    return Texture((colour, rim), paint, glowing)
 
 
 def pick(random: Random, options: Sequence[T], shares: Sequence[float] | None = None) -> T:
@@ -198,7 +198,7 @@ _NOISE = _noise_tile()
 
 
 def remainder(distance: Grid, period: float) -> Grid:
-    """What `%` gives, to rounding: on [48, 192] in 6 rather than 130 µs."""
+    """The result of `%`, to rounding: on [48, 192] in 6 rather than 130 µs."""
     return distance - period * np.floor(distance / period)
 
 

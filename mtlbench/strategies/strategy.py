@@ -1,0 +1,230 @@
+"""A strategy: two stages composed into one update.
+
+A batch gives, for each of the K tasks, a vector of B per-instance losses. The instance stage
+weighs the instances inside each task, the task stage weighs the tasks:
+
+    L_k = 1/n_k Σ_b v_bk ℓ_bk          instance weights v [B, K], n_k present labels of task k
+    update = Σ_k w_k ∇L_k              task weights w [K]
+
+Both stages work on detached copies of the losses. Their weights then enter the network's backward
+pass as the vectors of one vector-Jacobian product, so the K loss vectors are never joined in the
+network's graph: joining them would send zeros back through every other head (measured with three
+full-resolution heads: 2.0× a plain step against 1.07×).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtlbench.strategies.base import GRADIENT, KINDS, InstanceStage, Setting, TaskStage
+from mtlbench.strategies.gradients import TaskLosses
+from mtlbench.strategies.network import Network, keep_compiled_buffers
+from mtlbench.strategies.table import ON_DEVICE
+
+
+@dataclass(frozen=True)
+class EpochSummary:
+    """Means over one epoch, by task.
+
+    Attributes:
+        losses: unweighted training loss [K]; NaN for a task without a label.
+        weights: weight that the task stage gave [K]; NaN where it gives a direction instead.
+    """
+
+    losses: Tensor
+    weights: Tensor
+
+
+class Strategy(nn.Module):
+    """An instance stage and a task stage that together turn per-instance losses into gradients.
+
+    Works in any PyTorch loop: `backward` stands where `loss.backward()` stood, `end_epoch` after
+    each epoch.
+
+    Args:
+        instance: the instance stage.
+        task: the task stage.
+        tasks: task name to kind, `classification` or `regression`.
+        num_instances: N, the number of training instances; the indices given to `backward` are
+            below it. Needed only by stages with a table of instances.
+        model: the network; needed only by gradient weightings, which find in the graph of the
+            losses which of its parameters the tasks share.
+        shared: the shared parameters, or modules that hold them, for gradient weightings where
+            the graph does not tell: a network that is compiled as a whole, losses that are cut
+            out of one tensor, a layer that holds the heads of several tasks. All others take
+            the sum of the tasks' gradients.
+        representation: the part of the network whose output all heads see; needed only by gradient
+            weightings on the representation, or that compute weights in every n-th step only.
+        device, dtype: where and how the strategy keeps its own tensors.
+        generator: for the strategy's own randomness.
+        instance_tables: where tables of instances lie: `device` beside the model, `cpu` in the
+            machine's memory, or a directory for memory-mapped files.
+
+    Raises:
+        ValueError: an unknown kind, or a stage parameter or `shared` that does not fit.
+    """
+
+    def __init__(
+        self,
+        instance: InstanceStage,
+        task: TaskStage,
+        *,
+        tasks: Mapping[str, str],
+        num_instances: int = 0,
+        model: nn.Module | None = None,
+        shared: nn.Module | Iterable[nn.Module | Tensor] | None = None,
+        representation: nn.Module | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        generator: torch.Generator | None = None,
+        instance_tables: str | Path = ON_DEVICE,
+    ) -> None:
+        super().__init__()
+        for name, kind in tasks.items():
+            if kind not in KINDS:
+                raise ValueError(f"kind of task {name!r} must be one of {KINDS}, but is {kind!r}")
+        self.instance = instance
+        self.task = task
+        self.setting = Setting(
+            tuple(tasks),
+            tuple(tasks.values()),
+            num_instances,
+            torch.device(device),
+            dtype,
+            generator or torch.Generator().manual_seed(0),
+            instance_tables,
+        )
+        if task.needs_representation and representation is None:
+            raise ValueError(
+                "representation is needed for on=representation and for every above 1: the "
+                "module whose output all heads see"
+            )
+        if task.stage == GRADIENT:
+            keep_compiled_buffers()
+        cut = representation if task.needs_representation else None
+        self._network = Network(model, shared, cut)
+        for stage in (instance, task):
+            stage.start(self.setting)
+            stage.to(self.setting.device)
+        shape = (4, len(self.setting.tasks))
+        sums = torch.zeros(shape, device=self.setting.device, dtype=self.setting.dtype)
+        self.register_buffer("sums_of_epoch", sums)
+        self._steps = 0
+
+    def transform(
+        self,
+        outputs: Mapping[str, Tensor],
+        targets: Mapping[str, Tensor],
+        index: Tensor,
+        present: Tensor | None = None,
+    ) -> Mapping[str, Tensor]:
+        """The network's outputs as the losses are to see them, before `backward`. Only few
+        instance stages change them: see `InstanceStage.transform`."""
+        if present is None:
+            shape = (len(index), len(self.setting.tasks))
+            present = torch.ones(shape, dtype=torch.bool, device=self.setting.device)
+        return self.instance.transform(outputs, targets, index, present)
+
+    def backward(
+        self,
+        losses: Mapping[str, Tensor] | Sequence[Tensor],
+        index: Tensor | None = None,
+        present: Tensor | None = None,
+    ) -> None:
+        """Adds this batch's gradient to the network's `.grad` and updates the strategy itself.
+
+        Args:
+            losses: per-instance losses [B] of each task, by name or in the tasks' order. Kept
+                apart: do not stack them. Without an instance stage scalars will do as well.
+            index: dataset index of each instance [B]; needed by stages with a table of instances.
+            present: bool [B, K], false where a label is absent; all present where not given. The
+                loss of an absent label must be finite (put any valid label in its place); it
+                adds nothing.
+
+        Raises:
+            ValueError: losses that do not fit the tasks, the indices or the mask.
+        """
+        vectors = self._loss_vectors(losses)
+        values = torch.stack([vector.detach() for vector in vectors], dim=1).to(self.setting.dtype)
+        if present is None:
+            present = torch.ones_like(values, dtype=torch.bool)
+        elif present.shape != values.shape or present.dtype != torch.bool:
+            raise ValueError(
+                f"present must be bool and have shape {tuple(values.shape)}, but is "
+                f"{str(present.dtype).removeprefix('torch.')} and has {tuple(present.shape)}"
+            )
+        if index is None:
+            index = self._no_index(len(values))
+        elif index.shape != (len(values),):
+            raise ValueError(
+                f"index must have shape ({len(values)},), but has {tuple(index.shape)}"
+            )
+        with torch.no_grad():
+            values = torch.where(present, values, 0)
+            count = present.sum(0)
+            instance_weights = self.instance.weights(values, index, present).to(values.dtype)
+            instance_weights = torch.where(present, instance_weights, 0) / count.clamp(min=1)
+            task_losses = (instance_weights * values).sum(0)
+        task_weights = self.task.backward(
+            TaskLosses(self.setting.tasks, vectors, instance_weights, task_losses, count > 0),
+            self._network,
+        )
+        self.get_buffer("sums_of_epoch").add_(
+            torch.stack([values.sum(0), count.to(values.dtype), task_losses * count, task_weights])
+        )
+        self._steps += 1
+
+    def end_epoch(self, validation: Mapping[str, float] | None = None) -> EpochSummary:
+        """Tells both stages that an epoch is over and returns its means."""
+        loss_sum, count, weighted_loss_sum, weight_sum = self.get_buffer("sums_of_epoch").clone()
+        for stage in (self.instance, self.task):
+            stage.end_epoch(weighted_loss_sum / count, validation or {})
+        summary = EpochSummary(loss_sum / count, weight_sum / self._steps)
+        self.get_buffer("sums_of_epoch").zero_()
+        self._steps = 0
+        return summary
+
+    def get_extra_state(self) -> dict[str, Any]:
+        return {"generator": self.setting.generator.get_state(), "steps": self._steps}
+
+    def set_extra_state(self, state: dict[str, Any]) -> None:
+        self.setting.generator.set_state(state["generator"].cpu())
+        self._steps = state["steps"]
+
+    def _loss_vectors(self, losses: Mapping[str, Tensor] | Sequence[Tensor]) -> list[Tensor]:
+        tasks = self.setting.tasks
+        if isinstance(losses, Mapping):
+            if set(losses) != set(tasks):
+                raise ValueError(f"losses must name the tasks {tasks}, but name {tuple(losses)}")
+            losses = [losses[task] for task in tasks]
+        if len(losses) != len(tasks):
+            raise ValueError(f"losses must be one a task, {len(tasks)}, but are {len(losses)}")
+        given = [loss for loss in losses if isinstance(loss, Tensor)]
+        if not given:
+            raise ValueError("losses must be tensors")
+        losses = [x if isinstance(x, Tensor) else torch.full_like(given[0], x) for x in losses]
+        vectors = [loss.reshape(1) if loss.ndim == 0 else loss for loss in losses]
+        for task, vector in zip(tasks, vectors, strict=True):
+            if vector.shape != vectors[0].shape or vector.ndim != 1:
+                raise ValueError(
+                    f"per-instance losses must all have one shape [B], but task {task!r} has "
+                    f"{tuple(vector.shape)} and {tasks[0]!r} {tuple(vectors[0].shape)}"
+                )
+        return vectors
+
+    def _no_index(self, batch: int) -> Tensor:
+        needs = self.instance.needs_index
+        own = self.instance.weights, self.instance.transform
+        if needs is None:
+            plain = InstanceStage.weights, InstanceStage.transform
+            needs = tuple(getattr(method, "__func__", None) for method in own) != plain
+        if needs:
+            raise ValueError(
+                f"index is needed: {type(self.instance).__name__} looks at the index of each "
+                "instance (needs_index)"
+            )
+        return torch.full((batch,), -1, device=self.setting.device)

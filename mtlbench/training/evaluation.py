@@ -1,0 +1,88 @@
+"""The network on a split: its outputs, its metrics, and predictions to be looked at."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mtlbench.data.splits import Split
+from mtlbench.suites.base import Suite
+from mtlbench.training.batches import Batches, take
+
+EVALUATION_BATCH = 256
+"""Most instances that are evaluated at a time."""
+
+EVALUATION_VALUES = 2**22
+"""Most input values that are evaluated at a time: of large pictures fewer fit into memory."""
+
+
+def forward(suite: Suite, model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+    """The outputs of the network by task [B, …], in the suite's precision."""
+    if inputs.ndim == 4:
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    half = suite.precision == "bfloat16"
+    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=half):
+        outputs: dict[str, Tensor] = model(inputs)
+    return outputs
+
+
+@torch.no_grad()
+def evaluate(
+    suite: Suite, model: nn.Module, split: Split, device: torch.device
+) -> dict[str, float]:
+    """All metrics on a split, as `TASK/METRIC`."""
+    tasks = suite.tasks()
+    model.eval()
+    meters = {(task, metric): metric.make().to(device) for task in tasks for metric in task.metrics}
+    fit = EVALUATION_VALUES // max(1, math.prod(split.inputs.shape[1:]))
+    size = max(1, min(EVALUATION_BATCH, fit))
+    for batch in Batches(split, torch.arange(len(split)), size, device):
+        outputs = forward(suite, model, suite.prepare(batch.inputs))
+        targets = suite.complete(batch.targets)
+        for k, task in enumerate(tasks):
+            prediction, target = task.predict(outputs[task.name].float()), targets[task.name]
+            if task.kind == "classification":
+                target = target.long()  # suites may store them in 8 bits
+            if batch.present is not None:
+                here = batch.present[:, k]
+                prediction, target = prediction[here], target[here]
+            if task.ignore is not None:
+                where = task.labelled(target)
+                prediction, target = prediction[where], target[where]
+            for metric in task.metrics:
+                meters[task, metric].update(prediction, target)
+    return {
+        f"{task.name}/{metric.name}": meter.compute().item() * metric.scale
+        for (task, metric), meter in meters.items()
+    }
+
+
+@torch.no_grad()
+def example_predictions(
+    suite: Suite, model: nn.Module, split: Split, rows: Tensor, device: torch.device
+) -> dict[str, np.ndarray]:
+    """Predictions for some rows of a split beside the truth, as `prediction/NAME`, `truth/NAME`.
+
+    Numbers and maps of each task, and the suite's views of what else there is.
+    """
+    batch = take(split, rows, device)
+    model.eval()
+    outputs = forward(suite, model, suite.prepare(batch.inputs))
+    seen = {
+        "truth": suite.complete(batch.targets),
+        "prediction": {
+            task.name: task.predict(outputs[task.name].float()) for task in suite.tasks()
+        },
+    }
+    arrays = {"input": batch.inputs.cpu().numpy()}
+    for kind, values in seen.items():
+        views = suite.views(batch.inputs, values)
+        arrays |= {f"{kind}/{name}": picture for name, picture in views.items()}
+        for task in suite.tasks():
+            value = values[task.name]
+            # Numbers and maps; what else there is, views show.
+            if value.shape[1:] in (torch.Size(), batch.inputs.shape[2:]):
+                small = torch.float16 if task.kind == "regression" else torch.int16
+                arrays[f"{kind}/{task.name}"] = value.to("cpu", small).numpy()
+    return arrays

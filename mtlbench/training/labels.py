@@ -1,0 +1,69 @@
+"""The data of a run on its device, and the training labels of its variant."""
+
+import functools
+
+import torch
+from torch import Tensor
+
+from mtlbench.data.corruption import corrupt
+from mtlbench.data.rows import Rows, to_device
+from mtlbench.data.splits import Data, Split
+from mtlbench.data.variants import Variant
+from mtlbench.randomness import named_generator
+from mtlbench.suites.base import Suite
+
+RESIDENT_SHARE = 0.5
+"""Share of a GPU's free memory that a suite's data may take; if it is more, it stays in files."""
+
+
+@functools.lru_cache(maxsize=2)
+def resident_data(suite: Suite, device: torch.device) -> Data:
+    """The suite's data, as tensors on the device where it fits, kept from run to run."""
+    data = suite.data()
+
+    splits = (data.train, data.validation, data.test)
+    files = sum(
+        values.nbytes
+        for split in splits
+        for values in (split.inputs, *split.targets.values())
+        if not isinstance(values, Tensor)
+    )
+    # Files are read by the batch on a CPU, whose page cache all workers share.
+    stay = device.type == "cpu" or files > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+
+    def move(values: Rows) -> Rows:
+        return values if stay and not isinstance(values, Tensor) else to_device(values, device)
+
+    return Data(
+        *(
+            Split(
+                move(split.inputs),
+                {name: move(target) for name, target in split.targets.items()},
+                None if split.present is None else split.present.to(device),
+            )
+            for split in splits
+        )
+    )
+
+
+def training_labels(
+    suite: Suite, name: str, variant: Variant, data: Data, device: torch.device
+) -> tuple[Split, Tensor]:
+    """The training split with this variant's labels, and the corrupted mask [N, K]."""
+    clean = {
+        task: target.cpu() if isinstance(target, Tensor) else target
+        for task, target in data.train.targets.items()
+    }
+    given, mask = corrupt(variant, suite.tasks(), clean, names=(name, suite.corruption_seed))
+    present = data.train.present
+    if suite.missing_labels:
+        chance = named_generator("missing labels", name, suite.corruption_seed)
+        kept = torch.rand(mask.shape, generator=chance) >= suite.missing_labels
+        present = kept.to(device) if present is None else present & kept.to(device)
+    if present is not None:
+        mask &= present.cpu()
+    targets = {
+        task: target.to(device) if isinstance(target, Tensor) else target
+        for task, target in given.items()
+    }
+    return Split(data.train.inputs, targets, present), mask

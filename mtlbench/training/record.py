@@ -1,0 +1,114 @@
+"""The record of a run, in the form that the store writes."""
+
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtlbench.data.splits import Split
+from mtlbench.data.variants import Variant
+from mtlbench.spec import RunSpec
+from mtlbench.strategies.compose import Composition
+from mtlbench.tasks.task import Task
+from mtlbench.training.batches import take
+from mtlbench.version import package_version
+
+EXAMPLES = 6
+"""The number of corrupted instances, and of test instances, that a run keeps to be looked at."""
+
+
+def run_info(
+    spec: RunSpec,
+    *,
+    status: str,
+    error: str | None,
+    changed: Sequence[str],
+    tasks: Sequence[Task],
+    corrupted: Mapping[str, float],
+    metrics: Sequence[Mapping[str, Any]],
+    seconds: Mapping[str, float],
+    device: torch.device,
+) -> dict[str, Any]:
+    """The content of `run.json`.
+
+    Args:
+        changed: parameters that differ from their defaults.
+        tasks, corrupted: none where the run did not start.
+    """
+    composition = Composition.parse(spec.strategy)
+    return {
+        "status": status,
+        "hash": spec.hash,
+        "spec": asdict(spec),
+        "changed": changed,
+        "label": composition.label,
+        "stage": composition.stage,
+        "tasks": [_task(task) for task in tasks],
+        "corrupted": corrupted,
+        "metrics": metrics,
+        "timings": {f"{name}_seconds": value for name, value in seconds.items()},
+        "versions": {
+            "mtlbench": package_version(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
+        "error": error,
+    }
+
+
+def final_metrics(tasks: Sequence[Task], values: Mapping[str, float]) -> list[dict[str, Any]]:
+    """The metrics of all tasks, from their values by `TASK/METRIC`."""
+    return [
+        {
+            "metric": metric.name,
+            "label": metric.label,
+            "task": task.name,
+            "unit": metric.unit,
+            "direction": metric.direction,
+            "value": values[f"{task.name}/{metric.name}"],
+        }
+        for task in tasks
+        for metric in task.metrics
+    ]
+
+
+def detection_metric(task: str, value: float) -> dict[str, Any]:
+    """The share (%) of a task's corrupted labels that the instance parameters find."""
+    return {
+        "metric": "detection_accuracy",
+        "label": "Detection",
+        "task": task,
+        "unit": "%",
+        "direction": "max",
+        "value": value,
+    }
+
+
+def label_arrays(
+    variant: Variant, corrupted: Tensor, given: Split, clean: Split, device: torch.device
+) -> dict[str, np.ndarray]:
+    """The corrupted mask [N, K], and a few corrupted labels beside the clean ones."""
+    arrays = {"corrupted": corrupted.numpy()}
+    rows = corrupted.any(1).nonzero()[:, 0][:EXAMPLES]
+    arrays["example_index"] = rows.numpy()
+    given_rows, clean_rows = take(given, rows, device), take(clean, rows, device)
+    arrays["example_input"] = given_rows.inputs.cpu().numpy()
+    for task in variant.fractions():
+        arrays[f"clean/{task}"] = clean_rows.targets[task].cpu().numpy()
+        arrays[f"given/{task}"] = given_rows.targets[task].cpu().numpy()
+    return arrays
+
+
+def _task(task: Task) -> dict[str, Any]:
+    return {
+        "name": task.name,
+        "kind": task.kind,
+        "classes": list(task.classes),
+        "palette": [list(colour) for colour in task.palette] or None,
+        "unit": task.unit,
+    }

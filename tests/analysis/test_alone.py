@@ -1,0 +1,65 @@
+"""Analysis reads results and nothing else: without PyTorch, without Ray, on any system."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import CHECKOUT
+from synthetic_runs import study
+
+TRAINING = ("torch", "torchmetrics", "torchjd", "ray")
+POSIX = ("fcntl", "termios", "resource")
+
+WITHOUT = """
+import sys
+without = {without!r}
+
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name in without:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Without())
+from mtlbench.cli.main import main
+try:
+    main({arguments!r})
+except SystemExit as end:
+    assert end.code == 0, end.code
+assert not set(without) & set(sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("results")
+    study(root, variants=("clean", "depth@0.2", "depth@0.4"), seeds=2, epochs=3, instances=60)
+    return root
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["compare", "streets", "--figures", "figures"],
+        ["compare", "streets", "--against", "paper"],
+        ["compare", "streets", "--format", "html"],
+        ["leaderboard", "--figures", "figures"],
+        ["report"],
+    ],
+    ids=" ".join,
+)
+def test_results_are_analysed_without_what_trains_and_on_any_system(
+    arguments: list[str], results: Path, tmp_path: Path
+) -> None:
+    code = WITHOUT.format(
+        without=TRAINING + POSIX, arguments=[*arguments, "--results", str(results)]
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(CHECKOUT)},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout
