@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
+from mtlbench.stages import STAGES
 from mtlbench.store.runs import HISTORY_FILE, INSTANCE_FILE, LABELS_FILE, RUN_FILE, SCHEMA_VERSION
 
 SUITES, STRATEGIES = 5, 40
-STAGES = ("instance", "loss", "gradient")
 SECONDS, MEMORY = 5.0, 1024
 REPEATS = 3
 LIBRARIES = "numpy, pandas, pyarrow.parquet, rich.console, rich.table"
@@ -43,7 +43,7 @@ def write_runs(root: Path, runs: int, seeds: int) -> int:
             variant = f"left@{0.9 * level / variants:.3g}" if level else "clean"
             for i, strategy in enumerate(names):
                 for seed in range(seeds):
-                    info = run_info(f"suite-{suite}", variant, strategy, STAGES[i % 3], seed)
+                    info = run_info(f"suite-{suite}", variant, strategy, list(STAGES)[i % 3], seed)
                     for metric in info["metrics"]:
                         metric["value"] = 50 + i / 10 + generator.normal()
                     folder = root / f"suite-{suite}" / variant / strategy

@@ -20,11 +20,11 @@ from mtlbench.analysis.scope import COUNTS, Bootstrap, Field, Scope
 from mtlbench.analysis.scope_notes import notes
 from mtlbench.analysis.selection import configured, paper_order
 from mtlbench.errors import UserError, require_known
+from mtlbench.stages import STAGES
 from mtlbench.store.runs import DONE
 
 BASELINE = "equal"
 CLEAN = "clean"
-STAGES = ("instance", "loss", "gradient")
 
 
 @dataclass(frozen=True)

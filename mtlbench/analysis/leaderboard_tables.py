@@ -1,16 +1,14 @@
-"""A leaderboard as text: for the terminal, GitHub, LaTeX, HTML, and as data (CSV, JSON)."""
+"""A leaderboard as tables, one per scope, and as data."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
-from mtlbench.analysis import sheets
 from mtlbench.analysis.leaderboard import Leaderboard
-from mtlbench.analysis.printing import Cell, markdown
-from mtlbench.analysis.sheets import Section, Sheet
-from mtlbench.analysis.tables import FORMATS, as_json, records
-from mtlbench.errors import unknown
+from mtlbench.analysis.printing import Cell, one_line
+from mtlbench.analysis.table import Column, Row, Section, Table
+from mtlbench.analysis.writers import markdown, wrapped, write
 
 COLUMNS = ["Mean rank", "Δm (%)", "Better", "Won, tied, lost", "p", "Effect"]
 FEW = 5
@@ -20,7 +18,7 @@ TITLES = {"all": "all runs", "clean": "clean labels", "corrupted": "corrupted la
 
 
 def render_leaderboard(board: Leaderboard, format: str = "table", *, terminal: bool = False) -> str:
-    """Writes a leaderboard in one of the `tables.FORMATS`.
+    """Writes a leaderboard in one of the `table.FORMATS`.
 
     Args:
         board: what to write.
@@ -30,24 +28,19 @@ def render_leaderboard(board: Leaderboard, format: str = "table", *, terminal: b
     Raises:
         UserError: there is no such format.
     """
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
-    if format == "csv":
-        return board.table.to_csv(index=False, lineterminator="\n")
-    if format == "json":
-        return as_json(records(board.table))
-    tables = [_sheet(board, scope) for scope in board.scopes]
-    legend = ". ".join(_legend(board)) + "."
+    legend = _legend(board)
+    # Tables in LaTeX and HTML are taken one by one: each explains itself.
+    own = legend if format in ("latex", "html") else []
+    text = write(
+        format,
+        lambda plain: [_table(board, scope, own) for scope in board.scopes],
+        board.table,
+        terminal=terminal,
+    )
+    below = ". ".join(legend) + "."
     if format == "table":
-        blocks = [sheets.text(sheet, terminal) for sheet in tables]
-        return "\n\n".join([*blocks, "\n".join(sheets.wrapped(legend))]) + "\n"
-    if format == "github":
-        return "\n\n".join([*map(sheets.github, tables), markdown(legend)]) + "\n"
-    # These tables are taken one by one: each explains itself.
-    write = sheets.latex if format == "latex" else sheets.html
-    for sheet in tables:
-        sheet.notes.extend(_legend(board))
-    return "\n".join(map(write, tables)) + "\n"
+        return "\n".join([text, *wrapped(below), ""])
+    return f"{text}\n{markdown(below)}\n" if format == "github" else text
 
 
 def scope_title(scope: str) -> str:
@@ -58,21 +51,24 @@ def scope_title(scope: str) -> str:
     return f"suite {name}" if what == "suite" else f"{name} stage"
 
 
-def _sheet(board: Leaderboard, scope: str) -> Sheet:
+def _table(board: Leaderboard, scope: str, legend: list[str]) -> Table:
     rows = board.table[board.table["scope"] == scope].to_dict("records")
     complete = sum(row["complete"] for row in rows)
-    lines = [
-        (_label(row, board.baseline), [Cell(text) for text in _texts(row, board.baseline)])
+    shown = [
+        Row(_label(row, board.baseline), [Cell(text) for text in _texts(row, board.baseline)])
         for row in rows
         if row["complete"] or len(rows) - complete <= FEW
     ]
-    title = f"Leaderboard: {scope_title(scope)}"
-    section = Section(f"{complete} of {len(rows)} complete", lines)
-    return Sheet(title, [("", name) for name in COLUMNS], [section], [*board.notes[scope]])
+    return Table(
+        f"Leaderboard: {scope_title(scope)}",
+        [Column(name) for name in COLUMNS],
+        [Section(f"{complete} of {len(rows)} complete", shown)],
+        [*board.notes[scope], *legend],
+    )
 
 
 def _label(row: Mapping[Any, Any], baseline: str) -> str:
-    label = " ".join(row["label"].split())
+    label = one_line(row["label"])
     return f"{label} (baseline)" if row["strategy"] == baseline else label
 
 

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from mtlbench.analysis import sheets
 from mtlbench.analysis.aggregate import DETECTION, SUMMARY_COLUMNS, Comparison
 from mtlbench.analysis.marks import Marks, joint_legend, marks
-from mtlbench.analysis.printing import decimals, heading, rounded_cells
-from mtlbench.analysis.sheets import Section, Sheet
+from mtlbench.analysis.printing import count_of_runs, decimals, heading, rounded_cells
+from mtlbench.analysis.table import Column, Section, Table
+from mtlbench.analysis.writers import is_plain, writer_of
 from mtlbench.errors import UserError, unknown
 
 CLEAN = "clean"
@@ -22,7 +22,9 @@ LEVEL_COLUMNS = ["corruption", "level", *SUMMARY_COLUMNS]
 MIN_LEVELS = 3
 """Fewer levels, the clean one among them, are no curve."""
 
-FORMATS = ("table", "github")
+LEVEL_FORMATS = ("table", "github")
+"""Those of `table.FORMATS` in which `compare` shows levels."""
+
 ONE_CLAUSE = re.compile(r"(?P<tasks>[^@,:]+)@(?P<fraction>[^@,:]+)(?P<kind>:[^@,:]+)?")
 
 
@@ -103,28 +105,28 @@ def render_levels(
     Args:
         comparison: of clean runs and of some levels of the corruption.
         corruption: one of `corruptions(comparison)`.
-        format: one of `FORMATS`.
+        format: one of `LEVEL_FORMATS`.
         terminal: for the format `table`: whether the reader is a terminal that shows bold text.
 
     Raises:
         UserError: there is no such format; or as `levels`.
     """
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
+    if format not in LEVEL_FORMATS:
+        raise unknown("format", format, LEVEL_FORMATS)
     rows = levels(comparison, corruption)
     variants = dict(zip(rows["level"], rows["variant"], strict=True))
     marked = {
         share: marks(comparison.runs[comparison.runs["variant"] == variant])
         for share, variant in variants.items()
     }
-    rule = joint_legend(marked.values(), plain=format == "table" and not terminal)
-    sheet = Sheet(
+    rule = joint_legend(marked.values(), plain=is_plain(format, terminal))
+    table = Table(
         f"{comparison.suite}: by share of corrupted {corrupted_labels(corruption)}",
-        [("", f"{share:g} %") for share in marked],
+        [Column(f"{share:g} %") for share in marked],
         [_section(comparison, rows, metric, task, marked) for metric, task in metrics(rows)],
-        [f"mean ± std over {sheets.count_of_runs(rows['n'])}; {rule}"],
+        [f"mean ± std over {count_of_runs(rows['n'])}; {rule}"],
     )
-    return (sheets.github(sheet) if format == "github" else sheets.text(sheet, terminal)) + "\n"
+    return writer_of(format, terminal)(table) + "\n"
 
 
 def _section(
@@ -148,7 +150,4 @@ def _section(
         columns.append(one.mark((metric, task), strategies, column))
     names = [comparison.labels[key] for key in strategies]
     label = f"{task} {comparison.metric_labels[metric, task]}"
-    return Section(
-        heading(label, power + unit, direction),
-        [(name, list(row)) for name, row in zip(names, zip(*columns, strict=True), strict=True)],
-    )
+    return Section.of_columns(heading(label, power + unit, direction), names, columns)

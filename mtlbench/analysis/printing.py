@@ -1,44 +1,12 @@
-"""What all printed tables share: rounded numbers, marks of the best, and text for each format."""
+"""Numbers as they print: rounded, in cells, with the best of a column marked."""
 
-import html as markup
-import io
 import math
-import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
-
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table as RichTable
-from rich.text import Text
 
 MISSING = "–"
 ARROWS = {"max": "↑", "min": "↓"}
 BEST, SECOND = 1, 2
-
-TEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "[": "{[}", "]": "{]}",  # a bare bracket after \\ would be read as its argument
-    "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "–": "--",
-    "τ": r"$\tau$", "√": r"$\surd$", "−": "$-$", "²": r"\textsuperscript{2}",
-    "σ": r"$\sigma$", "χ": r"$\chi$", "Δ": r"$\Delta$", "°": r"$^\circ$",
-}  # fmt: skip
-
-
-# --- text ---------------------------------------------------------------------------------------
-
-
-def markdown(text: str) -> str:
-    """Text that GitHub shows as it is."""
-    return re.sub(r"([\\`*_{}\[\]|~#$])", r"\\\1", markup.escape(text, quote=False))
-
-
-def tex(text: str) -> str:
-    """Text that LaTeX prints as it is."""
-    return "".join(TEX.get(character, character) for character in text)
 
 
 def heading(label: str, unit: str, direction: str) -> str:
@@ -71,19 +39,6 @@ class Cell:
     @property
     def text(self) -> str:
         return f"{self.mean} ± {self.std}" if self.std else self.mean
-
-    def github(self) -> str:
-        text = self.text or MISSING
-        return {BEST: f"**{text}**", SECOND: f"<u>{text}</u>"}.get(self.rank, text)
-
-    def latex(self) -> str:
-        text = "$-$".join(map(tex, self.text.split("-")))  # a minus sign, not a hyphen
-        marks = {BEST: rf"\textbf{{{text}}}", SECOND: rf"\underline{{{text}}}"}
-        return marks.get(self.rank, text) or "--"
-
-    def html(self) -> str:
-        text = markup.escape(self.text) or MISSING
-        return {BEST: f"<b>{text}</b>", SECOND: f"<u>{text}</u>"}.get(self.rank, text)
 
 
 def rounded_cells(
@@ -150,44 +105,13 @@ def _ranks(shown: Sequence[str], direction: str) -> list[int]:
     return [rank.get(float(text), 0) if text else 0 for text in shown]
 
 
-# --- layout -------------------------------------------------------------------------------------
+def count_of_runs(counts: Iterable[int]) -> str:
+    """ "3 runs", or "1 to 3 runs" where they differ; those without any do not count."""
+    present = [count for count in counts if count]
+    fewest, most = min(present, default=0), max(present, default=0)
+    span = str(most) if fewest == most else f"{fewest} to {most}"
+    return f"{span} run" if most == 1 else f"{span} runs"
 
 
-def spans(names: Iterable[str]) -> list[tuple[str, int]]:
-    """Neighbours of one name, as (name, how many)."""
-    return [(name, len(list(same))) for name, same in groupby(names)]
-
-
-def aligned(cells: Sequence[Cell], terminal: bool) -> list[Text]:
-    """One column's cells with their decimal points below one another."""
-    mean = max(len(cell.mean) for cell in cells)
-    std = max(len(cell.std) for cell in cells)
-    texts = []
-    for cell in cells:
-        if not cell.mean:
-            texts.append(Text(MISSING.rjust(mean)))
-            continue
-        number = cell.mean.rjust(mean) + (f" ± {cell.std.rjust(std)}" if cell.std else "")
-        pad = len(number) - len(number.lstrip())
-        text = Text(number)
-        if terminal:
-            text.stylize({BEST: "bold", SECOND: "underline"}.get(cell.rank, ""), pad)
-        elif cell.rank:
-            text.append({BEST: " ¹", SECOND: " ²"}[cell.rank])
-        texts.append(text)
-    return texts
-
-
-def printed(table: RichTable, terminal: bool) -> list[str]:
-    """The lines of a table; with codes for bold text for a `terminal`."""
-    console = Console(
-        file=io.StringIO(),
-        force_terminal=terminal,
-        color_system="standard" if terminal else None,
-        width=80,
-    )
-    # A narrow terminal may break lines; a table that drops digits would be worse.
-    console.width = Measurement.get(console, console.options.update(width=10_000), table).maximum
-    with console.capture() as capture:
-        console.print(table)
-    return [line.rstrip() for line in capture.get().splitlines()]
+def one_line(text: str) -> str:
+    return " ".join(text.split())

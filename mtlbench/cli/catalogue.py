@@ -12,16 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 
-from mtlbench.analysis.printing import MISSING, markdown
+from mtlbench.analysis.printing import MISSING, one_line
+from mtlbench.analysis.table import Column
+from mtlbench.analysis.writers import markdown, markdown_table
 from mtlbench.registry import Entry
-from mtlbench.strategies.base import GRADIENT, INSTANCE, LOSS, strategies
+from mtlbench.stages import STAGES
+from mtlbench.strategies.base import strategies
 from mtlbench.strategies.compose import stage_of
-
-STAGES = {
-    INSTANCE: "Weighs the instances inside each task",
-    LOSS: "Weighs the tasks by their losses",
-    GRADIENT: "Weighs the tasks by their gradients",
-}
 
 STEP_COSTS = "step_costs.json"
 """A file of the package: strategy name to the measured time of a step, relative to `equal`."""
@@ -80,9 +77,9 @@ def card(entry: Entry) -> Card:
         elif block.startswith("Raises:"):
             continue
         elif block.startswith(DEPARTS):
-            departs = _one_line(block.removeprefix(DEPARTS))
+            departs = one_line(block.removeprefix(DEPARTS))
         elif match := PAPER.match(block):
-            paper, year = _one_line(block), int(match[1])
+            paper, year = one_line(block), int(match[1])
         else:
             body.append(block)
     parameters = tuple(
@@ -93,7 +90,7 @@ def card(entry: Entry) -> Card:
         entry.name,
         entry.label,
         stage_of(entry),
-        _one_line(summary),
+        one_line(summary),
         tuple(body),
         departs,
         paper,
@@ -129,15 +126,16 @@ def render(costs: Mapping[str, float]) -> str:
     ]
     for stage, title in STAGES.items():
         chosen = sorted((c for c in cards if c.stage == stage), key=lambda c: (c.year, c.name))
-        lines += ["", f"## {title}", "", *_overview(chosen, costs)]
+        lines += ["", f"## {title.capitalize()}", "", _overview(chosen, costs)]
         for each in chosen:
             lines += ["", *_section(each)]
     return "\n".join(lines) + "\n"
 
 
-def _overview(cards: list[Card], costs: Mapping[str, float]) -> list[str]:
-    heads = ["name", "", "year", "what it does"] + ["step / `equal`"] * bool(costs)
-    rows = [heads, [":--", ":--", "--:", ":--"] + ["--:"] * bool(costs)]
+def _overview(cards: list[Card], costs: Mapping[str, float]) -> str:
+    columns = [Column("", words=True), Column("year"), Column("what it does", words=True)]
+    columns += [Column("step / `equal`")] * bool(costs)
+    rows = []
     for each in cards:
         row = [f"[`{each.name}`](#{each.name})", markdown(each.label), str(each.year or MISSING)]
         row.append(markdown(each.summary))
@@ -146,7 +144,7 @@ def _overview(cards: list[Card], costs: Mapping[str, float]) -> list[str]:
             times = f"{each.networks} networks × " if each.networks > 1 else ""
             row.append(MISSING if cost is None else f"{times}{cost:.2f}×")
         rows.append(row)
-    return ["| " + " | ".join(row) + " |" for row in rows]
+    return markdown_table(["name", *(column.name for column in columns)], rows, columns)
 
 
 def _section(each: Card) -> list[str]:
@@ -155,16 +153,15 @@ def _section(each: Card) -> list[str]:
         if block.startswith("    "):
             lines += ["", "```text", inspect.cleandoc(block), "```"]
         else:
-            lines += ["", markdown(_one_line(block))]
+            lines += ["", markdown(one_line(block))]
     if each.departs:
         lines += ["", f"**{DEPARTS}** {markdown(each.departs)}"]
     if each.paper:
         lines += ["", markdown(each.paper)]
     if each.parameters:
-        lines += ["", "| parameter | default | |", "| :-- | :-- | :-- |"]
-        lines += [
-            f"| `{p.name}` | `{p.default}` | {markdown(p.meaning)} |" for p in each.parameters
-        ]
+        rows = [[f"`{p.name}`", f"`{p.default}`", markdown(p.meaning)] for p in each.parameters]
+        columns = [Column("default", words=True), Column("", words=True)]
+        lines += ["", markdown_table(["parameter", "default", ""], rows, columns)]
     return lines
 
 
@@ -175,9 +172,5 @@ def _meanings(block: str) -> dict[str, str]:
     for item in re.split(r"\n(?=\S)", body):
         if match := PARAMETER.match(item):
             for name in match[1].split(", "):
-                meanings[name] = _one_line(match[2])
+                meanings[name] = one_line(match[2])
     return meanings
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())

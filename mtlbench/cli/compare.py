@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mtlbench.analysis.table import FORMATS
 from mtlbench.cli.options import (
-    FORMATS,
     add_places,
     add_study,
     check_figures,
@@ -80,7 +80,7 @@ def print_comparison(
         tables = [paper.render_against(against, format, terminal=terminal)]
     else:
         tables = [render(comparison, format, terminal=terminal)]
-        if format in levels.FORMATS:
+        if format in levels.LEVEL_FORMATS:
             tables += [
                 levels.render_levels(comparison, corruption, format, terminal=terminal)
                 for corruption in levels.corruptions(comparison)

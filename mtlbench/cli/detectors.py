@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from mtlbench.analysis.table import FORMATS
 from mtlbench.cli.options import (
     add_detection,
     check_figures,
@@ -23,9 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="V",
         help="corrupted ones such as depth@0.4, and clean (default: the suite's corrupted ones)",
     )
-    parser.add_argument(
-        "--format", choices=("table", "github", "latex", "html", "csv"), default="table"
-    )
+    parser.add_argument("--format", choices=FORMATS, default="table")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="draw the figures there, too")
     add_detection(parser)
 

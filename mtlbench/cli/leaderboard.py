@@ -4,8 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from mtlbench.analysis.table import FORMATS
 from mtlbench.cli.options import (
-    FORMATS,
     add_places,
     add_study,
     check_figures,

@@ -1,8 +1,10 @@
-"""What `mtlbench list` prints."""
+"""The lists that `mtlbench list` prints."""
 
-from mtlbench.cli.catalogue import STAGES
+from tabulate import tabulate
+
 from mtlbench.data.corruption import CORRUPTIONS
 from mtlbench.registry import Entry
+from mtlbench.stages import STAGES
 from mtlbench.strategies.base import strategies
 from mtlbench.strategies.compose import stage_of
 from mtlbench.suites.base import Suite, suites
@@ -18,13 +20,8 @@ def render(what: str) -> str:
         "variants": _variants,
         "corruptions": _corruptions,
     }[what]()
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = [
-        "  "
-        + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return "\n".join([title, *lines])
+    lines = tabulate(rows, tablefmt="plain", disable_numparse=True).splitlines()
+    return "\n".join([title, *(f"  {line}".rstrip() for line in lines)])
 
 
 def _strategies() -> tuple[str, Rows]:

@@ -10,7 +10,6 @@ from typing import Any
 
 from mtlbench.errors import UserError
 
-FORMATS = ("table", "github", "latex", "html", "csv", "json")
 DEFAULT_RESULTS = "runs"
 
 NOT_ALL_DONE = 1

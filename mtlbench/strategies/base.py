@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench.registry import Registry
+from mtlbench.stages import GRADIENT, INSTANCE, LOSS
 from mtlbench.strategies.gradients import Jacobian, TaskLosses
 from mtlbench.strategies.network import Network
 from mtlbench.strategies.optimizers import load_optimizer, optimizer_state
@@ -16,8 +17,6 @@ from mtlbench.strategies.table import ON_DEVICE, InstanceTable
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
 KINDS = (CLASSIFICATION, REGRESSION)
-
-INSTANCE, LOSS, GRADIENT = "instance", "loss", "gradient"
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from mtlbench.analysis.leaderboard import Leaderboard, leaderboard
 from mtlbench.analysis.leaderboard_tables import render_leaderboard
 from mtlbench.analysis.results import RESULT_COLUMNS, load_results
 from mtlbench.analysis.scope import LEADERBOARD_COLUMNS
-from mtlbench.analysis.tables import FORMATS
+from mtlbench.analysis.table import FORMATS
 from mtlbench.errors import UserError
 
 NAN, INFINITE = float("nan"), float("inf")

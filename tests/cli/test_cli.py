@@ -286,7 +286,7 @@ def test_a_comparison_as_json_holds_the_same_means_as_csv(mtlbench: Run, results
 
 @pytest.mark.parametrize(
     ("format", "mark"),
-    [("table", "───"), ("github", "| --"), ("latex", r"\begin{tabular}"), ("html", "<table")],
+    [("table", "───"), ("github", "|:--"), ("latex", r"\begin{tabular}"), ("html", "<table")],
 )
 def test_a_printed_comparison_has_a_row_for_every_strategy(
     format: str, mark: str, mtlbench: Run, results: Path

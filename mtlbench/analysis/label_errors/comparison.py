@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mtlbench.analysis import sheets
 from mtlbench.analysis.label_errors.folds import fold_scores
 from mtlbench.analysis.label_errors.mixture import estimate_share
 from mtlbench.analysis.label_errors.scores import (
@@ -18,11 +17,20 @@ from mtlbench.analysis.label_errors.scores import (
     Scores,
 )
 from mtlbench.analysis.label_errors.scores import scores_of as _scores_of
-from mtlbench.analysis.printing import Cell, decimals, digits, legend, marked_cells
+from mtlbench.analysis.printing import (
+    Cell,
+    count_of_runs,
+    decimals,
+    digits,
+    heading,
+    legend,
+    marked_cells,
+)
 from mtlbench.analysis.results import load_results, require_suite
 from mtlbench.analysis.selection import select
-from mtlbench.analysis.sheets import Section, Sheet
-from mtlbench.errors import UserError, require_known, unknown
+from mtlbench.analysis.table import Column, Section, Table
+from mtlbench.analysis.writers import write
+from mtlbench.errors import UserError, require_known
 from mtlbench.store.runs import DONE, Store, read_run
 from mtlbench.tasks.detection import average_precision, detection_accuracy, roc_auc
 
@@ -31,7 +39,6 @@ COLUMNS = [
     "accuracy", "roc_auc", "average_precision", "estimate",
 ]  # fmt: skip
 MEASURES = {"accuracy": "Top fraction", "roc_auc": "AUROC", "average_precision": "Avg. precision"}
-FORMATS = ("table", "github", "latex", "html", "csv")
 
 
 def stored_scores(
@@ -182,23 +189,22 @@ def render_detectors(
 
     Args:
         detected: as from `compare_detectors`.
-        format: one of `FORMATS`.
+        format: one of the `table.FORMATS`; `csv` and `json` hold what `summarise` makes.
         terminal: for the format `table`: whether the reader is a terminal that shows bold text.
 
     Raises:
         UserError: there is no such format.
     """
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
     summary = summarise(detected)
-    if format == "csv":
-        return summary.to_csv(index=False, lineterminator="\n")
-    marks = legend(plain=format == "table" and not terminal)
-    texts = [
-        _written(_sheet(variant, rows, marks), format, terminal)
-        for variant, rows in summary.groupby("variant", sort=False)
-    ]
-    return "\n\n".join(texts) + "\n"
+    return write(
+        format,
+        lambda plain: [
+            _table(str(variant), rows, legend(plain=plain))
+            for variant, rows in summary.groupby("variant", sort=False)
+        ],
+        summary,
+        terminal=terminal,
+    )
 
 
 def _estimate(row: Mapping[Any, Any]) -> Cell:
@@ -209,16 +215,9 @@ def _estimate(row: Mapping[Any, Any]) -> Cell:
     return Cell(digits(row["estimate"], 1) + some, "" if some else digits(row["estimate_std"], 1))
 
 
-def _written(sheet: Sheet, format: str, terminal: bool) -> str:
-    if format == "table":
-        return sheets.text(sheet, terminal)
-    writer = {"github": sheets.github, "latex": sheets.latex, "html": sheets.html}[format]
-    return writer(sheet)
-
-
-def _sheet(variant: Any, rows: pd.DataFrame, marks: str) -> Sheet:
-    columns = [("", f"{label} (%) ↑") for label in MEASURES.values()]
-    columns.append(("", "Est. wrong (%)"))
+def _table(variant: str, rows: pd.DataFrame, marks: str) -> Table:
+    columns = [Column(heading(label, "%", "max")) for label in MEASURES.values()]
+    columns.append(Column("Est. wrong (%)"))
     sections = []
     for task, inside in rows.groupby("task", sort=False):
         cells = []
@@ -234,13 +233,10 @@ def _sheet(variant: Any, rows: pd.DataFrame, marks: str) -> Sheet:
         ]
         share = inside["corrupted"].iloc[0]
         known = f"{share:.3g} % corrupted" if share else "not corrupted"
-        table = [
-            (name, list(row)) for name, row in zip(names, zip(*cells, strict=True), strict=True)
-        ]
-        sections.append(Section(f"{task} ({known})", table))
+        sections.append(Section.of_columns(f"{task} ({known})", names, cells))
     suite = rows["suite"].iloc[0]
     notes = [
-        f"mean ± std over {sheets.count_of_runs(rows['n'])}; {marks}",
+        f"mean ± std over {count_of_runs(rows['n'])}; {marks}",
         "Est. wrong: without knowing, over the seeds that show a second group; else none",
     ]
-    return Sheet(f"{suite} {variant}: label errors found", columns, sections, notes)
+    return Table(f"{suite} {variant}: label errors found", columns, sections, notes)

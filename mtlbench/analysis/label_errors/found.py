@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich import box
-from rich.table import Table as RichTable
 
 from mtlbench.analysis.label_errors.mixture import estimate_share
 from mtlbench.analysis.label_errors.scores import DETECTOR_LABELS, Scores, mean, order
 from mtlbench.analysis.label_errors.sheet import MOST_TILES, Suspects, class_name, draw_sheet
-from mtlbench.analysis.printing import digits, printed
+from mtlbench.analysis.printing import Cell, digits
+from mtlbench.analysis.table import Column, Row, Section, Table
+from mtlbench.analysis.writers import writer_of
 from mtlbench.tasks.detection import average_precision, detection_accuracy, roc_auc
 
 Take = Callable[[str, np.ndarray, np.ndarray | None], Suspects]
@@ -127,24 +127,22 @@ def render_found(found: Sequence[Found], *, terminal: bool = False) -> str:
     """A line for each task and detector: the share that looks wrong and how far to trust that;
     where it is known which labels are corrupted, how well they are found."""
     known = any(each.corrupted is not None for each in found)
-    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for name in ("task", "detector", "labels that look wrong"):
-        table.add_column(name, no_wrap=True)
-    measures = ("top fraction", "AUROC", "avg. precision") if known else ()
-    for name in measures:
-        table.add_column(f"{name} (%)", justify="right", no_wrap=True)
+    columns = [Column("detector", words=True), Column("labels that look wrong", words=True)]
+    if known:
+        columns += [Column(f"{name} (%)") for name in ("top fraction", "AUROC", "avg. precision")]
+    rows = []
     for each in found:
-        values: list[str] = []
-        if known:
-            values = [""] * 3
+        cells = [Cell(DETECTOR_LABELS[each.detector]), Cell(each.estimate)]
         if each.corrupted is not None:
-            values = [
-                digits(detection_accuracy(each.score[:, None], each.corrupted[:, None]), 1),
-                digits(roc_auc(each.score, each.corrupted), 1),
-                digits(average_precision(each.score, each.corrupted), 1),
+            cells += [
+                Cell(digits(detection_accuracy(each.score[:, None], each.corrupted[:, None]), 1)),
+                Cell(digits(roc_auc(each.score, each.corrupted), 1)),
+                Cell(digits(average_precision(each.score, each.corrupted), 1)),
             ]
-        table.add_row(each.task, DETECTOR_LABELS[each.detector], each.estimate, *values)
-    lines = printed(table, terminal)
+        elif known:
+            cells += [Cell()] * 3
+        rows.append(Row(each.task, cells))
     folder = found[0].files[0].parent
-    lines.append(f"{2 * len(found)} files in {folder}")
-    return "\n".join(lines) + "\n"
+    notes = [f"{2 * len(found)} files in {folder}"]
+    table = Table("", columns, [Section("", rows)], notes, "task")
+    return writer_of("table", terminal)(table) + "\n"

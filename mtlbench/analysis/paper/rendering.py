@@ -1,50 +1,46 @@
 """A comparison with the paper as text: for the terminal, GitHub, LaTeX, HTML, and as data."""
 
-import html
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from html import escape
 from typing import Any
 
 import pandas as pd
 
-from mtlbench.analysis import sheets
 from mtlbench.analysis.paper.against import Against
 from mtlbench.analysis.paper.claims import NO, YES, Claim
 from mtlbench.analysis.paper.rows import ROW_COLUMNS
 from mtlbench.analysis.printing import (
     MISSING,
     Cell,
+    count_of_runs,
     heading,
     legend,
-    markdown,
     marked_cells,
     rounded_cells,
-    tex,
 )
-from mtlbench.analysis.sheets import Section, Sheet
-from mtlbench.analysis.tables import FORMATS, as_json, records
+from mtlbench.analysis.table import FORMATS, Column, Row, Section, Table
+from mtlbench.analysis.writers import (
+    STYLE,
+    as_json,
+    is_plain,
+    markdown,
+    records,
+    tex,
+    wrapped,
+    writer_of,
+)
 from mtlbench.errors import unknown
 
 CLAIMS = "The paper's claims, on these runs"
 
 
-@dataclass(frozen=True)
-class Page:
-    """All that is printed: sentences, sheets, claims, sentences."""
-
-    summary: list[str]
-    sheets: list[Sheet]
-    claims: list[Claim]
-    left_out: list[str]
-
-
 def render_against(against: Against, format: str, *, terminal: bool = False) -> str:
-    """Writes a comparison with the paper in one of the `FORMATS`.
+    """Writes a comparison with the paper in one of the `table.FORMATS`.
 
     Args:
         against: what to write.
-        format: one of `FORMATS`. CSV is long form, with the columns `ROW_COLUMNS`; JSON has the
+        format: one of the formats. CSV is long form, with the columns `ROW_COLUMNS`; JSON has the
             same rows, and the agreement and the claims, too.
         terminal: for the format `table`: whether the reader is a terminal that shows bold text.
 
@@ -55,22 +51,12 @@ def render_against(against: Against, format: str, *, terminal: bool = False) -> 
         return against.rows[ROW_COLUMNS].to_csv(index=False, lineterminator="\n")
     if format == "json":
         return _json(against)
-    writers: dict[str, Callable[[Page], str]] = {
-        "table": lambda page: _text(page, terminal),
-        "github": _github,
-        "latex": _latex,
-        "html": _html,
-    }
-    if format not in writers:
+    pages = {"table": _text, "github": _github, "latex": _latex, "html": _html}
+    if format not in pages:
         raise unknown("format", format, FORMATS)
-    marks = legend(plain=format == "table" and not terminal)
-    page = Page(
-        _summary(against),
-        [*_variant_sheets(against, marks), *_agreement_sheet(against)],
-        against.claims,
-        against.left_out,
-    )
-    return writers[format](page)
+    marks = legend(plain=is_plain(format, terminal))
+    tables = [*_variant_tables(against, marks), *_agreement_table(against)]
+    return pages[format](against, list(map(writer_of(format, terminal), tables)))
 
 
 def _summary(against: Against) -> list[str]:
@@ -92,19 +78,21 @@ def _summary(against: Against) -> list[str]:
     return sentences + ([f"agreement: {', '.join(found)}"] if found else [])
 
 
-def _variant_sheets(against: Against, marks: str) -> Iterator[Sheet]:
+def _variant_tables(against: Against, marks: str) -> Iterator[Table]:
     for variant, rows in against.rows.groupby("variant", sort=False):
-        columns = [("ours", "mean ± std"), ("ours", "vs equal")]
-        columns += [("paper", "mean ± std"), ("paper", "vs equal"), ("same", "sign")]
+        columns = [
+            Column(n, group) for group in ("ours", "paper") for n in ("mean ± std", "vs equal")
+        ]
+        columns.append(Column("sign", "same"))
         notes = [
             marks,
-            f"ours over {sheets.count_of_runs(rows['n'])}",
+            f"ours over {count_of_runs(rows['n'])}",
             "vs equal: better (+) or worse (−) than Eq. Weight",
         ]
         if not against.stands_in:
-            columns.append(("", "z"))
+            columns.append(Column("z"))
         tables = [str(table) for table in sorted(set(rows["paper_table"].dropna()))]
-        yield Sheet(
+        yield Table(
             f"{against.suite}: {variant} (Table{'s'[: len(tables) - 1]} {' and '.join(tables)})",
             columns,
             [
@@ -131,12 +119,9 @@ def _section(against: Against, metric: str, task: str, rows: pd.DataFrame) -> Se
     ]
     if not against.stands_in:
         columns.append([Cell("" if math.isnan(z) else f"{z:+.1f}") for z in rows["z"]])
-    cells = [list(row) for row in zip(*columns, strict=True)]
-    names = [against.labels[strategy] for strategy in rows["strategy"]]
-    return Section(
-        heading(f"{task} {against.metric_labels[metric, task]}", unit, direction),
-        list(zip(names, cells, strict=True)),
-    )
+    name = heading(f"{task} {against.metric_labels[metric, task]}", unit, direction)
+    labels = [against.labels[strategy] for strategy in rows["strategy"]]
+    return Section.of_columns(name, labels, columns)
 
 
 def _percent(value: float) -> Cell:
@@ -147,7 +132,7 @@ def _yes_no(value: Any) -> Cell:
     return Cell("" if pd.isna(value) else YES if value else NO)
 
 
-def _agreement_sheet(against: Against) -> list[Sheet]:
+def _agreement_table(against: Against) -> list[Table]:
     if against.agreement.empty:
         return []
     sections = []
@@ -158,14 +143,15 @@ def _agreement_sheet(against: Against) -> list[Sheet]:
             cells = [Cell(str(row["methods"])), Cell(tau)]
             for name in ("best", "ilt_rank", "ilt_lowest_std"):
                 cells.append(Cell(f"{_word(row[name])} / {_word(row[f'paper_{name}'])}"))
-            rows.append(
-                (f"{row['task']} {against.metric_labels[row['metric'], row['task']]}", cells)
-            )
+            label = against.metric_labels[row["metric"], row["task"]]
+            rows.append(Row(f"{row['task']} {label}", cells))
         sections.append(Section(str(variant), rows))
-    columns = [("", "methods"), ("", "τ-b")]
-    columns += [(name, "ours / paper") for name in ("best", "ILT's place", "ILT's std lowest")]
+    columns = [Column("methods"), Column("τ-b")]
+    columns += [
+        Column("ours / paper", name) for name in ("best", "ILT's place", "ILT's std lowest")
+    ]
     note = "over the methods that both have; τ-b: Kendall's, 1 where the order is the same"
-    return [Sheet("Order of the methods", columns, sections, [note])]
+    return [Table("Order of the methods", columns, sections, [note])]
 
 
 def _word(value: Any) -> str:
@@ -178,21 +164,20 @@ def _verdict(claim: Claim) -> str:
     return claim.verdict + (f" (the paper's own numbers: {claim.paper})" if claim.paper else "")
 
 
-def _text(page: Page, terminal: bool) -> str:
-    summary = [line for sentence in page.summary for line in sheets.wrapped(sentence, "  ")]
-    blocks = ["\n".join(summary), *(sheets.text(sheet, terminal) for sheet in page.sheets)]
+def _text(page: Against, tables: list[str]) -> str:
+    summary = [line for sentence in _summary(page) for line in wrapped(sentence, "  ")]
+    blocks = ["\n".join(summary), *tables]
     lines = [CLAIMS]
     for number, claim in enumerate(page.claims, start=1):
-        lines += sheets.wrapped(f"{number}. {claim.sentence}: {_verdict(claim)}", "   ")
+        lines += wrapped(f"{number}. {claim.sentence}: {_verdict(claim)}", "   ")
         for sentence in claim.evidence:
-            lines += sheets.wrapped(sentence, "     ", first="   ")
+            lines += wrapped(sentence, "     ", first="   ")
     blocks += ["\n".join(lines), "\n".join(page.left_out)]
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
-def _github(page: Page) -> str:
-    blocks = ["\n".join(f"- {markdown(sentence)}" for sentence in page.summary)]
-    blocks += map(sheets.github, page.sheets)
+def _github(page: Against, tables: list[str]) -> str:
+    blocks = ["\n".join(f"- {markdown(sentence)}" for sentence in _summary(page)), *tables]
     items = []
     for number, claim in enumerate(page.claims, start=1):
         items.append(f"{number}. {markdown(claim.sentence)}: **{_verdict(claim)}**")
@@ -202,10 +187,9 @@ def _github(page: Page) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-def _latex(page: Page) -> str:
-    lines = [rf"{tex(sentence)}.\par" for sentence in page.summary]
-    lines += map(sheets.latex, page.sheets)
-    lines += [rf"{CLAIMS}:", r"\begin{enumerate}"]
+def _latex(page: Against, tables: list[str]) -> str:
+    lines = [rf"{tex(sentence)}.\par" for sentence in _summary(page)]
+    lines += [*tables, rf"{CLAIMS}:", r"\begin{enumerate}"]
     for claim in page.claims:
         evidence = "; ".join(map(tex, claim.evidence))
         sentence, verdict = tex(claim.sentence), _verdict(claim)
@@ -215,16 +199,15 @@ def _latex(page: Page) -> str:
     return "\n".join([*lines, ""])
 
 
-def _html(page: Page) -> str:
-    lines = [f"<p>{'<br>'.join(map(html.escape, page.summary))}</p>"]
-    lines += map(sheets.html, page.sheets)
-    lines += [f"<p>{html.escape(CLAIMS)}</p>", "<ol>"]
+def _html(page: Against, tables: list[str]) -> str:
+    lines = [f"{STYLE}<p>{'<br>'.join(map(escape, _summary(page)))}</p>", *tables]
+    lines += [f"<p>{escape(CLAIMS)}</p>", "<ol>"]
     for claim in page.claims:
-        evidence = "<br>".join(map(html.escape, claim.evidence))
-        sentence, verdict = html.escape(claim.sentence), html.escape(_verdict(claim))
+        evidence = "<br>".join(map(escape, claim.evidence))
+        sentence, verdict = escape(claim.sentence), escape(_verdict(claim))
         lines.append(f"<li>{sentence}: <b>{verdict}</b><br>{evidence}</li>")
     lines.append("</ol>")
-    lines += [f"<p>{html.escape(sentence)}</p>" for sentence in page.left_out]
+    lines += [f"<p>{escape(sentence)}</p>" for sentence in page.left_out]
     return "\n".join([*lines, ""])
 
 

@@ -16,12 +16,6 @@ KINDS = ("clean", "corrupted")
 SHARED = "shared"
 """Variants on which every strategy was trained, where others are not."""
 
-STAGES = {
-    "instance": "weighs instances",
-    "loss": "weighs tasks by their losses",
-    "gradient": "weighs tasks by their gradients",
-}
-
 
 @dataclass(frozen=True)
 class Standing:

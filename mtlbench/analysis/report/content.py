@@ -17,7 +17,8 @@ from mtlbench.analysis.report.figures import GREY, dot_charts, epoch_charts, lev
 from mtlbench.analysis.report.pictures import Painter, PictureGrid
 from mtlbench.analysis.report.runs import RunSummary, read_runs
 from mtlbench.analysis.results import Places, directories, load_results, named
-from mtlbench.analysis.tables import Table, build
+from mtlbench.analysis.table import Table
+from mtlbench.analysis.tables import build
 from mtlbench.errors import UserError, require_known
 from mtlbench.store.runs import DONE
 

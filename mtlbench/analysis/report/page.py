@@ -8,8 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from mtlbench.analysis.printing import BEST, MISSING, SECOND, legend
-from mtlbench.analysis.report.board import STAGES
+from mtlbench.analysis.printing import BEST, MISSING, SECOND
 from mtlbench.analysis.report.charts import BOTTOM, HEIGHT, LEFT, NAMES, RIGHT, TOP, WIDTH
 from mtlbench.analysis.report.content import Content
 from mtlbench.analysis.report.runs import (
@@ -20,6 +19,7 @@ from mtlbench.analysis.report.runs import (
     suite_parameters,
     tally,
 )
+from mtlbench.stages import STAGES
 from mtlbench.version import package_version
 
 FOLDER = Path(__file__).parent
@@ -70,7 +70,6 @@ def render(content: Content, title: str, command: str) -> str:
         stage_texts=STAGES,
         marks={BEST: "best", SECOND: "second"},
         missing=MISSING,
-        legend=legend(plain=False),
         max_failures=MAX_FAILURES,
     )
 
