@@ -527,7 +527,7 @@ def _print_comparison(options: argparse.Namespace, hashes: set[str] | None = Non
             ]
         print("\n".join(tables).rstrip("\n"))
     if figures is not None:
-        from mtlbench.analysis.figures import draw_figures
+        from mtlbench.analysis.figures.runs import draw_figures
 
         drawn = draw_figures(
             options.results,

@@ -27,7 +27,7 @@ def draw_rank_figures(board: Leaderboard, out: str | Path) -> list[Path]:
     """Draws each scope of a leaderboard: rank intervals, and critical differences where tested.
 
     Args:
-        board: what to draw; scopes with fewer than two complete strategies are left out.
+        board: the leaderboard; scopes with fewer than two complete strategies are left out.
         out: the directory for the figures; made where missing.
 
     Returns:
@@ -69,7 +69,7 @@ def interval_figure(board: Leaderboard, scope: str) -> Figure | None:
         _intervals(panels[1], rows, "delta_m", "delta_m", is_baseline)
         panels[1].axvline(0, color=GREY, linewidth=0.8, zorder=0)
         panels[1].set_xlabel("Δm (%) ↑")
-    figure.suptitle(scope_title(scope), size=mpl.rcParams["axes.titlesize"])
+    figure.suptitle(scope_title(scope))
     return figure
 
 
@@ -97,7 +97,7 @@ def critical_difference_figure(test: Friedman, labels: Mapping[str, str], scope:
 
     Args:
         test: Friedman's test of the strategies.
-        labels: what the figure calls them.
+        labels: their names in the figure.
         scope: of the leaderboard.
     """
     count = len(test.strategies)
