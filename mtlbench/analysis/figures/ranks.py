@@ -1,17 +1,16 @@
 """Leaderboards drawn: ranks and improvements with their intervals, and critical differences."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mtlbench.analysis.figures.style import BLACK, BLUE, DOUBLE, GREY, STYLE, file_name, save
+from mtlbench.analysis.figures.style import BLACK, BLUE, DOUBLE, GREY, save_figures
 from mtlbench.analysis.leaderboard import Leaderboard
 from mtlbench.analysis.leaderboard_tables import scope_title
 from mtlbench.analysis.statistics import Friedman
@@ -33,19 +32,17 @@ def draw_rank_figures(board: Leaderboard, out: str | Path) -> list[Path]:
     Returns:
         The files written: each figure as PNG (200 dpi) and as SVG.
     """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    with mpl.rc_context(STYLE):
-        for scope in board.scopes:
-            stem = f"leaderboard_{scope}"
-            figure = interval_figure(board, scope)
-            if figure is not None:
-                written += save(figure, out / file_name(f"{stem}_intervals"))
-            if scope in board.friedman:
-                figure = critical_difference_figure(board.friedman[scope], board.labels, scope)
-                written += save(figure, out / file_name(f"{stem}_critical_difference"))
-    return written
+    return save_figures(_figures(board), out)
+
+
+def _figures(board: Leaderboard) -> Iterator[tuple[str, Figure]]:
+    for scope in board.scopes:
+        figure = interval_figure(board, scope)
+        if figure is not None:
+            yield f"leaderboard_{scope}_intervals", figure
+        if scope in board.friedman:
+            figure = critical_difference_figure(board.friedman[scope], board.labels, scope)
+            yield f"leaderboard_{scope}_critical_difference", figure
 
 
 # --- intervals ------------------------------------------------------------------------------------

@@ -3,16 +3,15 @@
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from mtlbench.analysis.aggregate import compare
+from mtlbench.analysis.aggregate import Comparison, compare
 from mtlbench.analysis.figures.curves import detection, validation_curves
 from mtlbench.analysis.figures.labels import label_figures
 from mtlbench.analysis.figures.levels import levels_figure
 from mtlbench.analysis.figures.predictions import predictions_figure
 from mtlbench.analysis.figures.sigma import sigma_figures
-from mtlbench.analysis.figures.style import STYLE, Configuration, file_name, lines, save
+from mtlbench.analysis.figures.style import Configuration, lines, save_figures
 from mtlbench.analysis.levels import corruptions
 from mtlbench.store.runs import DONE, read_run
 
@@ -43,28 +42,27 @@ def draw_figures(
         UserError: there is no such directory, suite, variant or strategy.
     """
     comparison = compare(results, suite, variants, strategies, hashes=hashes)
+    return save_figures(_figures(comparison), out)
+
+
+def _figures(comparison: Comparison) -> Iterator[tuple[str, Figure]]:
+    """All figures of a comparison, as (name, figure)."""
     runs = comparison.runs[comparison.runs["status"] == DONE].drop_duplicates("path")
     line_of = lines(list(comparison.labels))
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    with mpl.rc_context(STYLE):
-        for variant, inside in runs.groupby("variant", sort=False):
-            configurations = [
-                Configuration(
-                    str(key),
-                    comparison.labels[str(key)],
-                    line_of[str(key)],
-                    [read_run(Path(path)) for path in rows["path"]],
-                )
-                for key, rows in inside.groupby("configuration", sort=False)
-            ]
-            for name, figure in _variant_figures(configurations):
-                written += save(figure, out / file_name(f"{suite}_{variant}_{name}"))
-        for corruption in corruptions(comparison):
-            figure = levels_figure(comparison, corruption)
-            written += save(figure, out / file_name(f"{suite}_levels_{corruption}"))
-    return written
+    for variant, inside in runs.groupby("variant", sort=False):
+        configurations = [
+            Configuration(
+                str(key),
+                comparison.labels[str(key)],
+                line_of[str(key)],
+                [read_run(Path(path)) for path in rows["path"]],
+            )
+            for key, rows in inside.groupby("configuration", sort=False)
+        ]
+        for name, figure in _variant_figures(configurations):
+            yield f"{comparison.suite}_{variant}_{name}", figure
+    for corruption in corruptions(comparison):
+        yield f"{comparison.suite}_levels_{corruption}", levels_figure(comparison, corruption)
 
 
 def _variant_figures(configurations: Sequence[Configuration]) -> Iterator[tuple[str, Figure]]:

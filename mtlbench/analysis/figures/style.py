@@ -1,12 +1,13 @@
 """Widths, colours, a line for each strategy, and files: what all figures have in common."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from typing import Any
 
+import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
@@ -94,15 +95,23 @@ def lines(keys: Sequence[str]) -> dict[str, Line]:
     return {key: PAPER_LINES[key] if key in PAPER_LINES else next(others) for key in keys}
 
 
-def file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.+=_-]+", "-", name).replace("]", "").strip("-")
+def save_figures(figures: Iterable[tuple[str, Figure]], out: str | Path) -> list[Path]:
+    """Writes each figure, given as (name, figure), as PNG (200 dpi) and as SVG.
 
-
-def save(figure: Figure, stem: Path) -> list[Path]:
-    png, svg = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg"))
-    figure.savefig(png, metadata={"Software": None})
-    figure.savefig(svg, metadata={"Date": None})
-    return [png, svg]
+    Args:
+        figures: best a generator, so that they are drawn in the style in which they are written.
+        out: the directory; made where missing.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    with mpl.rc_context(STYLE):
+        for name, figure in figures:
+            stem = re.sub(r"[^A-Za-z0-9.+=_-]+", "-", name).replace("]", "").strip("-")
+            for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+                written.append(out / f"{stem}.{kind}")
+                figure.savefig(written[-1], metadata=metadata)
+    return written
 
 
 def legend_columns(handles: Sequence[Artist], width: float) -> int:

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
-import matplotlib as mpl
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
@@ -27,11 +26,9 @@ from mtlbench.analysis.figures.style import (
     GREEN,
     ORANGE,
     SOLID,
-    STYLE,
     VERMILION,
     Line,
-    file_name,
-    save,
+    save_figures,
 )
 from mtlbench.analysis.label_errors.comparison import MEASURES
 from mtlbench.analysis.label_errors.scores import (
@@ -65,19 +62,17 @@ def draw_detectors(detected: pd.DataFrame, out: str | Path) -> list[Path]:
     Returns:
         The files written.
     """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
+    return save_figures(_figures(detected), out)
+
+
+def _figures(detected: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
     suite = detected["suite"].iloc[0]
-    written = []
-    with mpl.rc_context(STYLE):
-        for variant, rows in detected.groupby("variant", sort=False):
-            figure = epochs_figure(rows)
-            if figure is not None:
-                written += save(figure, out / file_name(f"{suite}_{variant}_detectors"))
-        for corruption, rows in _by_corruption(detected):
-            figure = levels_figure(rows, corruption)
-            written += save(figure, out / file_name(f"{suite}_detectors_{corruption}"))
-    return written
+    for variant, rows in detected.groupby("variant", sort=False):
+        figure = epochs_figure(rows)
+        if figure is not None:
+            yield f"{suite}_{variant}_detectors", figure
+    for corruption, rows in _by_corruption(detected):
+        yield f"{suite}_detectors_{corruption}", levels_figure(rows, corruption)
 
 
 def epochs_figure(detected: pd.DataFrame) -> Figure | None:
