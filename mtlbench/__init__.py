@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mtlbench.analysis.aggregate import Comparison, compare
-    from mtlbench.analysis.figures import draw_figures
+    from mtlbench.analysis.figures.runs import draw_figures
     from mtlbench.analysis.label_errors.comparison import compare_detectors
     from mtlbench.analysis.label_errors.mixture import estimate_share
     from mtlbench.analysis.label_errors.scores import detector_scores
@@ -53,7 +53,7 @@ _HOME = {
     "compare": "analysis.aggregate",
     "compare_detectors": "analysis.label_errors.comparison",
     "detector_scores": "analysis.label_errors.scores",
-    "draw_figures": "analysis.figures",
+    "draw_figures": "analysis.figures.runs",
     "estimate_share": "analysis.label_errors.mixture",
     "find_suspects": "study.suspects",
     "leaderboard": "analysis.leaderboard",

@@ -87,7 +87,7 @@ def print_comparison(
             ]
     print("\n".join(tables).rstrip("\n"))
     if figures is not None:
-        from mtlbench.analysis.figures import draw_figures
+        from mtlbench.analysis.figures.runs import draw_figures
 
         drawn = draw_figures(results, suite, figures, variants, strategies, reference=reference)
         print(f"{len(drawn)} figure files in {figures}", file=sys.stderr)

@@ -1,18 +1,34 @@
 """Figures get drawn where they apply, and the same runs give the same files."""
 
+import re
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from synthetic_runs import digits_run, instance_arrays, metric, study, write_run
+from matplotlib.colors import to_rgb
+from synthetic_runs import abs_err, digits_run, instance_arrays, metric, study, write_run
 
-from mtlbench.analysis.figures import draw_figures
-from mtlbench.analysis.figures.curves import detection
+from mtlbench.analysis.figures.curves import detection, validation_curves
 from mtlbench.analysis.figures.labels import labels_figure
-from mtlbench.analysis.figures.sigma import _some_epochs, _typical, sigma_boxplots
-from mtlbench.analysis.figures.style import PAPER_LINES, Configuration
+from mtlbench.analysis.figures.panels import CROWD
+from mtlbench.analysis.figures.runs import draw_figures
+from mtlbench.analysis.figures.sigma import (
+    _some_epochs,
+    _typical,
+    sigma_boxplots,
+    sigma_trajectories,
+)
+from mtlbench.analysis.figures.style import (
+    CLEAN,
+    CORRUPTED,
+    DOUBLE,
+    PAPER_LINES,
+    Configuration,
+    lines,
+)
 from mtlbench.errors import UserError
 from mtlbench.store.runs import read_run
 
@@ -79,9 +95,94 @@ def test_tasks_corrupted_together_have_a_line_of_detection_of_their_own(tmp_path
     assert figure is not None
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels == ["ILT, pose", "ILT, shape", "ILT, pose+shape"]
-    *lines, chance = figure.axes[0].lines
-    assert len({str(line.get_linestyle()) for line in lines}) == 3
+    *found, chance = figure.axes[0].lines
+    assert [list(line.get_ydata()) for line in found] == [[50, 90]] * 3
     assert list(chance.get_ydata()) == [40, 40]
+    draw_figures(tmp_path, "streets", tmp_path / "out")
+    svg = (tmp_path / "out" / "streets_clean_detection.svg").read_text()
+    strokes = re.findall(r'style="([^"]*stroke: #d55e00[^"]*)"', svg)
+    assert len({re.sub(r".*dasharray: ([^;]+).*|.*", r"\1", stroke) for stroke in strokes}) == 3
+
+
+def validation(root: Path, strategies: Sequence[str], seeds: int = 3) -> list[Configuration]:
+    """Strategies with curves of mIoU that are random, from 1 to 2."""
+    draw = np.random.default_rng(0).uniform
+    line_of = lines(strategies)
+    configurations = []
+    for strategy in strategies:
+        runs = []
+        for seed in range(seeds):
+            history = {"epoch": [1, 2, 3], "validation/segmentation/miou": draw(1, 2, 3).tolist()}
+            run = write_run(root, metric(1.0), strategy=strategy, seed=seed, history=history)
+            runs.append(read_run(run))
+        configurations.append(Configuration(strategy, strategy.upper(), line_of[strategy], runs))
+    return configurations
+
+
+def test_curves_are_means_over_seeds_in_a_band_from_lowest_to_highest(tmp_path: Path) -> None:
+    configurations = validation(tmp_path, ["equal", "ilt"])
+    figure = validation_curves(configurations)
+    assert figure is not None
+    (axes,) = figure.axes
+    assert (axes.get_title(), axes.get_ylabel()) == ("segmentation", "mIoU (%) ↑")
+    for configuration, line, band in zip(configurations, axes.lines, axes.collections, strict=True):
+        values = [run.history()["validation/segmentation/miou"] for run in configuration.runs]
+        assert line.get_color() == configuration.line["color"]
+        assert line.get_marker() == configuration.line["marker"]
+        np.testing.assert_allclose(line.get_xdata(), [1, 2, 3])
+        np.testing.assert_allclose(line.get_ydata(), np.mean(values, axis=0), rtol=1e-12)
+        edge = band.get_paths()[0].vertices
+        for epoch, low, high in zip(
+            (1, 2, 3), np.min(values, axis=0), np.max(values, axis=0), strict=True
+        ):
+            there = edge[edge[:, 0] == epoch, 1]
+            np.testing.assert_allclose([there.min(), there.max()], [low, high], rtol=1e-12)
+    texts = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert texts == ["EQUAL", "ILT", "range over seeds"]
+
+
+def test_one_seed_has_no_band(tmp_path: Path) -> None:
+    figure = validation_curves(validation(tmp_path, ["equal"], seeds=1))
+    assert figure is not None
+    assert not any(band.get_paths() for band in figure.axes[0].collections)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["EQUAL"]
+
+
+def test_curves_that_span_orders_of_magnitude_show_means_on_a_logarithmic_axis(
+    tmp_path: Path,
+) -> None:
+    runs = []
+    for seed in range(2):
+        history = {"epoch": [1, 2], "validation/depth/abs_err": [100.0 + seed * 200, 1.0]}
+        runs.append(read_run(write_run(tmp_path, abs_err(1.0), seed=seed, history=history)))
+    figure = validation_curves([Configuration("equal", "", PAPER_LINES["equal"], runs)])
+    assert figure is not None
+    assert figure.axes[0].get_yscale() == "log"
+    assert list(figure.axes[0].lines[0].get_ydata()) == [200, 1]
+
+
+def test_a_metric_that_is_never_finite_has_an_empty_panel(tmp_path: Path) -> None:
+    names = ("validation/segmentation/miou", "validation/depth/abs_err")
+    history = {"epoch": [1, 2], names[0]: [1.0, 2.0], names[1]: [np.nan, np.inf]}
+    run = read_run(write_run(tmp_path, metric(1.0), history=history))
+    figure = validation_curves([Configuration("equal", "", PAPER_LINES["equal"], [run])])
+    assert figure is not None
+    assert [len(line.get_ydata()) for line in figure.axes[0].lines] == [2]
+    assert not any(len(line.get_ydata()) for line in figure.axes[1].lines)
+
+
+def test_many_strategies_have_large_panels_without_bands(tmp_path: Path) -> None:
+    strategies = [f"strategy{i}" for i in range(CROWD + 1)]
+    figure = validation_curves(validation(tmp_path, strategies, seeds=2))
+    assert figure is not None
+    assert figure.get_figwidth() == DOUBLE
+    assert len(figure.axes[0].lines) == len(figure.legends[0].get_texts()) == CROWD + 1
+    assert not figure.axes[0].collections
+
+
+def test_forty_strategies_have_lines_that_differ() -> None:
+    found = lines([*PAPER_LINES, *(f"strategy{i}" for i in range(35))]).values()
+    assert len({tuple(line.values()) for line in found}) == 40
 
 
 def test_label_maps_of_more_than_ten_classes_have_no_legend() -> None:
@@ -132,6 +233,44 @@ def test_one_epoch_of_three_tasks_can_be_drawn() -> None:
     assert titles == ["shape (corrupted)", "pose (corrupted)", "segmentation (not corrupted)"]
 
 
+def test_boxes_are_quartiles_and_whiskers_hold_90_percent_of_each_group() -> None:
+    sigma = np.exp(np.random.default_rng(0).normal(0, 1, (4, 61, 2)))
+    corrupted = np.zeros((61, 2), dtype=bool)
+    corrupted[:23, 1] = True
+    figure = sigma_boxplots(sigma, corrupted, ["segmentation", "depth"])
+    assert [axes.get_yscale() for axes in figure.axes] == ["log", "log"]
+    for axes, k in zip(figure.axes, (1, 0), strict=True):
+        assert len(axes.patches) == 8
+        for number, box in enumerate(axes.patches):
+            group, epoch = divmod(number, 4)
+            assert box.get_facecolor()[:3] == to_rgb((CORRUPTED, CLEAN)[group])
+            values = sigma[epoch, corrupted[:, 1] == (group == 0), k]
+            low, q1, median, q3, high = np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95])
+            edge = box.get_path().vertices[:, 1]
+            np.testing.assert_allclose([edge.min(), edge.max()], [q1, q3], rtol=1e-12)
+            lower, upper, *_, middle = (
+                line.get_ydata() for line in axes.lines[5 * number : 5 * number + 5]
+            )
+            np.testing.assert_allclose(middle, median, rtol=1e-12)
+            # Whiskers end at the outermost instances within.
+            inside = values[(low <= values) & (values <= high)]
+            np.testing.assert_allclose(lower, [q1, inside.min()], rtol=1e-12)
+            np.testing.assert_allclose(upper, [q3, inside.max()], rtol=1e-12)
+
+
+def test_trajectories_are_those_of_single_instances_and_of_the_median() -> None:
+    sigma = np.exp(np.random.default_rng(0).normal(0, 1, (5, 31, 1)))
+    corrupted = np.zeros((31, 1), dtype=bool)
+    corrupted[:11] = True
+    figure = sigma_trajectories(sigma, corrupted, ["depth"])
+    *found, median = figure.axes[0].lines
+    assert [line.get_color() for line in found] == [CORRUPTED] * 3 + [CLEAN] * 3
+    for members, some in ((np.arange(11), found[:3]), (np.arange(11, 31), found[3:])):
+        shown = {tuple(line.get_ydata()) for line in some}
+        assert shown == {tuple(sigma[:, i, 0]) for i in _typical(sigma[-1, :, 0], members)}
+    np.testing.assert_allclose(median.get_ydata(), np.median(sigma[:, :, 0], axis=1), rtol=1e-12)
+
+
 @pytest.mark.parametrize(("count", "expected"), [(1, [1]), (5, [1, 2, 3, 4, 5]), (30, 10)])
 def test_many_epochs_are_thinned_and_the_last_is_kept(
     count: int, expected: list[int] | int
@@ -152,7 +291,20 @@ def test_tables_need_no_plotting_and_nothing_here_needs_the_trainer() -> None:
     code = (
         "import sys, mtlbench.analysis.tables, mtlbench.analysis.levels;"
         "assert 'matplotlib' not in sys.modules;"
-        "import mtlbench.analysis.figures; assert 'matplotlib.pyplot' not in sys.modules;"
-        "assert not {'torch', 'ray', 'mtlbench.trainer'} & set(sys.modules)"
+        "import mtlbench.analysis.figures.style, mtlbench.analysis.report;"
+        "assert not {'matplotlib.pyplot', 'seaborn'} & set(sys.modules);"
+        "import mtlbench.analysis.figures.runs;"
+        "assert not {'torch', 'ray', 'mtlbench.training'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_drawing_leaves_the_settings_of_matplotlib_alone(results: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, matplotlib as mpl; before = dict(mpl.rcParams);"
+        "from mtlbench.analysis.figures.runs import draw_figures;"
+        "assert draw_figures(sys.argv[1], 'streets', sys.argv[2], ['depth@0.4']);"
+        "assert dict(mpl.rcParams) == before;"
+        "import matplotlib.pyplot as plt; assert not plt.get_fignums()"
+    )
+    subprocess.run([sys.executable, "-c", code, results, tmp_path / "out"], check=True)

@@ -9,8 +9,8 @@ import pytest
 from synthetic_runs import abs_err, detection, metric, write_run
 
 from mtlbench.analysis.aggregate import Comparison, compare
-from mtlbench.analysis.figures import draw_figures
 from mtlbench.analysis.figures.levels import levels_figure
+from mtlbench.analysis.figures.runs import draw_figures
 from mtlbench.analysis.figures.style import PAPER_LINES, STYLE
 from mtlbench.analysis.levels import corruptions, levels, render_levels
 from mtlbench.analysis.tables import render
@@ -259,7 +259,7 @@ def test_formats_for_machines_are_those_of_the_rows(study: Comparison) -> None:
 
 
 def printed(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[str, str]:
-    """What `mtlbench compare streets` writes to standard output and error."""
+    """Standard output and error of `mtlbench compare streets`."""
     capsys.readouterr()
     with pytest.raises(SystemExit, match="0"):
         main(["compare", "streets", *map(str, arguments)])

@@ -1,4 +1,4 @@
-"""What strategies predict stands beside the truth, and what cannot be compared is left out."""
+"""Predictions stand beside the truth, and those that cannot be compared are left out."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -13,8 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from synthetic_runs import DIGIT_TASKS, LABELS, TASKS, metric, street_predictions, write_run
 
-from mtlbench.analysis.figures import draw_figures
 from mtlbench.analysis.figures.predictions import predictions_figure
+from mtlbench.analysis.figures.runs import draw_figures
 from mtlbench.analysis.figures.style import DOUBLE, SINGLE, STYLE, Configuration
 from mtlbench.store.runs import read_run
 

@@ -1,63 +1,51 @@
 """Curves over epochs, all strategies together: validation metrics, corrupted instances found."""
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 
-import numpy as np
+import pandas as pd
 from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from mtlbench.analysis.figures.style import (
-    DOUBLE,
-    GREY,
-    SINGLE,
-    Configuration,
-    Line,
+from mtlbench.analysis.figures.panels import (
+    CHANCE,
+    CHANCE_TEXT,
+    CROWD,
+    draw_lines,
     epoch_axis,
-    legend_columns,
     line_handles,
     log_if_wide,
+    panels,
 )
+from mtlbench.analysis.figures.style import DASH_DOT, DASHED, DOTTED, GREY, SOLID, Configuration
+from mtlbench.analysis.printing import heading
 
 
 def validation_curves(configurations: Sequence[Configuration]) -> Figure | None:
     """Every validation metric by epoch: the mean over seeds, in a band from lowest to highest."""
-    histories = [[run.history() for run in c.runs] for c in configurations]
-    columns = dict.fromkeys(name for history in histories for name in history[0])
-    names = [name for name in columns if name.startswith("validation/")]
-    if not names or not len(histories[0][0][names[0]]):
+    history = _history(configurations)
+    names = [name for name in map(str, history) if name.startswith("validation/")]
+    if not names or history.empty:
         return None
     metrics = {
         f"validation/{metric['task']}/{metric['metric']}": metric
         for configuration in configurations
         for metric in configuration.info["metrics"]
     }
-    across = 2 if len(names) == 4 else min(3, len(names))
-    down = math.ceil(len(names) / across)
-    width = SINGLE if across == 1 else DOUBLE
-    handles = line_handles((c.label, c.line) for c in configurations) + band_handle(configurations)
-    legend = legend_columns(handles, width)
-    lines = math.ceil(len(handles) / legend)
-    figure = Figure(figsize=(width, 0.3 + 0.16 * lines + 1.75 * down))
-    for position, name in enumerate(names):
-        axes = figure.add_subplot(down, across, position + 1)
-        task, _, fallback = name.removeprefix("validation/").rpartition("/")
-        metric = metrics.get(name, {"label": fallback, "unit": "", "direction": ""})
-        for configuration, history in zip(configurations, histories, strict=True):
-            if name in history[0]:
-                _curve(axes, history, name, configuration.line)
-        unit = f" ({metric['unit']})" if metric["unit"] else ""
-        arrow = {"max": " ↑", "min": " ↓"}.get(metric["direction"], "")
+    lines = {c.key: c.line for c in configurations}
+    handles = line_handles((c.label, c.line) for c in configurations)
+    handles += _band_handles(configurations, len(lines))
+    figure, grid = panels(len(names), handles)
+    for axes, name in zip(grid, names, strict=True):
+        task, _, label = name.removeprefix("validation/").rpartition("/")
+        if metric := metrics.get(name):
+            label = heading(metric["label"], metric["unit"], metric["direction"])
+        draw_lines(axes, history, lines, x="epoch", y=name, by="configuration")
         axes.set_title(task)
-        axes.set_ylabel(f"{metric['label']}{unit}{arrow}")
-        epoch_axis(axes)
+        axes.set_ylabel(label)
+        epoch_axis(axes, history["epoch"].max())
         log_if_wide(axes)
-    figure.legend(
-        handles=handles, loc="outside upper center", ncols=legend, handlelength=3, columnspacing=1.2
-    )
     return figure
 
 
@@ -67,54 +55,46 @@ def detection(configurations: Sequence[Configuration]) -> Figure | None:
     One line for each strategy and corrupted task, or tasks corrupted together: the mean over
     seeds, in a band from lowest to highest. Chance is the fraction of labels that are corrupted.
     """
-    fractions: dict[str, float] = configurations[0].info["corrupted"]
-    histories = [[run.history() for run in c.runs] for c in configurations]
-    columns = dict.fromkeys(name for history in histories for name in history[0])
-    names = [name for name in columns if name.startswith("detection_accuracy/")]
-    dashes = dict(zip(names, cycle(["-", "--", ":", "-."]), strict=False))
-    curves = []
-    for configuration, history in zip(configurations, histories, strict=True):
-        for name in names:
-            if name in history[0] and len(history[0][name]):
-                line = configuration.line | ({"linestyle": dashes[name]} if len(dashes) > 1 else {})
-                task = name.removeprefix("detection_accuracy/")
-                curves.append((f"{configuration.label}, {task}", line, history, name))
-    if not curves:
+    found = _history(configurations).filter(regex="^(configuration|epoch|detection_accuracy/.*)$")
+    found = found.melt(["configuration", "epoch"], var_name="task", value_name="share").dropna()
+    if found.empty:
         return None
-    handles = line_handles((label, line) for label, line, _, _ in curves) + band_handle(
-        configurations
-    )
-    legend = legend_columns(handles, SINGLE)
-    figure = Figure(figsize=(SINGLE, 2.0 + 0.16 * math.ceil(len(handles) / legend)))
-    axes = figure.add_subplot()
-    for _, line, history, name in curves:
-        _curve(axes, history, name, line)
-    epoch_axis(axes)
-    for fraction in sorted(set(fractions.values())):
-        axes.axhline(100 * fraction, color=GREY, linestyle=":", linewidth=1, zorder=1)
+    found["task"] = found["task"].str.removeprefix("detection_accuracy/")
+    tasks = list(found["task"].unique())
+    dashes = dict(zip(tasks, cycle([SOLID, DASHED, DOTTED, DASH_DOT]), strict=False))
+    shown = {c.key: c for c in configurations}
+    lines, handles = {}, []
+    found["line"] = found["configuration"] + ", " + found["task"]
+    for key, task, name in found[["configuration", "task", "line"]].drop_duplicates().to_numpy():
+        lines[name] = shown[key].line | ({"dashes": dashes[task]} if tasks[1:] else {})
+        handles += line_handles([(f"{shown[key].label}, {task}", lines[name])])
+    handles += _band_handles(configurations, len(lines))
+    figure, (axes,) = panels(1, handles)
+    draw_lines(axes, found, lines, x="epoch", y="share", by="line")
+    epoch_axis(axes, found["epoch"].max())
+    for fraction in sorted(set(configurations[0].info["corrupted"].values())):
+        axes.axhline(100 * fraction, **CHANCE)
         axes.annotate(
             "chance", (1, 100 * fraction), (0, 2), xycoords=("axes fraction", "data"),
-            textcoords="offset points", ha="right", va="bottom", fontsize=7, color="#555555",
+            textcoords="offset points", ha="right", va="bottom", **CHANCE_TEXT,
         )  # fmt: skip
     axes.set_ylim(0, 103)
     axes.set_ylabel("corrupted instances found (%)")
-    figure.legend(handles=handles, loc="outside upper center", ncols=legend, columnspacing=1.2)
     return figure
 
 
-def _curve(
-    axes: Axes, histories: Sequence[Mapping[str, np.ndarray]], name: str, line: Line
-) -> None:
-    """The mean over seeds of one column of the history, in a band from lowest to highest."""
-    epoch = histories[0]["epoch"]
-    values = np.stack([np.asarray(history[name], dtype=float) for history in histories])
-    axes.plot(epoch, values.mean(axis=0), markevery=max(1, len(epoch) // 6), **line)
-    if len(values) > 1:
-        low, high = values.min(axis=0), values.max(axis=0)
-        axes.fill_between(epoch, low, high, color=line["color"], alpha=0.2, linewidth=0)
+def _history(configurations: Sequence[Configuration]) -> pd.DataFrame:
+    """The histories of all runs, one row an epoch."""
+    histories = [
+        pd.DataFrame(run.history()).assign(configuration=c.key)
+        for c in configurations
+        for run in c.runs
+    ]
+    return pd.concat(histories, ignore_index=True)
 
 
-def band_handle(configurations: Sequence[Configuration]) -> list[Artist]:
+def _band_handles(configurations: Sequence[Configuration], lines: int) -> list[Artist]:
+    """The entry of a legend for bands, where so many lines have any."""
     seeds = max(len(configuration.runs) for configuration in configurations)
-    label = "range over seeds"
-    return [Patch(facecolor=GREY, alpha=0.4, label=label)] if seeds > 1 else []
+    band = Patch(facecolor=GREY, alpha=0.4, label="range over seeds")
+    return [band] if seeds > 1 and lines <= CROWD else []

@@ -76,7 +76,7 @@ def _grid(
 
     Args:
         inputs: images, [M, C, H, W].
-        row_names: what to write beside each row.
+        row_names: text beside each row.
         aspect: height of a cell over its width.
         extra: height left for titles, axes or a legend (in).
         side: width left for the names of the rows and a colour bar (in).

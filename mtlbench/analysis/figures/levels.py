@@ -1,28 +1,21 @@
 """Metrics by the share of corrupted labels, a panel each, all strategies together."""
 
-import math
-from collections.abc import Sequence
-
-import matplotlib as mpl
-import pandas as pd
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from mtlbench.analysis.aggregate import DETECTION, Comparison
-from mtlbench.analysis.figures.style import (
-    DOUBLE,
-    GREY,
-    SINGLE,
-    Line,
-    legend_columns,
+from mtlbench.analysis.figures.panels import (
+    CHANCE,
+    CHANCE_TEXT,
+    STD_BARS,
+    draw_lines,
     line_handles,
-    lines,
     log_if_wide,
+    panels,
 )
+from mtlbench.analysis.figures.style import GREY, lines
 from mtlbench.analysis.levels import corrupted_labels, levels, metrics
 from mtlbench.analysis.printing import heading
+from mtlbench.store.runs import DONE
 
 
 def levels_figure(comparison: Comparison, corruption: str) -> Figure:
@@ -35,65 +28,31 @@ def levels_figure(comparison: Comparison, corruption: str) -> Figure:
         UserError: as `levels`.
     """
     rows = levels(comparison, corruption)
-    panels = metrics(rows)
+    level = dict(zip(rows["variant"], rows["level"], strict=True))
+    runs = comparison.runs[comparison.runs["status"] == DONE]
+    runs = runs.assign(level=runs["variant"].map(level))
     line_of = lines(list(comparison.labels))
     shown = [key for key in comparison.labels if key in set(rows["strategy"])]
     handles = line_handles((comparison.labels[key], line_of[key]) for key in shown)
     if rows["std"].notna().any():
-        handles.append(_bar_handle())
-    across = 2 if len(panels) == 4 else min(3, len(panels))
-    down = math.ceil(len(panels) / across)
-    width = SINGLE if across == 1 else DOUBLE
-    legend = legend_columns(handles, width)
-    figure = Figure(figsize=(width, 0.3 + 0.16 * math.ceil(len(handles) / legend) + 1.75 * down))
-    for position, (metric, task) in enumerate(panels):
-        axes = figure.add_subplot(down, across, position + 1)
-        cells = rows[(rows["metric"] == metric) & (rows["task"] == task)]
-        for key, points in cells.groupby("strategy", sort=False):
-            _curve(axes, points.dropna(subset="mean"), line_of[str(key)])
-        first = cells.iloc[0]
-        label = comparison.metric_labels[metric, task]
-        axes.set_title(task)
-        axes.set_ylabel(heading(label, first["unit"], first["direction"]))
-        _shares(axes, sorted(set(rows["level"])))
+        bar = {"color": GREY, "linestyle": "none", "marker": "|", "markersize": 8}
+        handles += line_handles([("std over seeds", bar)])
+    found, shares = metrics(rows), sorted(set(rows["level"]))
+    figure, grid = panels(len(found), handles)
+    for axes, (metric, task) in zip(grid, found, strict=True):
+        cells = runs[(runs["metric"] == metric) & (runs["task"] == task)]
+        draw_lines(axes, cells, line_of, x="level", y="value", by="configuration", **STD_BARS)
+        of = rows[(rows["metric"] == metric) & (rows["task"] == task)].iloc[0]
+        label = heading(comparison.metric_labels[metric, task], of["unit"], of["direction"])
+        axes.set(title=task, xlabel="", ylabel=label)
+        margin = 0.04 * shares[-1]
+        axes.set_xlim(-margin, shares[-1] + margin)
+        axes.set_xticks(shares, [f"{share:g}" for share in shares])
         if metric == DETECTION:
-            _chance(axes, float(rows["level"].max()))
+            axes.plot([0, shares[-1]], [0, shares[-1]], **CHANCE)
+            axes.text(0.62 * shares[-1], 0.58 * shares[-1], "chance", va="top", **CHANCE_TEXT)
+            axes.set_ylim(0, 103)
         else:
             log_if_wide(axes)
-    figure.supxlabel(
-        f"corrupted {corrupted_labels(corruption)} (%)", size=mpl.rcParams["font.size"]
-    )
-    figure.legend(
-        handles=handles, loc="outside upper center", ncols=legend, handlelength=3, columnspacing=1.2
-    )
+    figure.supxlabel(f"corrupted {corrupted_labels(corruption)} (%)")
     return figure
-
-
-def _curve(axes: Axes, points: pd.DataFrame, line: Line) -> None:
-    """One strategy's means by level, with their standard deviations as bars."""
-    axes.plot(points["level"], points["mean"], **line)
-    axes.errorbar(
-        points["level"], points["mean"], yerr=points["std"].fillna(0), fmt="none",
-        ecolor=line["color"], elinewidth=0.8, capsize=1.5,
-    )  # fmt: skip
-
-
-def _bar_handle() -> Artist:
-    return Line2D(
-        [], [], color=GREY, linestyle="none", marker="|", markersize=8, label="std over seeds"
-    )
-
-
-def _shares(axes: Axes, shares: Sequence[float]) -> None:
-    margin = 0.04 * shares[-1]
-    axes.set_xlim(-margin, shares[-1] + margin)
-    axes.set_xticks(shares, [f"{share:g}" for share in shares])
-
-
-def _chance(axes: Axes, most: float) -> None:
-    axes.plot([0, most], [0, most], color=GREY, linestyle=":", linewidth=1, zorder=1)
-    axes.annotate(
-        "chance", (0.6 * most, 0.6 * most), (3, -2), textcoords="offset points", va="top",
-        fontsize=7, color="#555555",
-    )  # fmt: skip
-    axes.set_ylim(0, 103)

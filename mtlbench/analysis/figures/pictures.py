@@ -77,7 +77,7 @@ def class_legend(figure: Figure, handles: Sequence[Artist]) -> None:
 
 
 def legend_height(handles: Sequence[Artist], width: float) -> float:
-    """How high the legend of classes is in a figure of some width (in)."""
+    """Height of the legend of classes in a figure of some width (in)."""
     return 0.16 * math.ceil(len(handles) / legend_columns(handles, width)) if handles else 0.0
 
 

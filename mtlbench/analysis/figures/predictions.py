@@ -1,4 +1,4 @@
-"""What the strategies predict beside the truth, for a few test instances (the paper's Fig. 2)."""
+"""Predictions of the strategies beside the truth, for a few test instances (the paper's Fig. 2)."""
 
 import re
 import textwrap
@@ -74,7 +74,7 @@ def predictions_figure(configurations: Sequence[Configuration]) -> Figure | None
 
 
 def _kinds(tasks: Sequence[Mapping[str, Any]], arrays: Arrays) -> list[str]:
-    """What can be drawn beside the inputs: tasks with maps [M, H, W], then views [M, 3, H, W]."""
+    """Kinds of output that can be drawn: tasks with maps [M, H, W], then views [M, 3, H, W]."""
     if arrays["input"].ndim != 4:
         return []
     dimensions = {
@@ -167,7 +167,7 @@ def _wrapped(text: str, characters: int) -> str:
 
 
 def _holds_numbers(pictures: np.ndarray) -> bool:
-    """Whether these are maps of numbers, rather than of classes or views."""
+    """True of maps of numbers, false of maps of classes and of views."""
     return pictures.ndim == 3 and not np.issubdtype(pictures.dtype, np.integer)
 
 

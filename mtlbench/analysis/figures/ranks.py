@@ -1,17 +1,16 @@
 """Leaderboards drawn: ranks and improvements with their intervals, and critical differences."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mtlbench.analysis.figures.style import BLACK, BLUE, DOUBLE, GREY, STYLE, file_name, save
+from mtlbench.analysis.figures.style import BLACK, BLUE, DOUBLE, GREY, save_figures
 from mtlbench.analysis.leaderboard import Leaderboard
 from mtlbench.analysis.leaderboard_tables import scope_title
 from mtlbench.analysis.statistics import Friedman
@@ -27,25 +26,23 @@ def draw_rank_figures(board: Leaderboard, out: str | Path) -> list[Path]:
     """Draws each scope of a leaderboard: rank intervals, and critical differences where tested.
 
     Args:
-        board: what to draw; scopes with fewer than two complete strategies are left out.
+        board: the leaderboard; scopes with fewer than two complete strategies are left out.
         out: the directory for the figures; made where missing.
 
     Returns:
         The files written: each figure as PNG (200 dpi) and as SVG.
     """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
-    with mpl.rc_context(STYLE):
-        for scope in board.scopes:
-            stem = f"leaderboard_{scope}"
-            figure = interval_figure(board, scope)
-            if figure is not None:
-                written += save(figure, out / file_name(f"{stem}_intervals"))
-            if scope in board.friedman:
-                figure = critical_difference_figure(board.friedman[scope], board.labels, scope)
-                written += save(figure, out / file_name(f"{stem}_critical_difference"))
-    return written
+    return save_figures(_figures(board), out)
+
+
+def _figures(board: Leaderboard) -> Iterator[tuple[str, Figure]]:
+    for scope in board.scopes:
+        figure = interval_figure(board, scope)
+        if figure is not None:
+            yield f"leaderboard_{scope}_intervals", figure
+        if scope in board.friedman:
+            figure = critical_difference_figure(board.friedman[scope], board.labels, scope)
+            yield f"leaderboard_{scope}_critical_difference", figure
 
 
 # --- intervals ------------------------------------------------------------------------------------
@@ -69,7 +66,7 @@ def interval_figure(board: Leaderboard, scope: str) -> Figure | None:
         _intervals(panels[1], rows, "delta_m", "delta_m", is_baseline)
         panels[1].axvline(0, color=GREY, linewidth=0.8, zorder=0)
         panels[1].set_xlabel("Δm (%) ↑")
-    figure.suptitle(scope_title(scope), size=mpl.rcParams["axes.titlesize"])
+    figure.suptitle(scope_title(scope))
     return figure
 
 
@@ -97,7 +94,7 @@ def critical_difference_figure(test: Friedman, labels: Mapping[str, str], scope:
 
     Args:
         test: Friedman's test of the strategies.
-        labels: what the figure calls them.
+        labels: their names in the figure.
         scope: of the leaderboard.
     """
     count = len(test.strategies)

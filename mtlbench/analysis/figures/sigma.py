@@ -4,24 +4,22 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from mtlbench.analysis.figures.style import (
-    BLACK,
-    CLEAN,
-    CORRUPTED,
-    DOUBLE,
-    SINGLE,
-    Configuration,
-    epoch_axis,
-)
+from mtlbench.analysis.figures.panels import draw_lines, epoch_axis, line_handles, panels
+from mtlbench.analysis.figures.style import BLACK, CLEAN, CORRUPTED, SOLID, Configuration, Line
 
+GROUPS: dict[str, Line] = {
+    "corrupted": {"color": CORRUPTED, "dashes": SOLID, "marker": "o"},
+    "clean": {"color": CLEAN, "dashes": SOLID, "marker": "s"},
+}
+MEDIAN: Line = {"color": BLACK, "linewidth": 2.4}
 MAX_BOXES = 12
-MAX_EXAMPLES = 4
 SIGMA_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
 DENSE_SIGMA_TICKS = (0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 0.85, 1, 1.2, 1.5, 2, 3, 4, 5, 7, 10)
 
@@ -51,47 +49,32 @@ def sigma_boxplots(sigma: np.ndarray, corrupted: np.ndarray, tasks: Sequence[str
 
     Args:
         sigma: σ after each epoch, [E, N, K].
-        corrupted: whether a label is corrupted, bool [N, K].
+        corrupted: mask of the corrupted labels, bool [N, K].
         tasks: the names of the K tasks.
     """
     shown = [k for k in range(len(tasks)) if corrupted[:, k].any()]
     others = [k for k in range(len(tasks)) if k not in shown]
-    panels = shown + others[:1]
     epochs = _some_epochs(len(sigma), MAX_BOXES)
-    figure = Figure(
-        figsize=(DOUBLE if len(panels) > 1 else SINGLE, 0.3 + 2.1 * math.ceil(len(panels) / 2))
-    )
-    columns = min(2, len(panels))
-    first: Axes | None = None
-    for position, k in enumerate(panels):
-        axes = figure.add_subplot(
-            math.ceil(len(panels) / columns), columns, position + 1, sharey=first
-        )
-        first = first or axes
-        mask = corrupted[:, k] if k in shown else corrupted.any(axis=1)
-        for offset, group, color in ((-0.2, mask, CORRUPTED), (0.2, ~mask, CLEAN)):
-            axes.boxplot(
-                [sigma[epoch - 1, group, k] for epoch in epochs],
-                positions=np.arange(len(epochs)) + offset,
-                widths=0.34,
-                whis=(5, 95),
-                showfliers=False,
-                patch_artist=True,
-                manage_ticks=False,
-                boxprops={"facecolor": color, "alpha": 0.75, "linewidth": 0.5},
-                medianprops={"color": "black", "linewidth": 0.9},
-                whiskerprops={"linewidth": 0.6, "color": color},
-                capprops={"linewidth": 0.6, "color": color},
-            )
-        axes.set_xticks(np.arange(len(epochs)), [str(epoch) for epoch in epochs])
-        axes.set_xlabel("epoch")
-        axes.set_title(f"{tasks[k]} ({'corrupted' if k in shown else 'not corrupted'})")
-        _sigma_axis(axes)
+    colors = {name: line["color"] for name, line in GROUPS.items()}
     handles = [
-        Patch(facecolor=CORRUPTED, alpha=0.75, label="corrupted instances"),
-        Patch(facecolor=CLEAN, alpha=0.75, label="clean instances"),
+        Patch(facecolor=c, alpha=0.75, label=f"{name} instances") for name, c in colors.items()
     ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=2)
+    drawn = shown + others[:1]
+    figure, grid = panels(len(drawn), handles, height=2.1, most=2, sharey=True)
+    for axes, k in zip(grid, drawn, strict=True):
+        mask = corrupted[:, k] if k in shown else corrupted.any(axis=1)
+        by_epoch = pd.DataFrame({epoch: sigma[epoch - 1, :, k] for epoch in epochs})
+        by_epoch["labels"] = np.where(mask, "corrupted", "clean")
+        sns.boxplot(
+            by_epoch.melt("labels", var_name="epoch", value_name="σ"), x="epoch", y="σ",
+            hue="labels", palette=colors, hue_order=list(colors), saturation=1, whis=(5, 95),
+            showfliers=False, gap=0.1, linewidth=0.6, linecolor=BLACK, boxprops={"alpha": 0.75},
+            medianprops={"linewidth": 1}, legend=False, ax=axes,
+        )  # fmt: skip
+        axes.set_title(f"{tasks[k]} ({'corrupted' if k in shown else 'not corrupted'})")
+    # Only now: on a logarithmic axis, the quartiles would be those of the logarithms.
+    for axes in grid:
+        _sigma_axis(axes)
     return figure
 
 
@@ -102,37 +85,28 @@ def sigma_trajectories(sigma: np.ndarray, corrupted: np.ndarray, tasks: Sequence
 
     Args:
         sigma: σ after each epoch, [E, N, K].
-        corrupted: whether a label is corrupted, bool [N, K].
+        corrupted: mask of the corrupted labels, bool [N, K].
         tasks: the names of the K tasks.
     """
-    panels = [k for k in range(len(tasks)) if corrupted[:, k].any()]
-    columns = min(2, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    figure = Figure(figsize=(SINGLE if columns == 1 else DOUBLE, 0.3 + 2.2 * rows))
+    drawn = [k for k in range(len(tasks)) if corrupted[:, k].any()]
+    handles = line_handles([*GROUPS.items(), ("median of all", MEDIAN)])
+    figure, grid = panels(len(drawn), handles, height=2.2, most=2)
     epochs = np.arange(1, len(sigma) + 1)
-    for position, k in enumerate(panels):
-        axes = figure.add_subplot(rows, columns, position + 1)
+    for axes, k in zip(grid, drawn, strict=True):
         mask = corrupted[:, k]
-        for group, color, marker in ((mask, CORRUPTED, "o"), (~mask, CLEAN, "s")):
-            for i in _typical(sigma[-1, :, k], np.flatnonzero(group)):
-                axes.plot(
-                    epochs,
-                    sigma[:, i, k],
-                    color=color,
-                    marker=marker,
-                    linewidth=0.9,
-                    markevery=max(1, len(epochs) // 6),
-                )
-        axes.plot(epochs, np.median(sigma[:, :, k], axis=1), color=BLACK, linewidth=2.4)
+        typical = [
+            pd.DataFrame({"epoch": epochs, "σ": sigma[:, i, k], "labels": name, "instance": i})
+            for name, group in zip(GROUPS, (mask, ~mask), strict=True)
+            for i in _typical(sigma[-1, :, k], np.flatnonzero(group))
+        ]
+        draw_lines(
+            axes, pd.concat(typical), GROUPS, x="epoch", y="σ", by="labels",
+            units="instance", estimator=None, linewidth=0.9,
+        )  # fmt: skip
+        axes.plot(epochs, np.median(sigma[:, :, k], axis=1), **MEDIAN)
         axes.set_title(tasks[k])
-        epoch_axis(axes)
+        epoch_axis(axes, len(sigma))
         _sigma_axis(axes)
-    handles = [
-        Line2D([], [], color=CORRUPTED, marker="o", label="corrupted"),
-        Line2D([], [], color=CLEAN, marker="s", label="clean"),
-        Line2D([], [], color=BLACK, linewidth=2.4, label="median of all"),
-    ]
-    figure.legend(handles=handles, loc="outside upper center", ncols=3, columnspacing=1.2)
     return figure
 
 
@@ -152,7 +126,10 @@ def _typical(values: np.ndarray, members: np.ndarray) -> list[int]:
 def _sigma_axis(axes: Axes) -> None:
     axes.set_yscale("log")
     low, high = axes.get_ylim()
-    axes.yaxis.set_major_locator(FixedLocator(SIGMA_TICKS if high > 5 * low else DENSE_SIGMA_TICKS))
+    axes.yaxis.set_major_locator(
+        FixedLocator(SIGMA_TICKS if high > 10 * low else DENSE_SIGMA_TICKS)
+    )
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylabel("σ")
+    axes.tick_params(labelleft=True)  # where the axis is shared, too

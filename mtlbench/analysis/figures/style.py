@@ -1,4 +1,4 @@
-"""What all figures share: widths, colours, a line for each strategy, legends, axes and files."""
+"""Widths, colours, a line for each strategy, and files: what all figures have in common."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,12 +7,9 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import matplotlib as mpl
 from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from mtlbench.store.runs import StoredRun
 
@@ -32,6 +29,8 @@ STYLE: Any = {
     "xtick.labelsize": 7,
     "ytick.labelsize": 7,
     "legend.fontsize": 7,
+    "figure.labelsize": 8,
+    "figure.titlesize": 8,
     "legend.frameon": False,
     "axes.linewidth": 0.6,
     "axes.spines.top": False,
@@ -47,17 +46,22 @@ STYLE: Any = {
 }
 
 Line = dict[str, Any]
-"""How one strategy's line is drawn: `color`, `linestyle`, `marker`."""
+"""Properties of one strategy's line: `color`, `marker`, and `dashes`, which is empty if solid."""
+
+SOLID, DASHED, DOTTED, DASH_DOT = (), (3.7, 1.6), (1, 1.65), (6.4, 1.6, 1, 1.6)
 
 PAPER_LINES: dict[str, Line] = {
-    "equal": {"color": BLACK, "linestyle": "--", "marker": "s"},
-    "mtu": {"color": ORANGE, "linestyle": "-.", "marker": "^"},
-    "dwa": {"color": SKY, "linestyle": (0, (5, 1)), "marker": "v"},
-    "gls": {"color": GREEN, "linestyle": (0, (3, 1, 1, 1, 1, 1)), "marker": "D"},
-    "ilt": {"color": VERMILION, "linestyle": "-", "marker": "o"},
+    "equal": {"color": BLACK, "dashes": DASHED, "marker": "s"},
+    "mtu": {"color": ORANGE, "dashes": DASH_DOT, "marker": "^"},
+    "dwa": {"color": SKY, "dashes": (5, 1), "marker": "v"},
+    "gls": {"color": GREEN, "dashes": (3, 1, 1, 1, 1, 1), "marker": "D"},
+    "ilt": {"color": VERMILION, "dashes": SOLID, "marker": "o"},
 }
 OTHER_COLORS = (PURPLE, BLUE, GREY, GREEN, VERMILION, ORANGE)
-OTHER_DASHES = (("-", "P"), ("--", "X"), (":", "*"), ("-.", "<"), ((0, (1, 1)), ">"))
+OTHER_DASHES = (
+    (SOLID, "P"), (DASHED, "X"), (DOTTED, "*"), (DASH_DOT, "<"), ((1, 1), ">"), ((8, 2), "p"),
+    ((5, 1, 1, 1, 1, 1, 1, 1), "h"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,8 @@ class Configuration:
 
     Attributes:
         key: the strategy's key with its settings, `ilt[ilt.lr=4.0]`.
-        label: what a legend calls it.
-        line: how its lines are drawn, the same in all figures.
+        label: its name in a legend.
+        line: properties of its lines, the same in all figures.
         runs: one run a seed, in the order of seeds.
     """
 
@@ -83,47 +87,35 @@ class Configuration:
 
 def lines(keys: Sequence[str]) -> dict[str, Line]:
     """A line for each configuration: fixed for the paper's strategies, in turn for the others."""
-    # Six colours and five dashes, in step: thirty lines before one comes again.
+    # Six colours and seven dashes, in step: 42 lines before one comes again.
     others = (
-        {"color": color, "linestyle": dashes, "marker": marker}
+        {"color": color, "dashes": dashes, "marker": marker}
         for color, (dashes, marker) in zip(cycle(OTHER_COLORS), cycle(OTHER_DASHES), strict=False)
     )
     return {key: PAPER_LINES[key] if key in PAPER_LINES else next(others) for key in keys}
 
 
-def file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9.+=_-]+", "-", name).replace("]", "").strip("-")
+def save_figures(figures: Iterable[tuple[str, Figure]], out: str | Path) -> list[Path]:
+    """Writes each figure, given as (name, figure), as PNG (200 dpi) and as SVG.
 
-
-def save(figure: Figure, stem: Path) -> list[Path]:
-    png, svg = (stem.with_name(f"{stem.name}.{kind}") for kind in ("png", "svg"))
-    figure.savefig(png, metadata={"Software": None})
-    figure.savefig(svg, metadata={"Date": None})
-    return [png, svg]
-
-
-def line_handles(lines: Iterable[tuple[str, Line]]) -> list[Artist]:
-    return [Line2D([], [], label=label, **line) for label, line in lines]
+    Args:
+        figures: best a generator, so that they are drawn in the style in which they are written.
+        out: the directory; made where missing.
+    """
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    written = []
+    with mpl.rc_context(STYLE):
+        for name, figure in figures:
+            stem = re.sub(r"[^A-Za-z0-9.+=_-]+", "-", name).replace("]", "").strip("-")
+            for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+                written.append(out / f"{stem}.{kind}")
+                figure.savefig(written[-1], metadata=metadata)
+    return written
 
 
 def legend_columns(handles: Sequence[Artist], width: float) -> int:
-    """How many columns of a legend fit a width (in): all, or as many as the longest allows."""
+    """Columns of a legend that fit a width (in): all, or as many as the longest entry allows."""
     lengths = [len(str(handle.get_label())) + 8 for handle in handles]  # 8: the line and the gaps
     room = int(width * 18)  # characters of 7 pt
     return len(handles) if sum(lengths) <= room else max(1, room // max(lengths))
-
-
-def epoch_axis(axes: Axes) -> None:
-    last = max(np.max(line.get_xdata()) for line in axes.lines)
-    margin = 0.03 * last
-    axes.set_xlim(1 - margin, last + margin)
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6, min_n_ticks=1))
-
-
-def log_if_wide(axes: Axes) -> None:
-    """A logarithmic axis where a curve spans so much that the others would lie flat."""
-    values = np.concatenate([np.asarray(line.get_ydata(), dtype=float) for line in axes.lines])
-    values = values[np.isfinite(values)]
-    if len(values) and values.min() > 0 and values.max() / values.min() > 30:
-        axes.set_yscale("log")
