@@ -19,12 +19,12 @@ from mtlbench.analysis.results import Places, load_results
 from mtlbench.analysis.scope import COUNTS, Bootstrap, Field, Scope
 from mtlbench.analysis.scope_notes import notes
 from mtlbench.analysis.selection import configured, paper_order
+from mtlbench.data.variants import CLEAN
 from mtlbench.errors import UserError, require_known
 from mtlbench.stages import STAGES
 from mtlbench.store.runs import DONE
 
 BASELINE = "equal"
-CLEAN = "clean"
 
 
 @dataclass(frozen=True)

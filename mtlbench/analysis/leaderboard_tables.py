@@ -9,12 +9,13 @@ from mtlbench.analysis.leaderboard import Leaderboard
 from mtlbench.analysis.printing import Cell, one_line
 from mtlbench.analysis.table import Column, Row, Section, Table
 from mtlbench.analysis.writers import markdown, wrapped, write
+from mtlbench.data.variants import CLEAN
 
 COLUMNS = ["Mean rank", "Δm (%)", "Better", "Won, tied, lost", "p", "Effect"]
 FEW = 5
 """So many incomplete strategies have a row each; of more, the notes alone tell."""
 
-TITLES = {"all": "all runs", "clean": "clean labels", "corrupted": "corrupted labels"}
+TITLES = {"all": "all runs", CLEAN: "clean labels", "corrupted": "corrupted labels"}
 
 
 def render_leaderboard(board: Leaderboard, format: str = "table", *, terminal: bool = False) -> str:

@@ -4,7 +4,6 @@ A study of levels is one on variants such as `clean depth@0.2 depth@0.4 depth@0.
 here, is what such variants have in common: `depth`, `pose+shape`, or `depth:offset`.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Mapping
 
@@ -15,17 +14,15 @@ from mtlbench.analysis.marks import Marks, joint_legend, marks
 from mtlbench.analysis.printing import count_of_runs, decimals, heading, rounded_cells
 from mtlbench.analysis.table import Column, Section, Table
 from mtlbench.analysis.writers import is_plain, writer_of
+from mtlbench.data.variants import CLEAN, forms
 from mtlbench.errors import UserError, unknown
 
-CLEAN = "clean"
 LEVEL_COLUMNS = ["corruption", "level", *SUMMARY_COLUMNS]
 MIN_LEVELS = 3
 """Fewer levels, the clean one among them, are no curve."""
 
 LEVEL_FORMATS = ("table", "github")
 """Those of `table.FORMATS` in which `compare` shows levels."""
-
-ONE_CLAUSE = re.compile(r"(?P<tasks>[^@,:]+)@(?P<fraction>[^@,:]+)(?P<kind>:[^@,:]+)?")
 
 
 def corruptions(comparison: Comparison) -> list[str]:
@@ -38,7 +35,7 @@ def corruptions(comparison: Comparison) -> list[str]:
         return []
     count: dict[str, int] = defaultdict(int)
     for variant in present:
-        if parsed := _parse(variant):
+        if parsed := corruption_level(variant):
             count[parsed[0]] += 1
     return [corruption for corruption, levels in count.items() if levels + 1 >= MIN_LEVELS]
 
@@ -65,7 +62,7 @@ def levels(comparison: Comparison, corruption: str) -> pd.DataFrame:
         )
     level = {CLEAN: 0.0}
     for variant in comparison.variants:
-        parsed = _parse(variant)
+        parsed = corruption_level(variant)
         if parsed and parsed[0] == corruption:
             level[variant] = parsed[1]
     rows = comparison.summary[comparison.summary["variant"].isin(list(level))]
@@ -86,12 +83,13 @@ def corrupted_labels(corruption: str) -> str:
     return f"{' and '.join(tasks.split('+'))} labels" + (f", {kind}" if kind else "")
 
 
-def _parse(variant: str) -> tuple[str, float] | None:
+def corruption_level(variant: str) -> tuple[str, float] | None:
     """Corruption and level (%) of a variant of one clause; None of any other."""
-    match = ONE_CLAUSE.fullmatch(variant)
-    if match is None:
+    found = forms(variant)
+    if len(found) != 1:
         return None
-    return match["tasks"] + (match["kind"] or ""), round(100 * float(match["fraction"]), 6)
+    ((tasks, fraction, kind),) = found
+    return "+".join(tasks) + (f":{kind}" if kind else ""), round(100 * float(fraction), 6)
 
 
 # --- table --------------------------------------------------------------------------------------

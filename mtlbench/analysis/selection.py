@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from mtlbench.analysis.settings import configuration
+from mtlbench.data.variants import CLEAN
 from mtlbench.errors import require_known
 
 PAPER_ORDER = ("equal", "mtu", "dwa", "gls")
@@ -83,7 +84,7 @@ def _natural(text: str) -> list[tuple[float, str]]:
 
 
 def _clean_first(variant: str) -> tuple[bool, list[tuple[float, str]]]:
-    return variant != "clean", _natural(variant)
+    return variant != CLEAN, _natural(variant)
 
 
 def paper_order(strategy: str) -> tuple[int, str]:

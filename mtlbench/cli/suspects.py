@@ -9,6 +9,7 @@ from mtlbench.cli.options import (
     names,
     overrides_of,
 )
+from mtlbench.data.variants import CLEAN
 
 SUMMARY = "Find the training labels that are most likely wrong."
 
@@ -16,7 +17,7 @@ SUMMARY = "Find the training labels that are most likely wrong."
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("suite", metavar="SUITE")
     parser.add_argument(
-        "--variant", default="clean", metavar="V", help="of the training labels (default: clean)"
+        "--variant", default=CLEAN, metavar="V", help="of the training labels (default: clean)"
     )
     parser.add_argument("--task", metavar="T", help="whose labels (default: those of all tasks)")
     parser.add_argument(

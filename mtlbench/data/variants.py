@@ -9,7 +9,7 @@ depth@0.4:offset               another kind
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from mtlbench.errors import UserError, unknown
 
@@ -17,6 +17,28 @@ if TYPE_CHECKING:
     from mtlbench.tasks.task import Task
 
 CLEAN = "clean"
+
+
+class Form(NamedTuple):
+    """A clause as it is written: `TASK+TASK@FRACTION:KIND`, the kind "" for the default."""
+
+    tasks: tuple[str, ...]
+    fraction: str
+    kind: str
+
+
+def forms(variant: str) -> list[Form]:
+    """The clauses of a variant as they are written, without those of another form.
+
+    So none of the clean variant.
+    """
+    found = []
+    for clause in variant.split(","):
+        tasks, separator, rest = clause.strip().partition("@")
+        fraction, _, kind = rest.partition(":")
+        if separator:
+            found.append(Form(tuple(tasks.split("+")), fraction, kind))
+    return found
 
 
 @dataclass(frozen=True)
@@ -65,13 +87,14 @@ class Variant:
 
 
 def _parse_clause(text: str, variant: str, tasks: "Mapping[str, Task]") -> Clause:
-    head, separator, tail = text.partition("@")
-    if not separator:
+    found = forms(text)
+    if not found:
         raise UserError(
             f"variant {variant!r} is neither {CLEAN!r} nor of the form TASK@FRACTION[:KIND], "
             "such as " + f"'{next(iter(tasks))}@0.4'"
         )
-    named = head.split("+")
+    ((written, number, kind),) = found
+    named = list(written)
     for name in named:
         if name not in tasks:
             raise unknown(f"task in variant {variant!r}:", name, tasks)
@@ -81,7 +104,6 @@ def _parse_clause(text: str, variant: str, tasks: "Mapping[str, Task]") -> Claus
                 f"variant {variant!r}: the labels of task {name!r} follow from others and cannot "
                 f"be corrupted by themselves; tasks: {others}"
             )
-    number, _, kind = tail.partition(":")
     try:
         fraction = float(number)
     except ValueError:

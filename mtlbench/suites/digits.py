@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from mtlbench.data.splits import Data, Split
-from mtlbench.data.variants import Variant
+from mtlbench.data.variants import CLEAN, Variant
 from mtlbench.models.small import SmallConvNet
 from mtlbench.randomness import derive_seed
 from mtlbench.suites.base import Suite, register_suite
@@ -46,7 +46,7 @@ class Digits(Suite):
     validation_size: int = 1000
     test_size: int = 2000
 
-    default_variants: ClassVar[tuple[str, ...]] = ("clean", "left@0.4")
+    default_variants: ClassVar[tuple[str, ...]] = (CLEAN, "left@0.4")
 
     def __post_init__(self) -> None:
         super().__post_init__()

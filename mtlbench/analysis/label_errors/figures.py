@@ -1,6 +1,5 @@
 """Detectors of wrong labels by epoch, and by the share of corrupted labels."""
 
-import re
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -39,7 +38,7 @@ from mtlbench.analysis.label_errors.scores import (
     MARGIN,
     SIGMA,
 )
-from mtlbench.analysis.levels import ONE_CLAUSE, corrupted_labels
+from mtlbench.analysis.levels import corrupted_labels, corruption_level
 
 LINES: dict[str, Line] = {
     SIGMA: {"color": VERMILION, "dashes": SOLID, "marker": "o"},
@@ -132,8 +131,8 @@ def _by_corruption(detected: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]
     """The rows of each corruption with two levels or more."""
 
     def corruption(variant: str) -> str:
-        match = re.fullmatch(ONE_CLAUSE, variant)
-        return match["tasks"] + (match["kind"] or "") if match else ""
+        found = corruption_level(variant)
+        return found[0] if found else ""
 
     names = detected["variant"].map(corruption)
     for name in dict.fromkeys(names):

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from mtlbench.data.variants import forms
+
 LABELS = {
     "equal": "Eq. Weight", "mtu": "MTU", "dwa": "DWA", "gls": "GLS", "ilt": "ILT Params",
 }  # fmt: skip
@@ -25,16 +27,14 @@ def published() -> pd.DataFrame:
     return frame.astype(kinds).assign(text=text)
 
 
-def variant_key(variant: str) -> tuple[frozenset[str], str]:
-    """What makes two spellings the same variant: the tasks of its one clause and all the rest."""
-    tasks, _, rest = variant.partition("@")
-    return frozenset(tasks.split("+")), rest
+def variant_key(variant: str) -> frozenset[tuple[frozenset[str], str, str]]:
+    """The same for all spellings of a variant: its clauses and their tasks, in any order."""
+    return frozenset((frozenset(tasks), fraction, kind) for tasks, fraction, kind in forms(variant))
 
 
 def corrupted_tasks(variant: str) -> list[str]:
     """The tasks that a published variant corrupts, on the same instances."""
-    tasks, separator, _ = variant.partition("@")
-    return tasks.split("+") if separator else []
+    return [task for form in forms(variant) for task in form.tasks]
 
 
 def method_of(strategy: str) -> str:

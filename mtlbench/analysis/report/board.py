@@ -8,9 +8,10 @@ import pandas as pd
 
 from mtlbench.analysis.leaderboard import leaderboard
 from mtlbench.analysis.selection import configured
+from mtlbench.data.variants import CLEAN
 from mtlbench.errors import UserError
 
-KINDS = ("clean", "corrupted")
+KINDS = (CLEAN, "corrupted")
 """Scopes of a leaderboard that hold some variants."""
 
 SHARED = "shared"

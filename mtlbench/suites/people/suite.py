@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench.data.splits import Targets
+from mtlbench.data.variants import CLEAN
 from mtlbench.models.rotations import from_6d
 from mtlbench.models.smpl import SMPL, BodyModel
 from mtlbench.suites.augmentation import choose, draw_half
@@ -46,7 +47,7 @@ class PeopleSuite(Suite):
     one place, since a crop does not show where in space a person stands.
     """
 
-    default_variants: ClassVar[tuple[str, ...]] = ("clean", "segmentation@0.4", "pose+shape@0.4")
+    default_variants: ClassVar[tuple[str, ...]] = (CLEAN, "segmentation@0.4", "pose+shape@0.4")
 
     view_axes: ClassVar[tuple[float, float, float]] = (1.0, 1.0, 1.0)
     """Factors of x, y and z with which they point right, up and to the camera."""

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mtlbench.data.splits import Targets
+from mtlbench.data.variants import CLEAN
 from mtlbench.suites.augmentation import choose, draw_half
 from mtlbench.suites.base import Suite
 from mtlbench.suites.scenes import CLASSES, PALETTE
@@ -34,7 +35,7 @@ class StreetSuite(Suite):
 
     depth_unit: ClassVar[str] = "1/m"
     depth_noise: ClassVar[tuple[float, float] | None] = None
-    default_variants: ClassVar[tuple[str, ...]] = ("clean", "depth@0.4", "segmentation@0.4")
+    default_variants: ClassVar[tuple[str, ...]] = (CLEAN, "depth@0.4", "segmentation@0.4")
 
     def tasks(self) -> tuple[Task, ...]:
         segmentation = Task(
