@@ -19,10 +19,10 @@ comparison = mtlbench.run(
     overrides={"epochs": 5, "inverse.power": 0.5},
     plugins=[HERE / "own_suite.py", HERE / "own_strategy.py"],
 )
-print(mtlbench.render(comparison, "table"))
+print(mtlbench.render(comparison))
 
 board = mtlbench.leaderboard(mtlbench.load_results("runs"))
-print(mtlbench.render_leaderboard(board, "table"))
+print(mtlbench.render_leaderboard(board))
 
 # Everything is a pandas DataFrame, too: a row for each run and metric.
 print(comparison.runs.groupby(["variant", "strategy"])["value"].size())

@@ -7,7 +7,7 @@ from mtlbench.analysis.table import Column, Section, Table
 from mtlbench.analysis.writers import write
 
 
-def render(comparison: Comparison, format: str, *, terminal: bool = False) -> str:
+def render(comparison: Comparison, format: str = "table", *, terminal: bool = False) -> str:
     """Writes a comparison in one of the `table.FORMATS`.
 
     Printed tables come one per variant. In each column, strategies that cannot be told from the
