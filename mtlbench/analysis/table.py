@@ -61,7 +61,7 @@ class Table:
     """A printed table.
 
     Attributes:
-        title: above the table; may be empty.
+        title: above the table.
         columns: beside that of the labels; without any, only title and notes are shown.
         sections: the rows.
         notes: sentences below the table.

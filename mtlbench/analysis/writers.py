@@ -109,7 +109,7 @@ def text(table: Table, terminal: bool) -> str:
     """For people to read; `terminal` where it shows bold text, else marks are ¹ and ²."""
     grid = _grid(table, terminal) if table.columns else []
     notes = [line for note in table.notes for line in wrapped(note)]
-    return "\n".join(filter(None, [table.title, *grid, *notes]))
+    return "\n".join([table.title, *grid, *notes])
 
 
 def wrapped(sentence: str, indent: str = "", *, first: str = "") -> list[str]:

@@ -346,7 +346,10 @@ def test_suspects_are_written_as_tables_and_sheets(
     losses = np.stack([run.traces()["loss"][:, :, 0].astype(float) for run in runs]).mean((0, 1))
     assert table["index"].tolist() == np.argsort(-losses, kind="stable")[:12].tolist()
     lines = finished.out.splitlines()
-    assert "AUROC" in lines[0]
+    assert max(map(len, lines[:-1])) <= 120
+    (heads,) = [line for line in lines if "AUROC" in line]
+    assert heads.split()[-4:] == ["fraction", "AUROC", "avg.", "precision"]
+    assert {"left", "right", "offset"} <= set(lines)
     assert lines[-1] == f"22 files in {out}"
 
     before = {path: path.read_bytes() for path in out.iterdir()}

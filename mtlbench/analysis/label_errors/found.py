@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -127,22 +128,26 @@ def render_found(found: Sequence[Found], *, terminal: bool = False) -> str:
     """A line for each task and detector: the share that looks wrong and how far to trust that;
     where it is known which labels are corrupted, how well they are found."""
     known = any(each.corrupted is not None for each in found)
-    columns = [Column("detector", words=True), Column("labels that look wrong", words=True)]
+    columns = [Column("labels that look wrong", words=True)]
     if known:
-        columns += [Column(f"{name} (%)") for name in ("top fraction", "AUROC", "avg. precision")]
-    rows = []
-    for each in found:
-        cells = [Cell(DETECTOR_LABELS[each.detector]), Cell(each.estimate)]
-        if each.corrupted is not None:
-            cells += [
-                Cell(digits(detection_accuracy(each.score[:, None], each.corrupted[:, None]), 1)),
-                Cell(digits(roc_auc(each.score, each.corrupted), 1)),
-                Cell(digits(average_precision(each.score, each.corrupted), 1)),
-            ]
-        elif known:
-            cells += [Cell()] * 3
-        rows.append(Row(each.task, cells))
+        names = ("top fraction", "AUROC", "avg. precision")
+        columns += [Column(name, "found (%)") for name in names]
+    sections = []
+    for task, inside in groupby(found, lambda each: each.task):
+        rows = []
+        for each in inside:
+            cells = [Cell(each.estimate), *_measures(each)] if known else [Cell(each.estimate)]
+            rows.append(Row(DETECTOR_LABELS[each.detector], cells))
+        sections.append(Section(task, rows))
+    table = Table("Suspects", columns, sections, [])
     folder = found[0].files[0].parent
-    notes = [f"{2 * len(found)} files in {folder}"]
-    table = Table("", columns, [Section("", rows)], notes, "task")
-    return writer_of("table", terminal)(table) + "\n"
+    return f"{writer_of('table', terminal)(table)}\n{2 * len(found)} files in {folder}\n"
+
+
+def _measures(found: Found) -> list[Cell]:
+    """How well corrupted labels are found (%), empty where it is not known which they are."""
+    if found.corrupted is None:
+        return [Cell()] * 3
+    accuracy = detection_accuracy(found.score[:, None], found.corrupted[:, None])
+    ranked = [measure(found.score, found.corrupted) for measure in (roc_auc, average_precision)]
+    return [Cell(digits(value, 1)) for value in (accuracy, *ranked)]
