@@ -13,7 +13,7 @@ from typing import Any
 from mtlbench.files import replacing
 from mtlbench.spec import RunSpec
 from mtlbench.store.folds import fold_file
-from mtlbench.store.runs import DONE, FAILED, DamagedRunError, Store, read_npz, read_run
+from mtlbench.store.runs import DONE, FAILED, DamagedRunError, RunRecord, Store, read_npz, read_run
 from mtlbench.training.job import Ended, Job, Notice, Parts, Place, Progress
 
 FOLDS = 5
@@ -27,17 +27,24 @@ class RunJob(Job):
     Attributes:
         spec: the run.
         traces: keep what `Traces` notes of every training instance.
-        networks: how many are trained for it; 0 asks its strategy.
+        networks: how many are trained for it.
+        label, stage: of its strategy. They travel with the job: where it ends there may be no such
+            strategy.
     """
 
     spec: RunSpec
     traces: bool = False
-    networks: int = field(default=0, compare=False)
+    networks: int = field(init=False, compare=False)
+    label: str = field(init=False, compare=False)
+    stage: str = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not self.networks:
-            stage = self._task_stage()
-            object.__setattr__(self, "networks", 1 if stage is None else stage.networks)
+        from mtlbench.strategies.compose import Composition
+
+        composition, stage = Composition.parse(self.spec.strategy), self._task_stage()
+        object.__setattr__(self, "networks", 1 if stage is None else stage.networks)
+        object.__setattr__(self, "label", composition.label)
+        object.__setattr__(self, "stage", composition.stage)
 
     @property
     def hash(self) -> str:
@@ -67,10 +74,12 @@ class RunJob(Job):
     def write(self, store: Store, ended: Ended) -> None:
         record = ended.result
         if record is None:  # nothing came back, from a process that ran out of memory for example
-            from mtlbench.training.run import Run
+            from mtlbench.training.record import run_info
 
-            record = Run(self.spec, status=ended.status, error=ended.error).record()
-            record.info |= {"device": "", "processor": "", "instruction_set": ""}
+            info = run_info(
+                self.spec, self.label, self.stage, status=ended.status, error=ended.error
+            )
+            record = RunRecord(info, {"epoch": []})
         store.write(record)
 
     def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:

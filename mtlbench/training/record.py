@@ -12,7 +12,6 @@ from torch import Tensor
 from mtlbench.data.splits import Split
 from mtlbench.data.variants import Variant
 from mtlbench.spec import RunSpec
-from mtlbench.strategies.compose import Composition
 from mtlbench.tasks.task import Task
 from mtlbench.training.batches import take
 from mtlbench.training.processor import instruction_set, processor_name
@@ -21,35 +20,50 @@ from mtlbench.version import package_version
 EXAMPLES = 6
 """The number of corrupted instances, and of test instances, that a run keeps to be looked at."""
 
+PARTS = ("data", "train", "wait", "evaluate")
+"""Of a run's time: making data, training, waiting for files while training, evaluating."""
+
 
 def run_info(
     spec: RunSpec,
+    label: str,
+    stage: str,
     *,
     status: str,
     error: str | None,
-    changed: Sequence[str],
-    tasks: Sequence[Task],
-    corrupted: Mapping[str, float],
-    metrics: Sequence[Mapping[str, Any]],
-    seconds: Mapping[str, float],
-    device: torch.device,
+    changed: Sequence[str] = (),
+    tasks: Sequence[Task] = (),
+    corrupted: Mapping[str, float] | None = None,
+    metrics: Sequence[Mapping[str, Any]] = (),
+    seconds: Mapping[str, float] | None = None,
+    device: torch.device | None = None,
 ) -> dict[str, Any]:
     """The content of `run.json`.
 
     Args:
-        changed: parameters that differ from their defaults.
-        tasks, corrupted: none where the run did not start.
+        spec: the run.
+        label, stage: of its strategy.
+        status, error: how it ended.
+        changed: parameters that differ from their defaults; none where the run did not start, and
+            so of all that follow.
+        tasks, corrupted: the tasks, and the share of wrong labels by task.
+        metrics: the final ones.
+        seconds: by part of the training, see `PARTS`.
+        device: where it was trained; None where nobody knows.
     """
-    composition = Composition.parse(spec.strategy)
+    name = str(device or "")
+    if device is not None and device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+    seconds = dict.fromkeys(PARTS, 0.0) | dict(seconds or {})
     return {
         "status": status,
         "hash": spec.hash,
         "spec": asdict(spec),
         "changed": changed,
-        "label": composition.label,
-        "stage": composition.stage,
+        "label": label,
+        "stage": stage,
         "tasks": [_task(task) for task in tasks],
-        "corrupted": corrupted,
+        "corrupted": corrupted or {},
         "metrics": metrics,
         "timings": {f"{name}_seconds": value for name, value in seconds.items()},
         "versions": {
@@ -57,9 +71,9 @@ def run_info(
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else str(device),
-        "processor": processor_name(),
-        "instruction_set": instruction_set(),
+        "device": name,
+        "processor": processor_name() if name else "",
+        "instruction_set": instruction_set() if name else "",
         "error": error,
     }
 

@@ -28,6 +28,7 @@ from mtlbench.training.job import Place
 from mtlbench.training.labels import resident_data, training_labels
 from mtlbench.training.record import (
     EXAMPLES,
+    PARTS,
     detection_metric,
     final_metrics,
     label_arrays,
@@ -57,9 +58,7 @@ class Run:
     log_variances: list[Tensor] = field(default_factory=list)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
-    seconds: dict[str, float] = field(
-        default_factory=lambda: {"data": 0.0, "train": 0.0, "wait": 0.0, "evaluate": 0.0}
-    )
+    seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
 
     def start(self) -> None:
         spec = self.spec
@@ -290,8 +289,11 @@ class Run:
     def record(self) -> RunRecord:
         """The record that the store writes."""
         started = hasattr(self, "traces")
+        composition = Composition.parse(self.spec.strategy)
         info = run_info(
             self.spec,
+            composition.label,
+            composition.stage,
             status=self.status,
             error=self.error,
             changed=changed_parameters(self.spec) if started else [],
