@@ -41,6 +41,20 @@ os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
+LONG = ("training/test_population", "execution/", "test_gpu", "test_readme", "test_examples")
+"""Files whose tests take long: begun first, so that no process is left with them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Orders files by how long they take; tests in a file stay in its order."""
+
+    def place(item: pytest.Item) -> int:
+        file = item.path.relative_to(CHECKOUT / "tests").as_posix()
+        return next((n for n, begin in enumerate(LONG) if file.startswith(begin)), len(LONG))
+
+    items.sort(key=place)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     """As in a worker that has one core: the order of a sum depends on the number of threads."""

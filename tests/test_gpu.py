@@ -30,7 +30,7 @@ on_each_device = pytest.mark.parametrize(
     "device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])]
 )
 
-HIDDEN = "torchjd,ray,pytest,hypothesis,jinja2,markupsafe,matplotlib,PIL,pillow,LibMTL"
+HIDDEN = "torchjd,ray,pytest,hypothesis,jinja2,markupsafe,matplotlib,PIL,pillow,LibMTL,platformdirs"
 """What the command does without."""
 
 HIDE = """

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from platformdirs import user_cache_path
 
 from mtlbench.files import replacing
 
@@ -21,8 +20,11 @@ _KEY = "__key__"
 
 def cache_directory() -> Path:
     """`$MTLBENCH_CACHE`, or the system's place for caches: on Linux `~/.cache/mtlbench`."""
-    own = os.environ.get("MTLBENCH_CACHE")
-    return Path(own) if own else user_cache_path("mtlbench", appauthor=False)
+    if own := os.environ.get("MTLBENCH_CACHE"):
+        return Path(own)
+    from platformdirs import user_cache_path  # few suites need a cache, and so this package
+
+    return user_cache_path("mtlbench", appauthor=False)
 
 
 def cached_arrays(key: Mapping[str, object], make: Callable[[], Arrays]) -> Arrays:
