@@ -5,8 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
 
 
@@ -52,15 +50,11 @@ def test_the_readmes_strategy_trains_as_a_plugin_and_stands_in_the_table(tmp_pat
     assert re.search(r"^ILT Params \+ Inverse ", result.stdout, flags=re.MULTILINE)
 
 
-@pytest.mark.parametrize(
-    ("block", "arguments"),
-    [
-        (0, ["digits", "--strategies", "power-mean,normalised-sum,sign-vote,trimmed+dwa", *SMALL]),
-        (1, ["points", "--strategies", "equal,ilt", "--seeds", "1"]),
-    ],
-    ids=["strategies", "suite"],
-)
-def test_the_extensions_of_the_documentation_train_as_plugins(tmp_path, block, arguments):
-    (tmp_path / "plugin.py").write_text(python_blocks("docs/extending.md")[block])
-    result = mtlbench("run", *arguments, "--plugin", "plugin.py", directory=tmp_path)
+def test_the_strategies_and_the_suite_of_the_documentation_train_as_plugins(tmp_path):
+    strategies, suite = python_blocks("docs/extending.md")[:2]
+    (tmp_path / "strategies.py").write_text(strategies)
+    (tmp_path / "suite.py").write_text(suite)
+    names = "power-mean,normalised-sum,sign-vote,trimmed+dwa,equal,ilt"
+    options = ["--plugin", "strategies.py", "--plugin", "suite.py", "--seeds", "1"]
+    result = mtlbench("run", "points", "--strategies", names, *options, directory=tmp_path)
     assert result.returncode == 0, result.stderr

@@ -317,7 +317,8 @@ def check_steps(name: str, dtype: torch.dtype, batches: list[Array]) -> None:
 def test_updates_and_state_are_finite_and_bounded_for_gradients(
     name: str, dtype: torch.dtype, gradients: str
 ) -> None:
-    for tasks in TASKS:
+    most = 8 if gradients.startswith("of size 1e") else 40  # sizes do not need so many
+    for tasks in (count for count in TASKS if count <= most):
         steps = STEPS if tasks < 40 else 2  # which take their time
         check_steps(name, dtype, [GRADIENTS[gradients](tasks, seed) for seed in range(steps)])
 
