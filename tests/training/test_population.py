@@ -21,6 +21,7 @@ from mtlbench.spec import RunSpec
 from mtlbench.store.runs import (
     DONE,
     HISTORY_FILE,
+    INSTANCE_FILE,
     DamagedRunError,
     RunRecord,
     Store,
