@@ -19,7 +19,6 @@ from mtlbench.store.runs import DONE, npz_bytes
 from mtlbench.tasks.task import Task
 from mtlbench.training.batches import Batches
 from mtlbench.training.evaluation import forward
-from mtlbench.training.jobs import FoldJob
 from mtlbench.training.run import Run
 
 
@@ -27,19 +26,19 @@ from mtlbench.training.run import Run
 class FoldRun(Run):
     """A run on the instances of all folds but one; `held_out` are the rows [n] of that one."""
 
-    fold: FoldJob
+    fold: int
+    folds: int
 
     def start(self) -> None:
         super().start()
-        fold = self.fold
-        names = (fold.spec.suite, fold.folds)
+        names = (self.spec.suite, self.folds)
         order = torch.randperm(len(self.train_split), generator=named_generator("folds", *names))
-        if len(order) < fold.folds:
-            raise UserError(f"{len(order)} training instances are too few for {fold.folds} folds")
+        if len(order) < self.folds:
+            raise UserError(f"{len(order)} training instances are too few for {self.folds} folds")
         member = torch.empty_like(order)
-        member[order] = torch.arange(len(order)) % fold.folds
-        self.held_out = (member == fold.fold).nonzero()[:, 0]
-        self.others = (member != fold.fold).nonzero()[:, 0]
+        member[order] = torch.arange(len(order)) % self.folds
+        self.held_out = (member == self.fold).nonzero()[:, 0]
+        self.others = (member != self.fold).nonzero()[:, 0]
 
     def order(self, generator: torch.Generator) -> Tensor:
         return self.others[torch.randperm(len(self.others), generator=generator)]
@@ -49,7 +48,7 @@ class FoldRun(Run):
         return {}
 
     def identity(self) -> dict[str, Any]:
-        return super().identity() | {"fold": self.fold.hash}
+        return super().identity() | {"fold": self.fold, "folds": self.folds}
 
     def finish(self) -> bytes | None:
         """The content of the fold's file; None where training diverged."""
@@ -59,7 +58,7 @@ class FoldRun(Run):
             "spec": asdict(self.spec),
             "hash": self.spec.hash,
             "tasks": [task.name for task in self.tasks],
-            "folds": self.fold.folds,
+            "folds": self.folds,
             "clean": not self.variant.clauses,
         }
         arrays = self.predict_held_out()

@@ -164,7 +164,9 @@ class FoldJob(Job):
         from mtlbench.training.folds import FoldRun
         from mtlbench.training.loop import train
 
-        return train(lambda: FoldRun(self.spec, place, fold=self), checkpoint)
+        return train(
+            lambda: FoldRun(self.spec, place, fold=self.fold, folds=self.folds), checkpoint
+        )
 
 
 def cross_validations(specs: Sequence[RunSpec]) -> list[FoldJob]:

@@ -24,7 +24,7 @@ train_epoch = FoldRun.train_epoch
 def noted(run):
     train_epoch(run)
     with (PLACE / "epochs").open("a") as log:
-        log.write(f"{run.fold.fold} {run.epoch}\\n")
+        log.write(f"{run.fold} {run.epoch}\\n")
     lines = (PLACE / "epochs").read_text().splitlines()
     WHAT
 
@@ -32,7 +32,7 @@ def noted(run):
 FoldRun.train_epoch = noted
 """
 
-DIES_ONCE = 'if run.epoch == 2 and lines.count("3 2") == 1 and run.fold.fold == 3: os._exit(1)'
+DIES_ONCE = 'if run.epoch == 2 and lines.count("3 2") == 1 and run.fold == 3: os._exit(1)'
 WAITS = 'while not (PLACE / "open").exists(): time.sleep(0.02)'
 
 
