@@ -60,8 +60,12 @@ def _table(board: Leaderboard, scope: str, legend: list[str]) -> Table:
         for row in rows
         if row["complete"] or len(rows) - complete <= FEW
     ]
+    title = f"Leaderboard: {scope_title(scope)}"
+    if not shown:
+        heading = f"{complete} of {len(rows)} complete"
+        return Table(title, [], [], [heading, *board.notes[scope], *legend])
     return Table(
-        f"Leaderboard: {scope_title(scope)}",
+        title,
         [Column(name) for name in COLUMNS],
         [Section(f"{complete} of {len(rows)} complete", shown)],
         [*board.notes[scope], *legend],

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from synthetic_runs import abs_err, digits_run, instance_arrays, metric, study, write_run
 
 from mtlbench.analysis.figures.curves import detection, validation_curves
@@ -28,6 +29,7 @@ from mtlbench.analysis.figures.style import (
     PAPER_LINES,
     Configuration,
     lines,
+    save_figures,
 )
 from mtlbench.errors import UserError
 from mtlbench.store.runs import read_run
@@ -308,3 +310,19 @@ def test_drawing_leaves_the_settings_of_matplotlib_alone(results: Path, tmp_path
         "import matplotlib.pyplot as plt; assert not plt.get_fignums()"
     )
     subprocess.run([sys.executable, "-c", code, results, tmp_path / "out"], check=True)
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "taken"])
+def test_figures_that_cannot_be_written_are_bad_input(place: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "taken" / "a.png").mkdir(parents=True)
+    with pytest.raises(UserError, match="figures cannot be written"):
+        save_figures([("a", Figure())], tmp_path / place)
+
+
+def test_a_link_in_place_of_a_figure_is_replaced_and_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("precious")
+    (tmp_path / "a.png").symlink_to(tmp_path / "kept")
+    save_figures([("a", Figure())], tmp_path)
+    assert (tmp_path / "kept").read_text() == "precious"
+    assert not (tmp_path / "a.png").is_symlink()

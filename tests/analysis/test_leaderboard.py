@@ -482,3 +482,15 @@ def test_every_format_ends_with_one_newline(format: str) -> None:
     text = render_leaderboard(leaderboard(many({"equal": 50, "mtu": 51}, seeds=2)), format)
     assert text.endswith("\n")
     assert not text.endswith("\n\n")
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_where_no_strategy_is_complete_there_are_notes_and_no_table(format: str) -> None:
+    names = [f"s{number}" for number in range(8)]
+    results = frame(
+        *(run(name, 1.0, 0, suite="digits") for name in names),
+        *(run(f"other-{name}", 1.0, 0, suite="streets") for name in names),
+    )
+    text = render_leaderboard(leaderboard(results, baseline="s0"), format)
+    if format not in ("csv", "json"):
+        assert "0 of 16 complete" in text

@@ -11,6 +11,8 @@ import matplotlib as mpl
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 
+from mtlbench.errors import UserError
+from mtlbench.files import replacing
 from mtlbench.store.runs import StoredRun
 
 SINGLE, DOUBLE = 3.3, 6.8
@@ -100,17 +102,25 @@ def save_figures(figures: Iterable[tuple[str, Figure]], out: str | Path) -> list
 
     Args:
         figures: best a generator, so that they are drawn in the style in which they are written.
-        out: the directory; made where missing.
+        out: the directory; made where missing. A link in it is replaced, not followed.
+
+    Raises:
+        UserError: it cannot be made or written to.
     """
     out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
     written = []
-    with mpl.rc_context(STYLE):
-        for name, figure in figures:
-            stem = re.sub(r"[^A-Za-z0-9.+=_-]+", "-", name).replace("]", "").strip("-")
-            for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
-                written.append(out / f"{stem}.{kind}")
-                figure.savefig(written[-1], metadata=metadata)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with mpl.rc_context(STYLE):
+            for name, figure in figures:
+                stem = re.sub(r"[^A-Za-z0-9.+=_-]+", "-", name).replace("]", "").strip("-")
+                for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
+                    written.append(out / f"{stem}.{kind}")
+                    with replacing(written[-1]) as aside:
+                        figure.savefig(aside, format=kind, metadata=metadata)
+    except OSError as error:
+        where = str(error.filename2 or error.filename or out)
+        raise UserError(f"figures cannot be written: {where!r}: {error.strerror}") from error
     return written
 
 
