@@ -5,12 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtlbench.analysis.table import FORMATS
 from mtlbench.cli.options import (
+    add_output,
     add_places,
     add_study,
     check_figures,
     name_damaged,
+    name_figures,
     names,
 )
 
@@ -21,8 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("suite", metavar="SUITE")
     add_study(parser)
     parser.add_argument("--metrics", metavar="a,b", help="only these metrics")
-    parser.add_argument("--format", choices=FORMATS, default="table")
-    parser.add_argument("--figures", type=Path, metavar="DIR", help="draw the figures there, too")
+    add_output(parser)
     parser.add_argument(
         "--against", choices=("paper",), help="put the published numbers beside ours"
     )
@@ -90,4 +90,4 @@ def print_comparison(
         from mtlbench.analysis.figures.runs import draw_figures
 
         drawn = draw_figures(results, suite, figures, variants, strategies, reference=reference)
-        print(f"{len(drawn)} figure files in {figures}", file=sys.stderr)
+        name_figures(drawn, figures)

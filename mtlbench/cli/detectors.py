@@ -2,12 +2,12 @@
 
 import argparse
 import sys
-from pathlib import Path
 
-from mtlbench.analysis.table import FORMATS
 from mtlbench.cli.options import (
     add_detection,
+    add_output,
     check_figures,
+    name_figures,
     names,
     overrides_of,
 )
@@ -24,8 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="V",
         help="corrupted ones such as depth@0.4, and clean (default: the suite's corrupted ones)",
     )
-    parser.add_argument("--format", choices=FORMATS, default="table")
-    parser.add_argument("--figures", type=Path, metavar="DIR", help="draw the figures there, too")
+    add_output(parser)
     add_detection(parser)
 
 
@@ -52,5 +51,5 @@ def command(options: argparse.Namespace) -> int:
         from mtlbench.analysis.label_errors.figures import draw_detectors
 
         drawn = draw_detectors(detected, options.figures)
-        print(f"{len(drawn)} figure files in {options.figures}", file=sys.stderr)
+        name_figures(drawn, options.figures)
     return 0

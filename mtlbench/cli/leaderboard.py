@@ -2,14 +2,14 @@
 
 import argparse
 import sys
-from pathlib import Path
 
-from mtlbench.analysis.table import FORMATS
 from mtlbench.cli.options import (
+    add_output,
     add_places,
     add_study,
     check_figures,
     name_damaged,
+    name_figures,
     names,
 )
 
@@ -25,8 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="what the others are held against (default: equal)",
     )
-    parser.add_argument("--format", choices=FORMATS, default="table")
-    parser.add_argument("--figures", type=Path, metavar="DIR", help="draw the figures there, too")
+    add_output(parser)
     add_places(parser)
 
 
@@ -52,5 +51,5 @@ def command(options: argparse.Namespace) -> int:
         from mtlbench.analysis.figures.ranks import draw_rank_figures
 
         drawn = draw_rank_figures(board, options.figures)
-        print(f"{len(drawn)} figure files in {options.figures}", file=sys.stderr)
+        name_figures(drawn, options.figures)
     return 0

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mtlbench.analysis.table import FORMATS
 from mtlbench.errors import UserError
 
 DEFAULT_RESULTS = "runs"
@@ -85,6 +86,12 @@ def add_places(parser: argparse.ArgumentParser, *, reference: bool = True) -> No
         )
 
 
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """The form of tables, and where figures go."""
+    parser.add_argument("--format", choices=FORMATS, default="table")
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="draw the figures there, too")
+
+
 def add_results(parser: argparse.ArgumentParser) -> None:
     """Where results are written to."""
     parser.add_argument(
@@ -122,6 +129,10 @@ def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
 def check_figures(figures: Path | None) -> None:
     if figures is not None and os.path.lexists(figures) and not figures.is_dir():
         raise UserError(f"figures path {str(figures)!r} is a file, not a directory")
+
+
+def name_figures(drawn: Sequence[Path], figures: Path) -> None:
+    print(f"{len(drawn)} figure files in {figures}", file=sys.stderr)
 
 
 def name_damaged(damaged: Sequence[tuple[str, str]]) -> None:
