@@ -171,6 +171,15 @@ def mtlbench_model(case: Case, device: torch.device) -> nn.Module:
     return model
 
 
+def graphed(model: nn.Module, case: Case, device: torch.device, *, half: bool) -> nn.Module:
+    """The model, whose forward and backward pass are replayed as CUDA graphs from now on."""
+    sample = case.images[: case.batch].to(device).float() / 127.5 - 1
+    sample = sample.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, torch.bfloat16, enabled=half, cache_enabled=False):
+        torch.cuda.make_graphed_callables(model, (sample,))
+    return model
+
+
 def mtlbench_step(
     case: Case, device: torch.device, model: nn.Module, *, half: bool, strategy_name: str = "ilt"
 ) -> Step:

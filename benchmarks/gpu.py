@@ -7,7 +7,9 @@
   instance tables off the device, saved and continued; and how often a step waits for the device.
 - studies: runs of `digits` and `streets`, held against the reference runs.
 - step-cost: every strategy's step over that of `equal`.
-- full-size: both full-size networks, beside a plain loop; compiled: the same under `torch.compile`.
+- full-size: both full-size networks, beside a plain loop; graphed: the same with the network as
+  CUDA graphs; compiled: under `torch.compile`.
+- packing: runs an hour of three suites, 1 to 16 of them at a time.
 
 It runs from a plain checkout and needs torch, numpy, pandas, pyarrow, scipy, scikit-learn,
 torchmetrics, safetensors and rich, no network, and less than 8 minutes on an H100. Each part is a
@@ -36,7 +38,15 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-LIMITS = {"right": 120, "studies": 130, "step-cost": 80, "full-size": 80, "compiled": 240}
+LIMITS = {
+    "right": 90,
+    "studies": 120,
+    "step-cost": 60,
+    "full-size": 60,
+    "graphed": 60,
+    "packing": 120,
+    "compiled": 240,
+}
 """Parts in their order, and the most seconds that each may take."""
 
 TOTAL = 470
@@ -75,6 +85,8 @@ def work(part: str, records: Path, device: str, tiny: bool) -> int:
             "studies": gpu_parts.studies,
             "step-cost": gpu_parts.step_costs,
             "full-size": gpu_parts.eager,
+            "graphed": gpu_parts.graphed,
+            "packing": gpu_parts.packing,
             "compiled": gpu_parts.compiled,
         }[part]
         try:

@@ -11,7 +11,9 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from mtlbench.store.runs import RunRecord
 from mtlbench.strategies.base import GRADIENT, strategies
 from mtlbench.strategies.compose import stage_of
 from mtlbench.study.plan import plan
+from mtlbench.suites.base import suites
 from mtlbench.training.job import Place
 from mtlbench.training.jobs import RunJob
 from mtlbench.version import package_version
@@ -50,6 +53,10 @@ TINY_STUDIES = {
 }
 
 AT_A_TIME = 4
+
+PACKED = (16, 8, 4, 2, 1)
+PACKED_EPOCHS = {"digits": 3, "streets": 10, "bodies": 2}
+TINY_PACKED = {"streets": TINY_STUDIES["streets", "clean"]}
 
 STDS = 4.0
 SLACK = {"max": 0.05, "min": 0.15}
@@ -183,6 +190,58 @@ def judged(info: Record, references: list[Record]) -> Record:
     }
 
 
+def packing(device: str, tiny: bool) -> Iterator[Record]:
+    """Runs an hour of each suite, so many at a time, each in a process of its own.
+
+    A few epochs are trained and the rate is scaled to all of them; what is done once a run (data,
+    the first step of a process) is left out.
+    """
+    context = multiprocessing.get_context("spawn")
+    counts = (2, 1) if tiny else PACKED
+    ends: list[Connection] = []
+    for _ in range(max(counts)):
+        here, there = context.Pipe()
+        context.Process(target=_train_what_comes, args=(there, device), daemon=True).start()
+        there.close()
+        ends.append(here)
+    for suite in TINY_PACKED if tiny else PACKED_EPOCHS:
+        overrides = TINY_PACKED[suite] if tiny else {"epochs": PACKED_EPOCHS[suite]}
+        (spec,) = plan(
+            suite, strategies=["equal"], variants=["clean"], seeds=1, overrides=overrides
+        )
+        _trained_at_once(ends, spec)  # data are made, kernels loaded
+        for count in counts:
+            seconds = _trained_at_once(ends[:count], spec)
+            share = overrides["epochs"] / suites.get(suite).cls().epochs
+            yield {
+                "suite": suite,
+                "at_a_time": count,
+                "epochs": overrides["epochs"],
+                "seconds": round(seconds, 3),
+                "runs_per_hour": round(3600 * count * share / seconds, 1),
+            }
+
+
+def _train_what_comes(end: Connection, device: str) -> None:
+    """Trains each run that is sent, and answers when it is done."""
+    if device == "cpu":
+        torch.set_num_threads(1)
+    with suppress(EOFError):  # nothing comes any more
+        while True:
+            *_, _ = RunJob(end.recv()).train(Place(device), None)
+            end.send(None)
+
+
+def _trained_at_once(ends: list[Connection], spec: RunSpec) -> float:
+    """Seconds until every process has trained the run."""
+    started = time.perf_counter()
+    for end in ends:
+        end.send(spec)
+    for end in ends:
+        end.recv()
+    return time.perf_counter() - started
+
+
 def step_costs(device: str, tiny: bool) -> Iterator[Record]:
     """Every strategy's step over `equal`, those that weigh gradients on the representation too."""
     keep_freed_memory()
@@ -220,6 +279,22 @@ def eager(device: str, tiny: bool) -> Iterator[Record]:
             yield from _timed(case, model, device, tiny, rates, ("float32", "bfloat16"), "eager")
         except Exception as error:
             yield {"network": case.name, "ok": False, "note": describe(error)[:300]}
+
+
+def graphed(device: str, tiny: bool) -> Iterator[Record]:
+    """The same, the network's forward and backward pass replayed as a CUDA graph each."""
+    rates = _matrix_rates(device)
+    place = torch.device(device)
+    for precision in ("bfloat16", "float32"):
+        for case in _networks(tiny)[1:] if tiny else _networks(tiny):
+            model = full_size.mtlbench_model(case, place)
+            try:
+                if place.type == "cuda":
+                    model = full_size.graphed(model, case, place, half=precision == "bfloat16")
+                yield from _timed(case, model, device, tiny, rates, (precision,), "graphed")
+            except Exception as error:
+                what = {"network": case.name, "precision": precision, "mode": "graphed"}
+                yield {**what, "ok": False, "note": describe(error)[:300]}
 
 
 def compiled(device: str, tiny: bool) -> Iterator[Record]:

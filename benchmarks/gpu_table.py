@@ -100,6 +100,16 @@ def _step_costs(records: list[Record]) -> Iterator[str]:
         yield f"| `equal` itself takes {equal:.2f} ms | | | |"
 
 
+def _packing(records: list[Record]) -> Iterator[str]:
+    counts = sorted({record["at_a_time"] for record in records})
+    yield f"| runs of `equal` an hour, at a time | {' | '.join(map(str, counts))} |"
+    yield f"| :-- |{' --: |' * len(counts)}"
+    for suite in dict.fromkeys(record["suite"] for record in records):
+        rates = {r["at_a_time"]: r["runs_per_hour"] for r in records if r["suite"] == suite}
+        told = (f"{rates[count]:.0f}" if count in rates else "–" for count in counts)
+        yield f"| {suite} | {' | '.join(told)} |"
+
+
 def _networks(records: list[Record]) -> Iterator[str]:
     head = ("network, images/s", "plain", "`equal`", "`ilt`", "ilt / equal", "ilt / plain")
     yield f"| {' | '.join(head)} | of matrix rate |"
@@ -153,5 +163,5 @@ def _what(record: Record) -> Iterable[str]:
             yield f"{metric['task']} {metric['metric']} {value}, reference {reference};"
 
 
-SECTIONS = {"right": _right, "studies": _studies, "step-cost": _step_costs}
-NETWORKS = ("full-size", "compiled")
+SECTIONS = {"right": _right, "studies": _studies, "step-cost": _step_costs, "packing": _packing}
+NETWORKS = ("full-size", "graphed", "compiled")
