@@ -27,6 +27,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Sequence
@@ -71,6 +72,7 @@ Record = dict[str, Any]
 
 def work(part: str, records: Path, device: str, tiny: bool) -> int:
     """Runs one part here, adding a line to the file for each record."""
+    os.environ.setdefault("MTLBENCH_CACHE", tempfile.gettempdir())  # needs no platformdirs
     import gpu_parts
     import torch
 

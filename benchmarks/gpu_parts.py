@@ -209,7 +209,11 @@ def packing(device: str, tiny: bool) -> Iterator[Record]:
         (spec,) = plan(
             suite, strategies=["equal"], variants=["clean"], seeds=1, overrides=overrides
         )
-        _trained_at_once(ends, spec)  # data are made, kernels loaded
+        try:
+            _trained_at_once(ends, spec)  # data are made, kernels loaded
+        except RuntimeError as error:
+            yield {"suite": suite, "ok": False, "note": str(error)}
+            continue
         for count in counts:
             seconds = _trained_at_once(ends[:count], spec)
             share = overrides["epochs"] / suites.get(suite).cls().epochs
@@ -228,18 +232,21 @@ def _train_what_comes(end: Connection, device: str) -> None:
         torch.set_num_threads(1)
     with suppress(EOFError):  # nothing comes any more
         while True:
-            *_, _ = RunJob(end.recv()).train(Place(device), None)
-            end.send(None)
+            *_, ended = RunJob(end.recv()).train(Place(device), None)
+            info = ended.result.info
+            end.send(info["error"] if info["status"] != "done" else None)
 
 
 def _trained_at_once(ends: list[Connection], spec: RunSpec) -> float:
-    """Seconds until every process has trained the run."""
+    """Seconds until every process has trained the run. Raises RuntimeError where one could not."""
     started = time.perf_counter()
     for end in ends:
         end.send(spec)
-    for end in ends:
-        end.recv()
-    return time.perf_counter() - started
+    errors = [end.recv() for end in ends]
+    seconds = time.perf_counter() - started
+    for error in filter(None, errors):
+        raise RuntimeError(error.strip().splitlines()[-1])
+    return seconds
 
 
 def step_costs(device: str, tiny: bool) -> Iterator[Record]:

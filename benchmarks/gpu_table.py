@@ -101,6 +101,7 @@ def _step_costs(records: list[Record]) -> Iterator[str]:
 
 
 def _packing(records: list[Record]) -> Iterator[str]:
+    records = [record for record in records if "at_a_time" in record]
     counts = sorted({record["at_a_time"] for record in records})
     yield f"| runs of `equal` an hour, at a time | {' | '.join(map(str, counts))} |"
     yield f"| :-- |{' --: |' * len(counts)}"
