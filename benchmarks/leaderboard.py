@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from mtlbench.stages import STAGES
-from mtlbench.store.runs import HISTORY_FILE, INSTANCE_FILE, LABELS_FILE, RUN_FILE, SCHEMA_VERSION
+from mtlbench.store.runs import HISTORY_FILE, INSTANCE_FILE, LABELS_FILE, RUN_FILE
+from mtlbench.store.schema import SCHEMA_VERSION
 
 SUITES, STRATEGIES = 5, 40
 SECONDS, MEMORY = 5.0, 1024

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from mtlbench.analysis.reference import TABLE
 from mtlbench.files import replacing
-from mtlbench.store.runs import DONE, DamagedRunError, Store, read_run
+from mtlbench.store.runs import DamagedRunError, Store, read_run
+from mtlbench.store.schema import DONE
 from mtlbench.store.table import write_table
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mtlbench.store.runs import DIVERGED, DONE, FAILED, SCHEMA_VERSION
+from mtlbench.store.schema import DIVERGED, DONE, FAILED, SCHEMA_VERSION
 
 SUITES = {"alpha": ("left", "right"), "beta": ("depth", "parts"), "gamma": ("pose", "shape")}
 LEVELS = (0.2, 0.4, 0.6)

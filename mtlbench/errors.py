@@ -18,6 +18,10 @@ class UnfinishedError(Exception):
     """
 
 
+MOST_KNOWN = 12
+"""So many names are offered where none is near to what was asked for."""
+
+
 def unknown(what: str, name: str, known: Iterable[str]) -> UserError:
     """An error for a name that is not in `known`, which offers the nearest names that are."""
     known = sorted(known)
@@ -25,7 +29,9 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UserError:
     if near:
         hint = "did you mean " + " or ".join(repr(n) for n in near) + "?"
     else:
-        hint = "known: " + ", ".join(known)
+        shown = ", ".join(known[:MOST_KNOWN])
+        more = len(known) - MOST_KNOWN
+        hint = f"known: {shown}" + (f" and {more} more" if more > 0 else "")
     return UserError(f"unknown {what} {name!r}; {hint}")
 
 
@@ -35,6 +41,33 @@ def require_known(what: str, names: Iterable[str], known: Iterable[str]) -> None
     for name in names:
         if name not in known:
             raise unknown(what, name, known)
+
+
+def listed(what: str, names: Iterable[str] | None) -> list[str] | None:
+    """Names as a list, where one name or any iterable of names may be given; None stays None.
+
+    Raises:
+        UserError: there is none, or something that is no name.
+    """
+    if names is None:
+        return None
+    if isinstance(names, str):
+        names = [names]
+    if not isinstance(names, Iterable):
+        raise UserError(f"{what}: a list of names is needed, not {names!r}")
+    found = list(names)
+    for name in found:
+        if not isinstance(name, str):
+            raise UserError(f"{what}: {name!r} is no name")
+    if not found:
+        raise UserError(f"no {what} given")
+    return found
+
+
+def require_printable(what: str, text: object) -> None:
+    """Raises an error for what is no text, or has characters that cannot be shown in a table."""
+    if not isinstance(text, str) or not text.isprintable():
+        raise UserError(f"{what} must be text of printable characters, but is {ascii(text)[:60]}")
 
 
 def describe(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
-from mtlbench.errors import UserError, unknown
+from mtlbench.errors import UserError, require_printable, unknown
 
 T = TypeVar("T", bound=type)
 
@@ -104,6 +104,8 @@ class Registry:
             raise UserError(
                 f"{self.what} name {name!r} must be lower case and without spaces and +,/@.=:"
             )
+        require_printable(f"{self.what} name", name)
+        require_printable(f"label of {self.what} {name!r}", label or name)
 
         def add(cls: T) -> T:
             if name in self._entries:

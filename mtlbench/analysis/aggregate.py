@@ -1,17 +1,19 @@
 """Means and standard deviations over seeds, and strategies side by side."""
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 
 from mtlbench.analysis.remarks import remarks_on
 from mtlbench.analysis.repeats import repeats
-from mtlbench.analysis.results import Places, load_copies, named, require_suite
+from mtlbench.analysis.results import load_copies, named, require_suite
 from mtlbench.analysis.selection import configured, select
 from mtlbench.analysis.settings import bracketed
-from mtlbench.store.runs import DONE
+from mtlbench.errors import listed
+from mtlbench.store.runs import Places, places
+from mtlbench.store.schema import DONE
 
 SUMMARY_COLUMNS = [
     "suite", "variant", "strategy", "metric", "task", "unit", "direction", "mean", "std", "n",
@@ -51,12 +53,13 @@ class Comparison:
 def compare(
     results: Places | None = None,
     suite: str = "digits",
-    variants: Sequence[str] | None = None,
-    strategies: Sequence[str] | None = None,
+    variants: Iterable[str] | None = None,
+    strategies: Iterable[str] | None = None,
     *,
-    metrics: Sequence[str] | None = None,
+    metrics: Iterable[str] | None = None,
     hashes: Collection[str] | None = None,
     reference: bool = False,
+    thorough: bool = False,
 ) -> Comparison:
     """Compares the strategies of a suite over all seeds found in one or several places.
 
@@ -70,11 +73,14 @@ def compare(
         hashes: only the runs with these hashes; all by default.
         reference: beside the reference results that come with the package. The remarks then tell
             whether own runs of the same configurations repeat them; see `repeats`.
+        thorough: as for `load_results`.
 
     Raises:
         UserError: there is no such directory, suite, variant, strategy or metric.
     """
-    copies = load_copies(results, reference=reference)
+    results = None if results is None else places(results)
+    metrics = listed("metric", metrics)
+    copies = load_copies(results, reference=reference, thorough=thorough)
     counted = copies.counted
     if hashes is not None:
         counted = counted[counted["hash"].isin(list(hashes))]
@@ -93,12 +99,13 @@ def compare(
 def compare_results(
     results: pd.DataFrame,
     suite: str,
-    variants: Sequence[str] | None = None,
-    strategies: Sequence[str] | None = None,
+    variants: Iterable[str] | None = None,
+    strategies: Iterable[str] | None = None,
     *,
-    metrics: Sequence[str] | None = None,
+    metrics: Iterable[str] | None = None,
 ) -> Comparison:
     """The same for rows as from `load_results`."""
+    variants, strategies = listed("variant", variants), listed("strategy", strategies)
     runs = select(results, suite, variants, strategies)
     selected = runs if metrics is None else select(runs, suite, variants, strategies, metrics)
     names = list(selected["variant"].unique())
@@ -118,8 +125,8 @@ def compare_results(
 def summarise(
     results: pd.DataFrame,
     suite: str,
-    variants: Sequence[str] | None = None,
-    strategies: Sequence[str] | None = None,
+    variants: Iterable[str] | None = None,
+    strategies: Iterable[str] | None = None,
 ) -> pd.DataFrame:
     """Mean and sample standard deviation over seeds, in long form.
 

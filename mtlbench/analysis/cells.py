@@ -13,7 +13,7 @@ import pandas as pd
 
 from mtlbench.analysis.aggregate import DETECTION
 from mtlbench.analysis.statistics import ranks
-from mtlbench.store.runs import DONE
+from mtlbench.store.schema import DONE
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ and intervals are over units: they speak of new seeds on these suites, not of ot
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,14 +15,15 @@ import pandas as pd
 
 from mtlbench.analysis import statistics
 from mtlbench.analysis.cells import blocks
-from mtlbench.analysis.results import Places, load_results
+from mtlbench.analysis.results import load_results
 from mtlbench.analysis.scope import COUNTS, Bootstrap, Field, Scope
 from mtlbench.analysis.scope_notes import notes
 from mtlbench.analysis.selection import configured, paper_order
 from mtlbench.data.variants import CLEAN
-from mtlbench.errors import UserError, require_known
+from mtlbench.errors import UserError, listed, require_known
 from mtlbench.stages import STAGES
-from mtlbench.store.runs import DONE
+from mtlbench.store.runs import Places
+from mtlbench.store.schema import DONE
 
 BASELINE = "equal"
 
@@ -54,9 +55,9 @@ def leaderboard(
     results: pd.DataFrame | Places | None = None,
     *,
     reference: bool = False,
-    suites: Sequence[str] | None = None,
-    variants: Sequence[str] | None = None,
-    strategies: Sequence[str] | None = None,
+    suites: Iterable[str] | None = None,
+    variants: Iterable[str] | None = None,
+    strategies: Iterable[str] | None = None,
     baseline: str = BASELINE,
     resamples: int = 1000,
     seed: int = 0,
@@ -99,10 +100,12 @@ def leaderboard(
         frame = configured(load_results(results, reference=reference))
     if frame.empty:
         raise UserError("there are no runs to rank")
+    suites, variants = listed("suite", suites), listed("variant", variants)
+    strategies = listed("strategy", strategies)
     for column, names in (("suite", suites), ("variant", variants)):
         if names is not None:
             require_known(column, names, frame[column].unique())
-            frame = frame[frame[column].isin(list(names))]
+            frame = frame[frame[column].isin(names)]
     if frame.empty:
         raise UserError("there are no runs of these variants in these suites")
     if baseline != BASELINE:

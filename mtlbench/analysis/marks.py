@@ -8,7 +8,7 @@ import pandas as pd
 
 from mtlbench.analysis import statistics
 from mtlbench.analysis.printing import BEST, Cell, legend
-from mtlbench.store.runs import DONE
+from mtlbench.store.schema import DONE
 
 
 @dataclass(frozen=True)

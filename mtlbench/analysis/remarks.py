@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from mtlbench.store.runs import DIVERGED, DONE, FAILED
+from mtlbench.store.schema import DIVERGED, DONE, FAILED
 
 
 def remarks_on(table: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:

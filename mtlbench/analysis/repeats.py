@@ -19,7 +19,7 @@ import pandas as pd
 from mtlbench.analysis import statistics
 from mtlbench.analysis.printing import decimals, digits
 from mtlbench.analysis.remarks import plural
-from mtlbench.store.runs import DONE
+from mtlbench.store.schema import DONE
 
 MOST = 5
 """So many differences are named under one table."""

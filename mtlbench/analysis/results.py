@@ -10,17 +10,14 @@ import pandas as pd
 from mtlbench.analysis.reference import reference_runs
 from mtlbench.analysis.settings import settings_of
 from mtlbench.errors import UserError
-from mtlbench.store.runs import FAILED, Store
-
-DEFAULT_RESULTS = "runs"
+from mtlbench.store import DEFAULT_RESULTS
+from mtlbench.store.runs import Places, Store, places
+from mtlbench.store.schema import FAILED
 
 RESULT_COLUMNS = [
     "suite", "variant", "strategy", "label", "stage", "seed", "settings", "status",
     "networks", "metric", "metric_label", "task", "unit", "direction", "value", "hash", "path",
 ]  # fmt: skip
-
-Places = str | Path | Sequence[str | Path]
-"""One results directory or several."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,9 @@ class Copies:
     others: pd.DataFrame
 
 
-def load_results(results: Places | None = None, *, reference: bool = False) -> pd.DataFrame:
+def load_results(
+    results: Places | None = None, *, reference: bool = False, thorough: bool = False
+) -> pd.DataFrame:
     """All runs of one or several results directories, one row per (run, metric).
 
     A run that is in several places (the same hash) counts once: one that failed gives way to one
@@ -51,6 +50,8 @@ def load_results(results: Places | None = None, *, reference: bool = False) -> p
         results: the results directories; `runs` where None, or with `reference` none where there
             is no such directory. With `reference` there may be none: `()`.
         reference: the reference results that come with the package, too.
+        thorough: read every file of every run and leave out those with one that was altered, as
+            all must that go on to read more than final metrics.
 
     Returns:
         A frame with the columns `RESULT_COLUMNS`. Its `attrs["damaged"]` lists the run
@@ -59,10 +60,12 @@ def load_results(results: Places | None = None, *, reference: bool = False) -> p
     Raises:
         UserError: there is no such directory.
     """
-    return load_copies(results, reference=reference).counted
+    return load_copies(results, reference=reference, thorough=thorough).counted
 
 
-def load_copies(results: Places | None = None, *, reference: bool = False) -> Copies:
+def load_copies(
+    results: Places | None = None, *, reference: bool = False, thorough: bool = False
+) -> Copies:
     """The same with the copies that do not count.
 
     Raises:
@@ -71,7 +74,7 @@ def load_copies(results: Places | None = None, *, reference: bool = False) -> Co
     runs: list[_Run] = []
     damaged: list[tuple[str, str]] = []
     for root in directories(results, reference):
-        found, unreadable = _read(root)
+        found, unreadable = _read(root, thorough)
         runs += found
         damaged += unreadable
     if reference:
@@ -82,7 +85,7 @@ def load_copies(results: Places | None = None, *, reference: bool = False) -> Co
         if runs[other].failed and not run.failed and run.path:
             first[run.hash] = i
     counts = set(first.values())
-    settings = settings_of([run.info["spec"] for run in runs])
+    settings = settings_of([run.info["spec"] for run in runs], [not run.path for run in runs])
     counted = _frame(runs, settings, [i for i in range(len(runs)) if i in counts])
     counted.attrs["damaged"] = sorted(damaged)
     others = _frame(runs, settings, [i for i in range(len(runs)) if i not in counts])
@@ -90,7 +93,7 @@ def load_copies(results: Places | None = None, *, reference: bool = False) -> Co
 
 
 def require_suite(results: pd.DataFrame, suite: str, where: str) -> pd.DataFrame:
-    """The same results, if there are runs of this suite among them.
+    """The same results, if there are runs of this suite among them that can be read.
 
     Args:
         results: rows as from `load_results`.
@@ -104,6 +107,9 @@ def require_suite(results: pd.DataFrame, suite: str, where: str) -> pd.DataFrame
     if suite in present:
         return results
     others = f"; it holds runs of {', '.join(map(repr, present))}" if present else ""
+    if damaged := results.attrs.get("damaged"):
+        path, what = damaged[0]
+        others += f"; {len(damaged)} cannot be read: {path}: {what}"
     raise UserError(f"no runs of suite {suite!r} in {where}{others}")
 
 
@@ -117,11 +123,11 @@ def directories(results: Places | None, reference: bool = False) -> list[Path]:
         UserError: one is missing, or there is none.
     """
     if results is None:
-        several: Sequence[str | Path] = [DEFAULT_RESULTS]
+        several: list[str | Path] = [DEFAULT_RESULTS]
         if reference and not Path(DEFAULT_RESULTS).exists():
             return []
     else:
-        several = [results] if isinstance(results, str | Path) else results
+        several = places(results)
     if not several and not reference:
         raise UserError("no results directory given")
     found: dict[Path, Path] = {}
@@ -153,7 +159,7 @@ class _Run:
     def __init__(self, info: Mapping[str, Any], path: str) -> None:
         spec = info["spec"]
         self.info, self.path = info, path
-        self.hash = str(info["hash"])
+        self.hash = info["hash"]
         self.failed = info["status"] == FAILED
         self.identity = (
             spec["suite"], spec["variant"], spec["strategy"], info["label"], info.get("stage", ""),
@@ -168,18 +174,14 @@ class _Run:
         return [tuple(metric.get(key) for key in _METRIC_KEYS) for metric in metrics]
 
 
-def _read(root: Path) -> tuple[list[_Run], list[tuple[str, str]]]:
+def _read(root: Path, thorough: bool) -> tuple[list[_Run], list[tuple[str, str]]]:
     """The runs of a directory, and what cannot be read, as (path, what is wrong)."""
-    stored, unreadable = Store(root).require().load()
+    stored, unreadable = Store(root).require().load(thorough=thorough)
     damaged = [(str(path), what) for path, what in unreadable]
     runs: dict[str, _Run] = {}
     for found in stored:
         path = str(found.path)
-        try:
-            run = _Run(found.info, path)
-        except (KeyError, TypeError):
-            damaged.append((path, "run.json is not a run's"))
-            continue
+        run = _Run(found.info, path)
         if run.hash in runs:  # a copied directory: counting it would make n a lie
             damaged.append((path, f"holds the same run as {runs[run.hash].path}"))
         else:

@@ -1,13 +1,13 @@
 """Rows of results that are asked for, in the order in which tables show them."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import pandas as pd
 
 from mtlbench.analysis.settings import configuration
 from mtlbench.data.variants import CLEAN
-from mtlbench.errors import require_known
+from mtlbench.errors import listed, require_known
 
 PAPER_ORDER = ("equal", "mtu", "dwa", "gls")
 
@@ -21,9 +21,9 @@ def configured(results: pd.DataFrame) -> pd.DataFrame:
 def select(
     results: pd.DataFrame,
     suite: str,
-    variants: Sequence[str] | None = None,
-    strategies: Sequence[str] | None = None,
-    metrics: Sequence[str] | None = None,
+    variants: Iterable[str] | None = None,
+    strategies: Iterable[str] | None = None,
+    metrics: Iterable[str] | None = None,
 ) -> pd.DataFrame:
     """The rows of one suite that are asked for, in the order in which tables show them.
 
@@ -42,19 +42,21 @@ def select(
         UserError: a name is not among the results.
     """
     require_known("suite", [suite], results["suite"].unique())
+    variants, strategies = listed("variant", variants), listed("strategy", strategies)
+    metrics = listed("metric", metrics)
     # The index keeps the order of loading, whatever was done to the rows since.
     frame = configured(results[results["suite"] == suite].sort_index())
     if variants is not None:
         require_known("variant", variants, frame["variant"].unique())
-        frame = frame[frame["variant"].isin(list(variants))]
+        frame = frame[frame["variant"].isin(variants)]
     if strategies is not None:
         known = [*frame["strategy"].unique(), *frame["configuration"].unique()]
         require_known("strategy", strategies, known)
-        asked = list(strategies)
-        frame = frame[frame["strategy"].isin(asked) | frame["configuration"].isin(asked)]
+        asked = frame["strategy"].isin(strategies) | frame["configuration"].isin(strategies)
+        frame = frame[asked]
     if metrics is not None:
         require_known("metric", metrics, frame["metric"].dropna().unique())
-        frame = frame[frame["metric"].isin(list(metrics)) | frame["metric"].isna()]
+        frame = frame[frame["metric"].isin(metrics) | frame["metric"].isna()]
     if variants is None:
         variants = sorted(frame["variant"].unique(), key=_clean_first)
     place = {variant: number for number, variant in enumerate(variants)}

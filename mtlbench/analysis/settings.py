@@ -2,16 +2,23 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 
-def settings_of(specs: Sequence[Mapping[str, Any]]) -> list[str]:
+def settings_of(
+    specs: Sequence[Mapping[str, Any]], reference: Sequence[bool] | None = None
+) -> list[str]:
     """For each spec, the parameters in which it differs from others that it must not join.
 
     Parameters of the suite are held against all specs of that suite, those of the strategy and its
     source against those of the same variant and strategy, since a recipe may give every variant
-    its own.
+    its own. What the reference specs have in common is not told: an own run with another value is
+    the one that is marked, and not the many beside it.
+
+    Args:
+        specs: the specs.
+        reference: which of them are those of reference runs; none where None.
 
     Returns:
         One text a spec, as "epochs=2" or "ilt.lr=4.0, source my.py=ab12"; empty where there is one
@@ -23,19 +30,16 @@ def settings_of(specs: Sequence[Mapping[str, Any]]) -> list[str]:
     parameters = [_texts(spec["suite_parameters"], known) for spec in specs]
     sources = [_texts(spec["sources"], known, "source ") for spec in specs]
     strategies = [_texts(spec["strategy_parameters"], known) for spec in specs]
-    differing = [
-        (parameters, _differing(parameters, suites)),
+    theirs = [False] * len(specs) if reference is None else reference
+    told = [
+        _told(parameters, suites, theirs),
         # Parameters of a strategy and the source of one.
-        (strategies, _differing(strategies, cells)),
-        (sources, _differing(sources, cells)),
+        _told(strategies, cells, theirs),
+        _told(sources, cells, theirs),
         # Only some strategies come from a plugin: a source that is absent says nothing there.
-        (sources, _differing(sources, suites, absence_counts=False)),
+        _told(sources, suites, theirs, absence_counts=False),
     ]
-    texts = []
-    for i in range(len(specs)):
-        told = {key: of[i][key] for of, keys in differing for key in keys[i] & of[i].keys()}
-        texts.append(", ".join(f"{key}={told[key]}" for key in sorted(told)))
-    return texts
+    return [", ".join(sorted(set().union(*of_spec))) for of_spec in zip(*told, strict=True)]
 
 
 def _texts(
@@ -51,23 +55,49 @@ def _texts(
     return known[content]
 
 
-def _differing(
+def _told(
     configurations: Sequence[Mapping[str, str]],
     groups: Sequence[Any],
+    reference: Sequence[bool],
     *,
     absence_counts: bool = True,
-) -> list[set[str]]:
-    """For each configuration, the keys whose values are not the same throughout its group."""
+) -> list[frozenset[str]]:
+    """For each configuration, its values ("KEY=VALUE") that are not the same throughout its group,
+    but for those that all reference configurations of the group have."""
     members: dict[Any, dict[int, Mapping[str, str]]] = defaultdict(dict)
-    for group, configuration in zip(groups, configurations, strict=True):
+    standards: dict[Any, dict[int, Mapping[str, str]]] = defaultdict(dict)
+    for group, configuration, of_reference in zip(groups, configurations, reference, strict=True):
         members[group][id(configuration)] = configuration
-    differing = {}
+        if of_reference:
+            standards[group][id(configuration)] = configuration
+
+    told: dict[Any, dict[int, frozenset[str]]] = {}
     for group, inside in members.items():
-        values: dict[str, set[str | None]] = defaultdict(set)
-        for key in set().union(*inside.values()):
-            values[key] = {c.get(key) for c in inside.values() if absence_counts or key in c}
-        differing[group] = {key for key, found in values.items() if len(found) > 1}
-    return [differing[group] for group in groups]
+        differing = _values(inside.values(), absence_counts)
+        usual = _values(standards[group].values(), absence_counts)
+        told[group] = {
+            number: frozenset(
+                f"{key}={configuration[key]}" if key in configuration else f"no {key}"
+                for key, values in differing.items()
+                if len(values) > 1
+                and usual.get(key) != {configuration.get(key)}
+                # What others of the group have tells it apart already, unless that is not said.
+                and (key in configuration or len(usual.get(key, ())) == 1)
+            )
+            for number, configuration in inside.items()
+        }
+    return [
+        told[group][id(configuration)]
+        for group, configuration in zip(groups, configurations, strict=True)
+    ]
+
+
+def _values(
+    configurations: Collection[Mapping[str, str]], absence_counts: bool
+) -> dict[str, set[str | None]]:
+    """The values of each key; None where a configuration has none, if that counts."""
+    keys: set[str] = set().union(*configurations)
+    return {key: {c.get(key) for c in configurations if absence_counts or key in c} for key in keys}
 
 
 def configuration(strategy: str, settings: str) -> str:

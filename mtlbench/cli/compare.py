@@ -72,6 +72,7 @@ def print_comparison(
         metrics=metrics,
         hashes=hashes,
         reference=reference,
+        thorough=figures is not None,
     )
     name_damaged(comparison.damaged)
     terminal = sys.stdout.isatty()

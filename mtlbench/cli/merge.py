@@ -25,8 +25,10 @@ def command(options: argparse.Namespace) -> int:
     name_damaged([(str(path), what) for path, what in merged.damaged])
     for path, stays in merged.different:
         print(f"mtlbench: {path} is left out: {stays} has another result", file=sys.stderr)
+    for file, what in merged.kept:
+        print(f"mtlbench: {file} stays as it is: {what}", file=sys.stderr)
     print(
         f"{options.into}: {merged.runs} runs and {merged.folds} folds copied, "
         f"{merged.there} there already"
     )
-    return NOT_ALL_DONE if merged.damaged else 0
+    return NOT_ALL_DONE if merged.damaged or merged.different or merged.kept else 0

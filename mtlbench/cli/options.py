@@ -10,8 +10,7 @@ from typing import Any
 
 from mtlbench.analysis.table import FORMATS
 from mtlbench.errors import UserError
-
-DEFAULT_RESULTS = "runs"
+from mtlbench.store import DEFAULT_RESULTS
 
 NOT_ALL_DONE = 1
 """The exit status where some of what was asked for did not end well."""
@@ -89,7 +88,9 @@ def add_places(parser: argparse.ArgumentParser, *, reference: bool = True) -> No
 def add_output(parser: argparse.ArgumentParser) -> None:
     """The form of tables, and where figures go."""
     parser.add_argument("--format", choices=FORMATS, default="table")
-    parser.add_argument("--figures", type=Path, metavar="DIR", help="draw the figures there, too")
+    parser.add_argument(
+        "--figures", type=directory, metavar="DIR", help="draw the figures there, too"
+    )
 
 
 def add_results(parser: argparse.ArgumentParser) -> None:
@@ -100,6 +101,13 @@ def add_results(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help=f"results directory (default: {DEFAULT_RESULTS})",
     )
+
+
+def directory(text: str) -> Path:
+    """The type of an option that names a directory to write to."""
+    if not text:  # an unset variable would mean the working directory
+        raise argparse.ArgumentTypeError("the directory has no name")
+    return Path(text)
 
 
 def names(text: str | None, what: str) -> list[str] | None:
@@ -127,8 +135,10 @@ def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def check_figures(figures: Path | None) -> None:
-    if figures is not None and os.path.lexists(figures) and not figures.is_dir():
-        raise UserError(f"figures path {str(figures)!r} is a file, not a directory")
+    """Makes sure, before anything is printed, that nothing else stands where figures will."""
+    for part in () if figures is None else (figures, *figures.parents):
+        if os.path.lexists(part) and not part.is_dir():
+            raise UserError(f"figures path {str(part)!r} is a file, not a directory")
 
 
 def name_figures(drawn: Sequence[Path], figures: Path) -> None:

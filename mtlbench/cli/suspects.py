@@ -2,10 +2,10 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from mtlbench.cli.options import (
     add_detection,
+    directory,
     names,
     overrides_of,
 )
@@ -24,7 +24,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--top", type=int, default=100, metavar="N", help="how many suspects (default: 100)"
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="for tables and sheets (default: suspects/SUITE/V)"
+        "--out",
+        type=directory,
+        metavar="DIR",
+        help="for tables and sheets (default: suspects/SUITE/V)",
     )
     add_detection(parser)
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mtlbench.store.runs import DIVERGED, DONE, FAILED, History
+from mtlbench.store.runs import History
+from mtlbench.store.schema import DIVERGED, DONE, FAILED
 from mtlbench.training.job import Job
 
 STARTED, EPOCH, NOTICE, WAITING = "started", "epoch", "notice", "waiting"

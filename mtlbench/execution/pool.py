@@ -20,7 +20,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from mtlbench.errors import UnfinishedError, UserError
 from mtlbench.execution.events import EPOCH, NOTICE, STARTED, WAITING, Event, LostRayError
 from mtlbench.execution.worker import Worker, WorkerSetup
-from mtlbench.store.runs import FAILED, DamagedRunError, RunRecord, Store
+from mtlbench.store.runs import DamagedRunError, RunRecord, Store
+from mtlbench.store.schema import FAILED
 from mtlbench.training.job import Ended, Job, Notice, Parts, Progress
 
 POLL_SECONDS = 1.0

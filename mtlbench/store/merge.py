@@ -7,26 +7,27 @@ What is there already stays, bit for bit, so a merge that broke off can simply b
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
-from mtlbench.errors import UnfinishedError, UserError, describe
+from mtlbench.errors import UnfinishedError, UserError
 from mtlbench.files import remove, sync
 from mtlbench.store.folds import fold_files
 from mtlbench.store.runs import (
-    FAILED,
     RUN_FILE,
     DamagedRunError,
+    Places,
     Store,
     StoredRun,
+    places,
     read_npz,
     read_run,
 )
+from mtlbench.store.schema import FAILED
 
 LOCK = "merge"
 """In place of a job's hash."""
@@ -42,6 +43,8 @@ class Merged:
         different: those that stayed out because there is another result of the same spec, as
             (path, path of the one that stays).
         damaged: those that stayed out because something is wrong with them, as (path, what).
+        kept: those of the target that something is wrong with, as (path, what): they stay, and the
+            same run of a source does not replace them.
     """
 
     runs: int = 0
@@ -49,9 +52,10 @@ class Merged:
     there: int = 0
     different: list[tuple[Path, Path]] = field(default_factory=list)
     damaged: list[tuple[Path, str]] = field(default_factory=list)
+    kept: list[tuple[Path, str]] = field(default_factory=list)
 
 
-def merge_results(sources: Sequence[str | Path], into: str | Path) -> Merged:
+def merge_results(sources: Places, into: str | Path) -> Merged:
     """Copies all runs and all folds of results directories into one.
 
     Every file is checked before. Of the same run in several sources, one that failed gives way to
@@ -59,7 +63,7 @@ def merge_results(sources: Sequence[str | Path], into: str | Path) -> Merged:
     changed, and nothing outside it.
 
     Args:
-        sources: results directories.
+        sources: one results directory or several.
         into: the results directory that gets them; made where missing.
 
     Raises:
@@ -68,10 +72,10 @@ def merge_results(sources: Sequence[str | Path], into: str | Path) -> Merged:
             written.
         UnfinishedError: a file cannot be copied, on a full disk for example.
     """
-    if not str(into):  # an unset variable would mean the working directory
-        raise UserError("the results directory to merge into has no name")
     target = Store(into)
-    stores = _different(sources)
+    stores = _different(places(sources))
+    if not stores:
+        raise UserError("no results directory given to merge")
     for source in stores:
         _check(source, target)
     target.check_writable()
@@ -79,6 +83,8 @@ def merge_results(sources: Sequence[str | Path], into: str | Path) -> Merged:
     runs, folds = _chosen_runs(stores, merged), _readable_folds(stores, merged)
     if not runs and not folds:
         return merged
+    for source, path in (*((source, run.path) for source, run in runs), *folds):
+        _check_way(target, path.relative_to(source.root))
     try:
         with _alone(target) as aside:
             for source, run in runs:
@@ -90,7 +96,7 @@ def merge_results(sources: Sequence[str | Path], into: str | Path) -> Merged:
     return merged
 
 
-def _different(sources: Sequence[str | Path]) -> list[Store]:
+def _different(sources: Iterable[str | Path]) -> list[Store]:
     """Each results directory once."""
     found: dict[Path, Store] = {}
     for source in sources:
@@ -107,6 +113,13 @@ def _check(source: Store, target: Store) -> None:
         raise UserError(f"{str(target.root)!r} lies inside {str(source.root)!r}")
     if not any(source.run_directories()) and not any(fold_files(source)):
         raise UserError(f"{str(source.root)!r} holds neither runs nor folds")
+
+
+def _check_way(target: Store, place: Path) -> None:
+    """Makes sure that nothing but directories leads to a place inside the target."""
+    for part in [target.root / each for each in place.parents]:
+        if os.path.lexists(part) and not part.is_dir():
+            raise UserError(f"{str(part)!r} is in the way: it is not a directory")
 
 
 @contextmanager
@@ -143,9 +156,6 @@ def _chosen_runs(stores: Sequence[Store], merged: Merged) -> list[tuple[Store, S
             except DamagedRunError as error:
                 merged.damaged.append((path, str(error)))
                 continue
-            except (KeyError, TypeError):
-                merged.damaged.append((path, f"{RUN_FILE} is truncated or not a run's"))
-                continue
             found.setdefault(path.relative_to(store.root), []).append((store, run))
     chosen = []
     for copies in found.values():
@@ -176,7 +186,7 @@ def _merge_run(run: StoredRun, final: Path, aside: Path, merged: Merged) -> None
     try:
         _note(run, read_run(final, thorough=True), merged)
     except DamagedRunError as error:
-        merged.damaged.append((final, str(error)))
+        merged.kept.append((final, str(error)))
 
 
 def _note(run: StoredRun, stays: StoredRun, merged: Merged) -> None:
@@ -193,7 +203,7 @@ def _same(one: StoredRun, other: StoredRun) -> bool:
         return False
     try:
         return _equal(one.history(), other.history())
-    except (OSError, pa.ArrowException):
+    except UserError:
         return False
 
 
@@ -204,7 +214,7 @@ def _readable_folds(stores: Sequence[Store], merged: Merged) -> list[tuple[Store
     found = []
     for store in stores:
         for path in fold_files(store):
-            if _arrays(path, merged) is not None:
+            if _arrays(path, merged.damaged) is not None:
                 found.append((store, path))
     return found
 
@@ -218,7 +228,7 @@ def _merge_fold(path: Path, final: Path, aside: Path, merged: Merged) -> None:
         copy.rename(final)
         merged.folds += 1
         return
-    mine, theirs = _arrays(path, merged), _arrays(final, merged)
+    mine, theirs = _arrays(path, merged.damaged), _arrays(final, merged.kept)
     if mine is None or theirs is None:
         return
     if _equal(mine, theirs):
@@ -227,11 +237,12 @@ def _merge_fold(path: Path, final: Path, aside: Path, merged: Merged) -> None:
         merged.different.append((path, final))
 
 
-def _arrays(path: Path, merged: Merged) -> dict[str, np.ndarray] | None:
+def _arrays(path: Path, wrong: list[tuple[Path, str]]) -> dict[str, np.ndarray] | None:
+    """The arrays of a file, or None; then it is noted."""
     try:
         return read_npz(path)
-    except Exception as error:  # NumPy and its zip reader raise all kinds
-        merged.damaged.append((path, f"cannot be read: {describe(error)}"))
+    except Exception:  # NumPy and its zip reader raise all kinds, and give advice not to follow
+        wrong.append((path, "is not a file of arrays, or damaged"))
         return None
 
 

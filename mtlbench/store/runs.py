@@ -22,7 +22,7 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,15 +36,19 @@ from filelock import FileLock, Timeout
 
 from mtlbench.errors import UserError
 from mtlbench.files import sync
+from mtlbench.store.schema import SCHEMA_VERSION, fault
 
-SCHEMA_VERSION = 1
 RUN_FILE = "run.json"
 HISTORY_FILE = "history.parquet"
 LABELS_FILE = "labels.npz"
 PREDICTIONS_FILE = "predictions.npz"
 INSTANCE_FILE = "instance_parameters.npz"
 TRACES_FILE = "traces.npz"
-DONE, DIVERGED, FAILED = "done", "diverged", "failed"
+LARGEST_RUN_FILE = 2**24
+"""Bytes of a `run.json`; one that is larger is not read."""
+
+Places = str | Path | Iterable[str | Path]
+"""One results directory or several."""
 
 History = dict[str, list[float]]
 """Column name to one value an epoch: `epoch`, `train_loss/TASK`, `weight/TASK`,
@@ -74,15 +78,20 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """A run directory whose `run.json` was read; the other files are read when asked for."""
+    """A run directory whose `run.json` was read; the other files are read when asked for.
+
+    All that reads one raises UserError where it is damaged. `read_run(…, thorough=True)` finds that
+    before.
+    """
 
     path: Path
     info: dict[str, Any]
 
     def history(self) -> dict[str, np.ndarray]:
         """The columns of `history.parquet`, each [E]."""
-        table = pq.read_table(self.path / HISTORY_FILE)
-        return {name: table.column(name).to_numpy() for name in table.column_names}
+        with self._readable(HISTORY_FILE) as file:
+            table = pq.read_table(file)
+            return {name: table.column(name).to_numpy() for name in table.column_names}
 
     def labels(self) -> dict[str, np.ndarray] | None:
         """The arrays of `labels.npz`, or None for a run on clean labels."""
@@ -107,7 +116,30 @@ class StoredRun:
     def _arrays(self, name: str) -> dict[str, np.ndarray] | None:
         if name not in self.info["files"]:
             return None
-        return read_npz(self.path / name)
+        with self._readable(name) as file:
+            return read_npz(file)
+
+    @contextmanager
+    def _readable(self, name: str) -> Iterator[Path]:
+        """The file; that it cannot be read is told in one line, whatever the reader raises."""
+        file = self.path / name
+        try:
+            yield file
+        except Exception as error:  # NumPy, its zip reader and Arrow raise all kinds
+            raise UserError(f"{str(file)!r} is damaged, or not a file of a run") from error
+
+
+def places(results: Places) -> list[str | Path]:
+    """One results directory or several as a list.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if isinstance(results, str | Path):
+        return [results]
+    if not isinstance(results, Iterable):
+        raise UserError(f"results directories are paths, not {results!r}")
+    return list(results)
 
 
 class DamagedRunError(Exception):
@@ -118,6 +150,10 @@ class Store:
     """One results directory."""
 
     def __init__(self, root: str | Path) -> None:
+        if not isinstance(root, str | Path):
+            raise UserError(f"a results directory is a path, not {root!r}")
+        if root == "":  # an unset variable would mean the working directory
+            raise UserError("the results directory has no name")
         self.root = Path(root)
 
     # --- places -----------------------------------------------------------------------------
@@ -148,13 +184,17 @@ class Store:
             if not path.relative_to(self.root).parts[0].startswith(".")
         )
 
-    def load(self) -> tuple[list[StoredRun], list[tuple[Path, str]]]:
-        """All runs that can be read, and the damaged ones as (directory, what is wrong)."""
+    def load(self, *, thorough: bool = False) -> tuple[list[StoredRun], list[tuple[Path, str]]]:
+        """All runs that can be read, and the damaged ones as (directory, what is wrong).
+
+        Args:
+            thorough: as for `read_run`.
+        """
         runs: list[StoredRun] = []
         damaged: list[tuple[Path, str]] = []
         for path in self.run_directories():
             try:
-                runs.append(read_run(path))
+                runs.append(read_run(path, thorough=thorough))
             except DamagedRunError as error:
                 damaged.append((path, str(error)))
         return runs, damaged
@@ -264,42 +304,44 @@ def read_run(path: Path, *, thorough: bool = False) -> StoredRun:
     Raises:
         DamagedRunError: a file is missing, truncated, altered or not what it should be.
     """
-    try:
-        info = json.loads((path / RUN_FILE).read_bytes())
-        version, files, status = info["schema_version"], info["files"], info["status"]
-        sizes = {name: entry["bytes"] for name, entry in files.items()}
-        digests = {name: entry["sha256"] for name, entry in files.items()}
-        for key in ("spec", "hash", "tasks", "metrics"):
-            info[key]
-    except FileNotFoundError:
-        raise DamagedRunError(f"{RUN_FILE} is missing") from None
-    except OSError as error:
-        raise DamagedRunError(f"{RUN_FILE} cannot be read: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise DamagedRunError(f"{RUN_FILE} is truncated or not a run's") from None
-    if version != SCHEMA_VERSION:
-        raise DamagedRunError(
-            f"{RUN_FILE} has schema version {version}; this release reads {SCHEMA_VERSION}"
-        )
-    if status not in (DONE, DIVERGED, FAILED):
-        raise DamagedRunError(f"{RUN_FILE} has the unknown status {status!r}")
+    info = _read_info(path / RUN_FILE)
+    files = info["files"]
     if HISTORY_FILE not in files:
         raise DamagedRunError(f"{RUN_FILE} does not list {HISTORY_FILE}")
-    for name in files:
+    for name, entry in files.items():
         if "/" in name:
             raise DamagedRunError(f"{RUN_FILE} lists {name!r}, which is no file of a run")
-        file = f"{path}/{name}"
         try:
-            found = os.stat(file)
+            found = os.stat(f"{path}/{name}")
         except OSError:
             raise DamagedRunError(f"{name} is missing") from None
         if not stat.S_ISREG(found.st_mode):
             raise DamagedRunError(f"{name} is missing")
-        if found.st_size != sizes[name]:
+        if found.st_size != entry["bytes"]:
             raise DamagedRunError(f"{name} is truncated or was altered")
-        if thorough and _digest(path / name) != digests[name]:
+        if thorough and _digest(path / name) != entry["sha256"]:
             raise DamagedRunError(f"{name} was altered")
     return StoredRun(path, info)
+
+
+def _read_info(file: Path) -> dict[str, Any]:
+    """The content of a `run.json`, which is as `schema` says."""
+    try:
+        found = file.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise DamagedRunError(f"{RUN_FILE} is not a file")
+        if found.st_size > LARGEST_RUN_FILE:
+            raise DamagedRunError(f"{RUN_FILE} is too large for a run's")
+        info = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise DamagedRunError(f"{RUN_FILE} is missing") from None
+    except OSError as error:
+        raise DamagedRunError(f"{RUN_FILE} cannot be read: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise DamagedRunError(f"{RUN_FILE} is truncated or not JSON") from None
+    if wrong := fault(info):
+        raise DamagedRunError(f"{RUN_FILE} {wrong}")
+    return info
 
 
 def _digest(file: Path) -> str:

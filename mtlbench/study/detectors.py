@@ -20,7 +20,8 @@ from mtlbench.execution import progress
 from mtlbench.execution.resources import Resources
 from mtlbench.plugins import PluginFile
 from mtlbench.spec import RunSpec
-from mtlbench.store.runs import DONE, Store, read_run
+from mtlbench.store.runs import Store, read_run
+from mtlbench.store.schema import DONE
 from mtlbench.study import run as studies
 from mtlbench.study.plan import plan
 from mtlbench.training.jobs import cross_validations, run_directory

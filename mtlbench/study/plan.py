@@ -1,6 +1,6 @@
 """From what a person asks for to a set of run specs, all checked before anything is trained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from mtlbench.data.variants import Variant
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, listed
 from mtlbench.spec import RunSpec
 from mtlbench.strategies.base import strategies as known_strategies
 from mtlbench.strategies.compose import Composition
@@ -22,8 +22,8 @@ EVERY_STRATEGY = "all"
 def plan(
     suite: str,
     *,
-    strategies: Sequence[str] | None = None,
-    variants: Sequence[str] | None = None,
+    strategies: Iterable[str] | None = None,
+    variants: Iterable[str] | None = None,
     seeds: int | None = None,
     overrides: Mapping[str, Any] | None = None,
 ) -> list[RunSpec]:
@@ -54,12 +54,12 @@ def plan(
     seeds = benchmark.default_seeds if seeds is None else seeds
     if seeds < 1:
         raise UserError(f"seeds must be at least 1, but is {seeds}")
-    names = benchmark.default_strategies if strategies is None else strategies
+    names = listed("strategy", strategies) or benchmark.default_strategies
     registered = [entry.name for entry in known_strategies.entries()]
     names = [n for name in names for n in (registered if name == EVERY_STRATEGY else [name])]
     compositions = _unique([Composition.parse(name) for name in names], "strategy")
     tasks = benchmark.tasks()
-    texts = benchmark.default_variants if variants is None else variants
+    texts = listed("variant", variants) or benchmark.default_variants
     parsed = _unique([Variant.parse(text, tasks) for text in texts], "variant")
     _check_stage_overrides(of_stages, compositions)
 

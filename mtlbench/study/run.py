@@ -1,7 +1,7 @@
 """Running a study from Python; the command line goes the same way."""
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from mtlbench.execution.trackers.base import Tracker
 from mtlbench.execution.trackers.tracking import load, tracking
 from mtlbench.plugins import PluginFile, read_plugins
 from mtlbench.spec import RunSpec
+from mtlbench.store import DEFAULT_RESULTS
 from mtlbench.store.runs import Store, read_run
 from mtlbench.study.plan import plan
 from mtlbench.training.job import Job
@@ -43,12 +44,12 @@ class Outcome:
 def run(
     suite: str,
     *,
-    strategies: Sequence[str] | None = None,
-    variants: Sequence[str] | None = None,
+    strategies: Iterable[str] | None = None,
+    variants: Iterable[str] | None = None,
     seeds: int | None = None,
     overrides: Mapping[str, Any] | None = None,
     plugins: Sequence[str | Path] = (),
-    results: str | Path = "runs",
+    results: str | Path = DEFAULT_RESULTS,
     address: str | None = None,
     cpus_per_run: float = 1.0,
     gpus_per_run: float = 0.0,
@@ -92,8 +93,8 @@ def run(
 def run_study(
     suite: str,
     *,
-    strategies: Sequence[str] | None,
-    variants: Sequence[str] | None,
+    strategies: Iterable[str] | None,
+    variants: Iterable[str] | None,
     seeds: int | None,
     overrides: Mapping[str, Any] | None,
     plugins: Sequence[PluginFile],

@@ -13,6 +13,7 @@ from mtlbench.data.variants import CLEAN
 from mtlbench.errors import UserError, unknown
 from mtlbench.execution.resources import Resources
 from mtlbench.plugins import read_plugins
+from mtlbench.store import DEFAULT_RESULTS
 from mtlbench.study.detectors import chosen_detectors, runs_read, train_missing
 from mtlbench.study.examples import Examples
 from mtlbench.suites.base import Suite, suites
@@ -30,7 +31,7 @@ def find_suspects(
     out: str | Path | None = None,
     overrides: Mapping[str, Any] | None = None,
     plugins: Sequence[str | Path] = (),
-    results: str | Path = "runs",
+    results: str | Path = DEFAULT_RESULTS,
     resources: Resources | None = None,
 ) -> list[Found]:
     """Finds the labels that are most likely wrong; trains what that needs and is missing.
@@ -97,7 +98,7 @@ def study_detectors(
     seeds: int | None = None,
     overrides: Mapping[str, Any] | None = None,
     plugins: Sequence[str | Path] = (),
-    results: str | Path = "runs",
+    results: str | Path = DEFAULT_RESULTS,
     resources: Resources | None = None,
 ) -> pd.DataFrame:
     """Compares the detectors on corrupted variants; trains what that needs and is missing.

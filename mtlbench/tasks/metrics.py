@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import Tensor
 
+from mtlbench.errors import require_printable
+
 if TYPE_CHECKING:
     import torchmetrics
 
@@ -35,6 +37,10 @@ class Metric:
     direction: Direction
     make: Callable[[], "torchmetrics.Metric"]
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        for text in (self.name, self.label, self.unit):
+            require_printable("a name, label or unit of a metric", text)
 
 
 def accuracy(classes: int) -> Metric:

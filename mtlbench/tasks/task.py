@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mtlbench.errors import require_printable
 from mtlbench.tasks.metrics import Metric
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -43,6 +44,10 @@ class Task:
     ignore: float | None = None
     noise: tuple[float, float] | None = None
     scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        for text in (self.name, self.unit, *self.classes):
+            require_printable("a name or unit of a task", text)
 
     def losses(self, output: Tensor, target: Tensor) -> Tensor:
         """Network output [B, …] and labels [B, …] to per-instance losses [B]."""

@@ -15,7 +15,8 @@ from torch import Tensor
 from mtlbench.errors import UserError
 from mtlbench.randomness import named_generator
 from mtlbench.store.folds import NO_LABEL
-from mtlbench.store.runs import DONE, npz_bytes
+from mtlbench.store.runs import npz_bytes
+from mtlbench.store.schema import DONE
 from mtlbench.tasks.task import Task
 from mtlbench.training.batches import Batches
 from mtlbench.training.evaluation import forward

@@ -13,7 +13,8 @@ from typing import Any
 from mtlbench.files import replacing
 from mtlbench.spec import RunSpec
 from mtlbench.store.folds import fold_file
-from mtlbench.store.runs import DONE, FAILED, DamagedRunError, RunRecord, Store, read_npz, read_run
+from mtlbench.store.runs import DamagedRunError, RunRecord, Store, read_npz, read_run
+from mtlbench.store.schema import DONE, FAILED
 from mtlbench.training.job import Ended, Job, Notice, Parts, Place, Progress
 
 FOLDS = 5

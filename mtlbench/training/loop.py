@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mtlbench.errors import describe
 from mtlbench.files import remove
-from mtlbench.store.runs import DONE, FAILED
+from mtlbench.store.schema import DONE, FAILED
 from mtlbench.training.checkpoint import load_tree, save_tree
 from mtlbench.training.job import Ended, Notice, Progress
 from mtlbench.training.run import Run

@@ -17,7 +17,8 @@ from typing import Any
 from mtlbench.files import replacing
 from mtlbench.randomness import named_generator
 from mtlbench.spec import RunSpec
-from mtlbench.store.runs import DONE, FAILED, DamagedRunError, Store
+from mtlbench.store.runs import DamagedRunError, Store
+from mtlbench.store.schema import DONE, FAILED
 from mtlbench.strategies.base import Member
 from mtlbench.suites.build import suite_of
 from mtlbench.tasks.task import Task

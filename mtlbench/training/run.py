@@ -14,7 +14,8 @@ from mtlbench.data.variants import Variant
 from mtlbench.errors import describe
 from mtlbench.randomness import derive_seed, named_generator
 from mtlbench.spec import RunSpec
-from mtlbench.store.runs import DIVERGED, DONE, History, RunRecord
+from mtlbench.store.runs import History, RunRecord
+from mtlbench.store.schema import DIVERGED, DONE
 from mtlbench.strategies.base import GRADIENT
 from mtlbench.strategies.compose import Composition
 from mtlbench.strategies.optimizers import load_optimizer, optimizer_state

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mtlbench.store.runs import DONE, RunRecord, Store
+from mtlbench.store.runs import RunRecord, Store
+from mtlbench.store.schema import DONE
 from mtlbench.tasks.detection import detection_accuracy
 
 LABELS = {

@@ -226,7 +226,7 @@ def test_a_damaged_run_is_named_and_not_read(tmp_path: Path) -> None:
     (broken / "run.json").write_text('{"schema_version": 1, "spec"')
     results = load_results(tmp_path)
     assert sorted(results["seed"]) == [0, 1]
-    assert results.attrs["damaged"] == [(str(broken), "run.json is truncated or not a run's")]
+    assert results.attrs["damaged"] == [(str(broken), "run.json is truncated or not JSON")]
     assert compare(tmp_path, "streets").damaged == results.attrs["damaged"]
 
 

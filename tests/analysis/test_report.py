@@ -41,7 +41,8 @@ from mtlbench.cli import main as cli
 from mtlbench.cli.options import names
 from mtlbench.errors import UserError
 from mtlbench.spec import RunSpec
-from mtlbench.store.runs import DIVERGED, DONE, FAILED, RUN_FILE, read_run
+from mtlbench.store.runs import RUN_FILE, read_run
+from mtlbench.store.schema import DIVERGED, DONE, FAILED
 from mtlbench.study.plan import plan
 from mtlbench.suites.build import changed_parameters
 

@@ -10,7 +10,7 @@ import pytest
 from analysis.synthetic_runs import metric, study, write_run
 
 from mtlbench.analysis.report import write_report
-from mtlbench.store.runs import DIVERGED
+from mtlbench.store.schema import DIVERGED
 
 playwright = pytest.importorskip("playwright.sync_api")
 

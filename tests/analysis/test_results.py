@@ -5,21 +5,24 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 from conftest import CHECKOUT, run_mtlbench
 from hypothesis import given
 from hypothesis import strategies as st
-from synthetic_runs import metric, write_run
+from synthetic_runs import metric, study, write_run
 
 from mtlbench.analysis import reference
 from mtlbench.analysis.aggregate import compare
+from mtlbench.analysis.figures.runs import draw_figures
 from mtlbench.analysis.leaderboard import leaderboard
 from mtlbench.analysis.reference import reference_runs
 from mtlbench.analysis.report import render_report
 from mtlbench.analysis.results import load_copies, load_results
 from mtlbench.errors import UserError
+from mtlbench.spec import RunSpec
 from mtlbench.store.runs import RUN_FILE, RunRecord, Store
 from mtlbench.store.table import write_table
 
@@ -99,6 +102,45 @@ def test_settings_are_told_apart_over_all_directories(tmp_path: Path) -> None:
     assert list(results["settings"]) == ["epochs=1", "epochs=2"]
 
 
+def test_names_may_be_any_iterable_and_one_may_be_given_by_itself(tmp_path: Path) -> None:
+    for strategy in ("equal", "mtu"):
+        write_run(tmp_path, metric(1.0), strategy=strategy)
+    assert len(compare(iter([tmp_path]), "streets").runs) == 2
+    narrowed = compare(tmp_path, "streets", "clean", "mtu", metrics=iter(["miou"]))
+    assert set(narrowed.summary["strategy"]) == {"mtu"}
+    board = leaderboard(tmp_path, suites="streets", strategies=(name for name in ["mtu"]))
+    assert set(board.table["strategy"]) == {"equal", "mtu"}
+    assert "streets" in render_report(tmp_path, suites="streets")
+
+
+@pytest.mark.parametrize("what", ["variants", "strategies", "metrics"])
+@pytest.mark.parametrize("names", [[], (), iter(()), [None], 3])
+def test_no_names_at_all_are_refused(what: str, names: Any, tmp_path: Path) -> None:
+    write_run(tmp_path, metric(1.0))
+    with pytest.raises(UserError):
+        compare(tmp_path, "streets", **{what: names})
+
+
+def test_where_no_run_can_be_read_the_first_is_named(tmp_path: Path) -> None:
+    broken = write_run(tmp_path, metric(1.0))
+    (broken / RUN_FILE).write_text("{")
+    with pytest.raises(UserError, match=f"1 cannot be read: {broken}: run.json is truncated"):
+        compare(tmp_path, "streets")
+
+
+def test_a_run_with_an_altered_file_is_in_no_figure_and_in_no_report(tmp_path: Path) -> None:
+    study(tmp_path / "runs", variants=["clean"], strategies=["equal", "mtu"], seeds=2)
+    altered = sorted((tmp_path / "runs").rglob("history.parquet"))[0]
+    altered.write_bytes(bytes(altered.stat().st_size))
+    assert draw_figures(tmp_path / "runs", "streets", tmp_path / "figures")
+    page = render_report(tmp_path / "runs")
+    assert "history.parquet was altered" in page
+    ended = run_mtlbench(
+        f"compare streets --results {tmp_path}/runs --figures {tmp_path}/figures".split()
+    )
+    assert f"{altered.parent} is left out: history.parquet was altered" in ended.err
+
+
 def test_one_directory_of_several_that_is_missing_is_named(tmp_path: Path) -> None:
     write_run(tmp_path / "a", metric(1.0))
     with pytest.raises(UserError, match=r"^no results directory at '.*nowhere'$"):
@@ -165,6 +207,64 @@ def test_own_runs_in_the_default_directory_stand_beside_the_reference(empty: Pat
     own = results[results["path"] != ""]
     assert list(own["strategy"]) == ["mine"]
     assert len(results) == len(own) + len(reference_alone())
+
+
+def reference_info(suite: str, strategy: str) -> dict[str, Any]:
+    return next(
+        info
+        for info in reference_runs()
+        if (info["spec"]["suite"], info["spec"]["strategy"]) == (suite, strategy)
+    )
+
+
+def own_run(root: Path, info: dict[str, Any], **changes: Any) -> None:
+    """An own run as that of the reference results, with other parameters of the suite."""
+    parameters = {**info["spec"]["suite_parameters"], **changes}
+    spec = {**info["spec"], "suite_parameters": parameters}
+    record = {**info, "tasks": [], "spec": spec, "hash": RunSpec(**spec).hash}
+    Store(root).write(RunRecord(record, {"epoch": []}))
+
+
+def test_an_own_run_with_other_parameters_is_marked_and_not_the_reference_beside_it(
+    tmp_path: Path,
+) -> None:
+    own_run(tmp_path, reference_info("digits", "equal"), epochs=3)
+    results = load_results(tmp_path, reference=True)
+    own = results["path"] != ""
+    assert set(results.loc[own, "settings"]) == {"epochs=3"}
+    assert set(results.loc[~own, "settings"]) == {""}
+    assert leaderboard(results).baseline == "equal"
+
+
+def test_an_own_run_with_the_parameters_of_the_reference_joins_it(tmp_path: Path) -> None:
+    info = reference_info("digits", "equal")
+    own_run(tmp_path, info, epochs=3)
+    Store(tmp_path).write(
+        RunRecord(
+            {**info, "tasks": [], "hash": "0" * 12, "spec": {**info["spec"], "seed": 99}},
+            {"epoch": []},
+        )
+    )
+    results = load_results(tmp_path, reference=True)
+    own = results[results["path"] != ""].drop_duplicates("hash")
+    assert dict(zip(own["seed"], own["settings"], strict=True)) == {
+        info["spec"]["seed"]: "epochs=3",
+        99: "",
+    }
+
+
+def test_an_own_run_that_lacks_a_parameter_of_the_reference_does_not_join_it(
+    tmp_path: Path,
+) -> None:
+    info = reference_info("digits", "ilt")
+    parameters = {**info["spec"]["strategy_parameters"]}
+    missing, _ = parameters.popitem()
+    spec = {**info["spec"], "strategy_parameters": parameters}
+    Store(tmp_path).write(
+        RunRecord({**info, "tasks": [], "hash": "0" * 12, "spec": spec}, {"epoch": []})
+    )
+    results = load_results(tmp_path, reference=True)
+    assert set(results.loc[results["path"] != "", "settings"]) == {f"no {missing}"}
 
 
 @pytest.mark.parametrize("status", ["done", "diverged", "failed"])

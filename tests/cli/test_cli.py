@@ -17,7 +17,8 @@ from conftest import CHECKOUT, TINY, Finished, tiny_spec, trained
 
 from mtlbench.cli.main import main
 from mtlbench.data.corruption import CORRUPTIONS
-from mtlbench.store.runs import FAILED, Store
+from mtlbench.store.runs import Store
+from mtlbench.store.schema import FAILED
 from mtlbench.study import run as studies
 
 Run = Callable[..., Finished]
@@ -189,6 +190,13 @@ BAD = [
     ("compare digits --results {results} --metrics ,", ["no metric"]),
     ("compare digits --results {results} --format yaml", ["'yaml'", "csv"]),
     ("compare digits --results {results} --figures file", ["file"]),
+    ("compare digits --results {results} --figures file/x/y", ["'file'"]),
+    ("compare digits --results {results} --figures=", ["no name"]),
+    ("compare digits --results=", ["no name"]),
+    ("leaderboard --results=", ["no name"]),
+    ("report --results=", ["no name"]),
+    ("run digits --results=", ["no name"]),
+    ("suspects digits --out=", ["no name"]),
 ]
 
 

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,7 +189,7 @@ def test_damaged_runs_and_folds_are_named_and_left_out_with_status_1(tmp_path: P
     assert ended.status == 1
     assert ended.out == f"{tmp_path / 'b'}: 2 runs and 0 folds copied, 0 there already\n"
     assert f"mtlbench: {broken} is left out: history.parquet was altered\n" in ended.err
-    assert f"mtlbench: {damaged} is left out: cannot be read" in ended.err
+    assert f"mtlbench: {damaged} is left out: is not a file of arrays" in ended.err
     assert "Traceback" not in ended.err
     assert len(list(Store(tmp_path / "b").run_directories())) == 2
 
@@ -206,7 +207,8 @@ def test_a_damaged_run_in_the_target_stays_and_is_named(tmp_path: Path) -> None:
     (broken / "history.parquet").unlink()
     before = contents(tmp_path / "b")
     merged = merge_results([tmp_path / "a"], tmp_path / "b")
-    assert merged.damaged == [(broken, "history.parquet is missing")]
+    assert merged.damaged == []
+    assert merged.kept == [(broken, "history.parquet is missing")]
     assert contents(tmp_path / "b") == before
 
 
@@ -241,13 +243,15 @@ def test_a_run_that_says_it_belongs_elsewhere_is_damaged(suite: object, tmp_path
         (["a", "nowhere", "--into", "b"], "no results directory at 'nowhere'"),
         (["a", "file", "--into", "b"], "no results directory at 'file'"),
         (["a", "empty", "--into", "b"], "'empty' holds neither runs nor folds"),
-        (["a", "--into", ""], "the results directory to merge into has no name"),
+        (["a", "--into", ""], "the results directory has no name"),
         (["a", "--into", "a"], "'a' cannot be merged into itself"),
         (["a", "--into", "empty/../a/"], "'empty/../a' cannot be merged into itself"),
         (["a", "--into", "link"], "'link' cannot be merged into itself"),
         (["a", "--into", "a/inside"], "'a/inside' lies inside 'a'"),
         (["a", "--into", "file"], "results path 'file' is a file, not a directory"),
         (["a", "--into", "file/b"], "results path 'file' is a file, not a directory"),
+        (["a", "", "--into", "b"], "the results directory has no name"),
+        (["a", "--into", "way"], "'way/streets' is in the way: it is not a directory"),
     ],
 )
 def test_bad_input_gets_one_line_and_nothing_is_written(
@@ -261,6 +265,8 @@ def test_bad_input_gets_one_line_and_nothing_is_written(
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("kept")
     (tmp_path / "link").symlink_to("a")
+    (tmp_path / "way").mkdir()
+    (tmp_path / "way" / "streets").write_text("kept")
     before = sorted(map(str, tmp_path.rglob("*")))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
@@ -269,6 +275,30 @@ def test_bad_input_gets_one_line_and_nothing_is_written(
     told = capsys.readouterr().err.replace(f"{tmp_path}/", "")
     assert told == f"mtlbench: error: {message}\n"
     assert sorted(map(str, tmp_path.rglob("*"))) == before
+
+
+@pytest.mark.parametrize("sources", [[], 3, [3], None])
+def test_sources_that_are_none_are_refused(sources: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError):
+        merge_results(sources, tmp_path / "b")
+    assert not any(tmp_path.iterdir())
+
+
+def test_one_source_may_be_given_by_itself_and_many_by_any_iterable(tmp_path: Path) -> None:
+    runs(tmp_path / "a", [0])
+    assert merge_results(str(tmp_path / "a"), tmp_path / "b").runs == 1
+    assert merge_results(iter([tmp_path / "a"]), tmp_path / "c").runs == 1
+
+
+def test_another_result_of_the_same_spec_is_said_and_ends_with_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_run(tmp_path / "a", metric(1.0))
+    write_run(tmp_path / "b", metric(2.0))
+    with pytest.raises(SystemExit) as ended:
+        main(["merge", str(tmp_path / "a"), "--into", str(tmp_path / "b")])
+    assert ended.value.code == 1
+    assert "has another result" in capsys.readouterr().err
 
 
 def test_two_merges_into_one_directory_do_not_meet(tmp_path: Path) -> None:

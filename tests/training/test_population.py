@@ -19,7 +19,6 @@ from conftest import (
 from mtlbench.plugins import PluginFile
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import (
-    DONE,
     HISTORY_FILE,
     INSTANCE_FILE,
     DamagedRunError,
@@ -28,6 +27,7 @@ from mtlbench.store.runs import (
     StoredRun,
     read_run,
 )
+from mtlbench.store.schema import DONE
 from mtlbench.suites.digits import Digits
 from mtlbench.training.job import Ended, Place
 from mtlbench.training.jobs import RunJob

@@ -11,7 +11,8 @@ import torch
 from conftest import tiny_spec, training
 
 from mtlbench.spec import RunSpec
-from mtlbench.store.runs import DONE, RunRecord
+from mtlbench.store.runs import RunRecord
+from mtlbench.store.schema import DONE
 from mtlbench.training import loop
 from mtlbench.training.checkpoint import load_tree, save_tree
 from mtlbench.training.job import Notice, Place

@@ -15,7 +15,7 @@ from mtlbench.analysis.figures.panels import (
 from mtlbench.analysis.figures.style import GREY, lines
 from mtlbench.analysis.levels import corrupted_labels, levels, metrics
 from mtlbench.analysis.printing import heading
-from mtlbench.store.runs import DONE
+from mtlbench.store.schema import DONE
 
 
 def levels_figure(comparison: Comparison, corruption: str) -> Figure:

@@ -1,6 +1,6 @@
 """All figures of the stored runs of one suite."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -13,16 +13,16 @@ from mtlbench.analysis.figures.predictions import predictions_figure
 from mtlbench.analysis.figures.sigma import sigma_figures
 from mtlbench.analysis.figures.style import Configuration, lines, save_figures
 from mtlbench.analysis.levels import corruptions
-from mtlbench.analysis.results import Places
-from mtlbench.store.runs import DONE, read_run
+from mtlbench.store.runs import Places, read_run
+from mtlbench.store.schema import DONE
 
 
 def draw_figures(
     results: Places | None,
     suite: str,
     out: str | Path,
-    variants: Sequence[str] | None = None,
-    strategies: Sequence[str] | None = None,
+    variants: Iterable[str] | None = None,
+    strategies: Iterable[str] | None = None,
     *,
     hashes: Collection[str] | None = None,
     reference: bool = False,
@@ -37,7 +37,7 @@ def draw_figures(
         strategies: which strategies; all by default.
         hashes: only the runs with these hashes; all by default.
         reference: the reference results, too, in figures of final metrics only: there is nothing
-            else of them.
+            else of them. Runs with a file that was altered are left out.
 
     Returns:
         The files written: each figure as PNG (200 dpi) and as SVG.
@@ -45,7 +45,9 @@ def draw_figures(
     Raises:
         UserError: there is no such directory, suite, variant or strategy.
     """
-    comparison = compare(results, suite, variants, strategies, hashes=hashes, reference=reference)
+    comparison = compare(
+        results, suite, variants, strategies, hashes=hashes, reference=reference, thorough=True
+    )
     return save_figures(_figures(comparison), out)
 
 

@@ -31,7 +31,8 @@ from mtlbench.analysis.selection import select
 from mtlbench.analysis.table import Column, Section, Table
 from mtlbench.analysis.writers import write
 from mtlbench.errors import UserError, require_known
-from mtlbench.store.runs import DONE, Store, read_run
+from mtlbench.store.runs import Store, read_run
+from mtlbench.store.schema import DONE
 from mtlbench.tasks.detection import average_precision, detection_accuracy, roc_auc
 
 COLUMNS = [

@@ -12,7 +12,8 @@ from mtlbench.analysis.aggregate import DETECTION, Comparison
 from mtlbench.analysis.paper.agreement import Ranking
 from mtlbench.analysis.paper.tables import LABELS, corrupted_tasks
 from mtlbench.analysis.printing import MISSING
-from mtlbench.store.runs import DONE, StoredRun, read_run
+from mtlbench.store.runs import StoredRun, read_run
+from mtlbench.store.schema import DONE
 
 SHOWS_IN = {"pose": "vertices", "shape": "vertices"}
 """Tasks without a metric of their own, to the task whose metrics show their errors."""

@@ -7,14 +7,15 @@ content security policy forbids it to.
 
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from mtlbench.analysis.report.content import gather
 from mtlbench.analysis.report.page import GENERATOR, render
-from mtlbench.analysis.results import Places, directories
-from mtlbench.errors import UserError
+from mtlbench.analysis.results import directories
+from mtlbench.errors import UserError, listed
 from mtlbench.files import replacing
+from mtlbench.store.runs import Places
 
 __all__ = ["render_report", "write_report"]
 
@@ -25,7 +26,7 @@ def render_report(
     results: Places | None = None,
     *,
     title: str | None = None,
-    suites: Sequence[str] | None = None,
+    suites: Iterable[str] | None = None,
     out: str | Path = "report.html",
 ) -> str:
     """The page of results directories, as HTML.
@@ -39,9 +40,11 @@ def render_report(
     Raises:
         UserError: there is no such directory or suite, or not one run that can be read.
     """
-    content = gather(results, suites)
+    suites = listed("suite", suites)
+    roots = directories(results)
+    content = gather(roots, suites)
     command = ["mtlbench", "report"]
-    command += [word for root in directories(results) for word in ("--results", str(root))]
+    command += [word for root in roots for word in ("--results", str(root))]
     command += ["--out", str(out)]
     if suites is not None:
         command += ["--suites", ",".join(suites)]
@@ -55,7 +58,7 @@ def write_report(
     out: str | Path = "report.html",
     *,
     title: str | None = None,
-    suites: Sequence[str] | None = None,
+    suites: Iterable[str] | None = None,
 ) -> Path:
     """Writes the page of results directories: aside first, then renamed into its place.
 

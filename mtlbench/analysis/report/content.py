@@ -1,6 +1,6 @@
 """All that the page shows, gathered from the stored runs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,11 +16,12 @@ from mtlbench.analysis.report.commands import run_commands
 from mtlbench.analysis.report.figures import GREY, dot_charts, epoch_charts, level_charts
 from mtlbench.analysis.report.pictures import Painter, PictureGrid
 from mtlbench.analysis.report.runs import RunSummary, read_runs
-from mtlbench.analysis.results import Places, directories, load_results, named
+from mtlbench.analysis.results import directories, load_results, named
 from mtlbench.analysis.table import Table
 from mtlbench.analysis.tables import build
-from mtlbench.errors import UserError, require_known
-from mtlbench.store.runs import DONE
+from mtlbench.errors import UserError, listed, require_known
+from mtlbench.store.runs import Places
+from mtlbench.store.schema import DONE
 
 COLORS = 8
 """Strategies that have a colour of their own; all others are grey until pointed at."""
@@ -104,7 +105,7 @@ class Content:
         return self.board.scopes[0] if self.board.scopes else None
 
 
-def gather(results: Places | None, suites: Sequence[str] | None = None) -> Content:
+def gather(results: Places | None, suites: Iterable[str] | None = None) -> Content:
     """Reads results directories.
 
     Args:
@@ -114,8 +115,9 @@ def gather(results: Places | None, suites: Sequence[str] | None = None) -> Conte
     Raises:
         UserError: there is no such directory or suite, or not one run that can be read.
     """
-    frame = load_results(results)
+    suites = listed("suite", suites)
     roots = directories(results)
+    frame = load_results(roots, thorough=True)
     damaged = frame.attrs["damaged"]
     frame = _chosen(frame, suites, roots)
     names = list(suites) if suites is not None else list(dict.fromkeys(frame["suite"]))
@@ -153,7 +155,7 @@ def _chosen(
     if suites is None:
         return frame
     require_known("suite", suites, frame["suite"].unique())
-    return frame[frame["suite"].isin(list(suites))]
+    return frame[frame["suite"].isin(suites)]
 
 
 def _relative(damaged: Sequence[tuple[str, str]], roots: Sequence[Path]) -> list[tuple[str, str]]:

@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from mtlbench.execution.trackers.base import Ending, TrackedRun, Tracker
-from mtlbench.store.runs import DONE
+from mtlbench.store.schema import DONE
 
 KEY = "mtlbench.key"
 LONGEST_VALUE = 5000

@@ -12,7 +12,7 @@ from torch.utils.tensorboard import FileWriter
 from torch.utils.tensorboard.summary import hparams, scalar, text
 
 from mtlbench.execution.trackers.base import Ending, TrackedRun, Tracker
-from mtlbench.store.runs import DONE
+from mtlbench.store.schema import DONE
 
 
 class TensorBoard(Tracker):

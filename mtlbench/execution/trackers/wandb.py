@@ -13,7 +13,7 @@ from wandb.errors import UsageError
 
 from mtlbench.errors import UserError
 from mtlbench.execution.trackers.base import Ending, TrackedRun, Tracker
-from mtlbench.store.runs import DONE
+from mtlbench.store.schema import DONE
 
 LONGEST_TAG = 64
 INTERRUPTED = 255
