@@ -25,7 +25,7 @@ MOST_KNOWN = 12
 def unknown(what: str, name: str, known: Iterable[str]) -> UserError:
     """An error for a name that is not in `known`, which offers the nearest names that are."""
     known = sorted(known)
-    near = get_close_matches(name, known, n=3, cutoff=0.5)
+    near = get_close_matches(str(name), known, n=3, cutoff=0.5)
     if near:
         hint = "did you mean " + " or ".join(repr(n) for n in near) + "?"
     else:

@@ -8,7 +8,7 @@ import pandas as pd
 from mtlbench.analysis.leaderboard import Leaderboard
 from mtlbench.analysis.printing import Cell, one_line
 from mtlbench.analysis.table import Column, Row, Section, Table
-from mtlbench.analysis.writers import markdown, wrapped, write
+from mtlbench.analysis.writers import markdown, sentence_width, wrapped, write
 from mtlbench.data.variants import CLEAN
 
 COLUMNS = ["Mean rank", "Δm (%)", "Better", "Won, tied, lost", "p", "Effect"]
@@ -40,7 +40,7 @@ def render_leaderboard(board: Leaderboard, format: str = "table", *, terminal: b
     )
     below = ". ".join(legend) + "."
     if format == "table":
-        return "\n".join([text, *wrapped(below), ""])
+        return "\n".join([text, *wrapped(below, width=sentence_width(terminal)), ""])
     return f"{text}\n{markdown(below)}\n" if format == "github" else text
 
 

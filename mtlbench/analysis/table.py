@@ -62,8 +62,8 @@ class Table:
 
     Attributes:
         title: above the table.
-        columns: beside that of the labels; without any, only title and notes are shown.
-        sections: the rows.
+        columns: beside that of the labels.
+        sections: the rows; without columns or rows, only title and notes are shown.
         notes: sentences below the table.
         corner: above the labels.
     """
@@ -94,6 +94,8 @@ class Table:
         Args:
             width: of the plain text (characters).
         """
+        if not self.rows:
+            return [replace(self, columns=[])]
         blocks: list[list[int]] = []
         for _, group in self.groups():
             for part in [group] if self._width(group) <= width else [[place] for place in group]:

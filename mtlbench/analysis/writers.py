@@ -34,7 +34,7 @@ LATEX_WIDTH = 107
 """Of tables that fit a text width of 6.5 inches (characters)."""
 
 SENTENCE_WIDTH = 100
-"""At which sentences are wrapped (characters)."""
+"""At which sentences are wrapped, but on a terminal that is narrower (characters)."""
 
 TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
@@ -108,15 +108,23 @@ def is_plain(format: str, terminal: bool) -> bool:
 def text(table: Table, terminal: bool) -> str:
     """For people to read; `terminal` where it shows bold text, else marks are ¹ and ²."""
     grid = _grid(table, terminal) if table.columns else []
-    notes = [line for note in table.notes for line in wrapped(note)]
+    width = sentence_width(terminal)
+    notes = [line for note in table.notes for line in wrapped(note, width=width)]
     return "\n".join([table.title, *grid, *notes])
 
 
-def wrapped(sentence: str, indent: str = "", *, first: str = "") -> list[str]:
+def sentence_width(terminal: bool) -> int:
+    """At which sentences are wrapped (characters)."""
+    return min(SENTENCE_WIDTH, shutil.get_terminal_size().columns if terminal else SENTENCE_WIDTH)
+
+
+def wrapped(
+    sentence: str, indent: str = "", *, first: str = "", width: int = SENTENCE_WIDTH
+) -> list[str]:
     """A sentence in lines, all but the first of them indented."""
     return textwrap.wrap(
         sentence,
-        SENTENCE_WIDTH,
+        max(width, len(indent) + 20),
         initial_indent=first,
         subsequent_indent=indent,
         break_on_hyphens=False,

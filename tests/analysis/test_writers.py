@@ -4,6 +4,7 @@ import random
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -138,6 +139,22 @@ def test_a_terminal_gets_parts_as_wide_as_it_is(width, monkeypatch):
     text = re.sub(r"\x1b\[\d+m", "", text_of(table_of(40), "table", terminal=True))
     widest = max(map(len, text.splitlines()))
     assert width - 45 <= widest <= width  # one more task, of two metrics, is up to 45 wide
+
+
+@pytest.mark.parametrize("width", [40, 60, 200])
+def test_sentences_are_no_wider_than_a_terminal_nor_than_is_read_well(width, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(width))
+    table = replace(table_of(1), columns=[], notes=["words of a long sentence " * 20])
+    lines = text_of(table, "table", terminal=True).splitlines()[1:]
+    assert min(width, 100) - 10 < max(map(len, lines)) <= min(width, 100)
+
+
+@pytest.mark.parametrize("format", ["table", "github", "latex", "html"])
+def test_a_table_without_rows_is_its_title_and_notes(format):
+    text = text_of(replace(table_of(2), sections=[]), format)
+    assert "streets: 2 tasks" in text
+    assert "mean" in text
+    assert "mIoU" not in text
 
 
 def test_decimal_points_of_a_column_stand_below_one_another():
