@@ -197,7 +197,7 @@ def packing(device: str, tiny: bool) -> Iterator[Record]:
     the first step of a process) is left out.
     """
     context = multiprocessing.get_context("spawn")
-    counts = (2, 1) if tiny else PACKED
+    counts = (1,) if tiny else PACKED
     ends: list[Connection] = []
     for _ in range(max(counts)):
         here, there = context.Pipe()

@@ -4,9 +4,12 @@ The trainer hands them labelled values only. torchmetrics takes seconds to impor
 imported when the first metric is made.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
@@ -16,6 +19,23 @@ if TYPE_CHECKING:
     import torchmetrics
 
 Direction = Literal["max", "min"]
+
+
+def load_torchmetrics() -> Any:
+    """torchmetrics, imported without SciPy's signal processing and statistics.
+
+    It loads `scipy.signal`, which takes as long as all the rest, only to see whether that has a
+    name which old packages for audio look for there.
+    """
+    if not {"torchmetrics", "scipy.signal"} & sys.modules.keys():
+        stand_in = ModuleType("scipy.signal")
+        stand_in.hamming = None  # type: ignore[attr-defined]
+        sys.modules["scipy.signal"] = stand_in
+        try:
+            return import_module("torchmetrics")
+        finally:
+            del sys.modules["scipy.signal"]
+    return import_module("torchmetrics")
 
 
 @dataclass(frozen=True)
@@ -47,9 +67,9 @@ def accuracy(classes: int) -> Metric:
     """Share of instances whose class is right (%)."""
 
     def make() -> "torchmetrics.Metric":
-        from torchmetrics.classification import MulticlassAccuracy
-
-        return MulticlassAccuracy(classes, average="micro", validate_args=False)
+        return load_torchmetrics().classification.MulticlassAccuracy(
+            classes, average="micro", validate_args=False
+        )
 
     return Metric("accuracy", "Acc.", "%", "max", make, 100.0)
 
@@ -58,9 +78,9 @@ def pixel_accuracy(classes: int) -> Metric:
     """Share of labelled pixels whose class is right (%)."""
 
     def make() -> "torchmetrics.Metric":
-        from torchmetrics.classification import MulticlassAccuracy
-
-        return MulticlassAccuracy(classes, average="micro", validate_args=False)
+        return load_torchmetrics().classification.MulticlassAccuracy(
+            classes, average="micro", validate_args=False
+        )
 
     return Metric("pixel_accuracy", "Pix. Acc.", "%", "max", make, 100.0)
 
@@ -69,9 +89,9 @@ def mean_iou(classes: int) -> Metric:
     """Intersection over union of each class over all labelled pixels, averaged (%)."""
 
     def make() -> "torchmetrics.Metric":
-        from torchmetrics.classification import MulticlassJaccardIndex
-
-        return MulticlassJaccardIndex(classes, validate_args=False)
+        return load_torchmetrics().classification.MulticlassJaccardIndex(
+            classes, validate_args=False
+        )
 
     return Metric("miou", "mIoU", "%", "max", make, 100.0)
 
@@ -80,9 +100,7 @@ def absolute_error(unit: str) -> Metric:
     """Mean absolute error over all labelled values, in the unit of the label."""
 
     def make() -> "torchmetrics.Metric":
-        from torchmetrics import MeanAbsoluteError
-
-        return MeanAbsoluteError()
+        return load_torchmetrics().MeanAbsoluteError()
 
     return Metric("abs_err", "Abs. Err.", unit, "min", make)
 
@@ -94,9 +112,7 @@ def relative_error() -> Metric:
     """
 
     def make() -> "torchmetrics.Metric":
-        from torchmetrics import MeanAbsolutePercentageError
-
-        return MeanAbsolutePercentageError()
+        return load_torchmetrics().MeanAbsolutePercentageError()
 
     return Metric("rel_err", "Rel. Err.", "%", "min", make, 100.0)
 
@@ -130,10 +146,9 @@ def joint_error(regressor: Callable[[], Tensor]) -> Metric:
 
 def _mean_distance(points: Callable[[Tensor], Tensor]) -> "torchmetrics.Metric":
     """Mean distance of the points [n, P, 3] that belong to predictions and to labels."""
-    from torchmetrics import MeanMetric
 
-    class MeanDistance(MeanMetric):
-        def update(self, prediction: Tensor, target: Tensor) -> None:  # type: ignore[override]
+    class MeanDistance(load_torchmetrics().MeanMetric):  # type: ignore[misc]
+        def update(self, prediction: Tensor, target: Tensor) -> None:
             super().update((points(prediction) - points(target)).norm(dim=-1))
 
     return MeanDistance()

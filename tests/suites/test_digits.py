@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 
 from mtlbench.data.splits import Data, Split
 from mtlbench.randomness import derive_seed
-from mtlbench.suites.digits import HANDWRITING, Digits
+from mtlbench.suites.digits import HANDWRITING, Digits, _handwriting
 
 SIZES = {"train": 60, "validation": 40, "test": 50}
 
@@ -27,6 +27,12 @@ def placed(digits: np.ndarray, columns: slice) -> np.ndarray:
     for row in range(5):
         canvas[:, row, row : row + 8] = digits[:, :, columns]
     return canvas.round()
+
+
+def test_the_handwriting_is_that_of_scikit_learn() -> None:
+    images, labels = _handwriting()
+    np.testing.assert_array_equal(images, load_digits().images)
+    np.testing.assert_array_equal(labels, load_digits().target)
 
 
 def test_the_digits_of_two_splits_have_no_handwriting_in_common() -> None:

@@ -1,5 +1,8 @@
 """Metrics against values worked out by hand."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -77,3 +80,15 @@ def test_a_metric_says_its_name_unit_and_which_way_is_better(
     metric: Metric, name: str, unit: str, direction: str
 ) -> None:
     assert (metric.name, metric.unit, metric.direction) == (name, unit, direction)
+
+
+def test_torchmetrics_comes_without_signal_processing_which_can_still_be_imported() -> None:
+    code = (
+        "import sys\n"
+        "from mtlbench.tasks.metrics import accuracy\n"
+        "accuracy(3).make()\n"
+        "assert not {'scipy.signal', 'scipy.stats'} & sys.modules.keys()\n"
+        "import scipy.signal\n"
+        "assert scipy.signal.windows.hamming(1) == 1\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
