@@ -10,7 +10,7 @@ from mtlbench.analysis.remarks import remarks_on
 from mtlbench.analysis.repeats import repeats
 from mtlbench.analysis.results import load_copies, named, require_suite
 from mtlbench.analysis.selection import configured, select
-from mtlbench.analysis.settings import bracketed
+from mtlbench.analysis.settings import is_tuned, labelled
 from mtlbench.errors import listed
 from mtlbench.store.runs import Places, places
 from mtlbench.store.schema import DONE
@@ -58,6 +58,7 @@ def compare(
     *,
     metrics: Iterable[str] | None = None,
     hashes: Collection[str] | None = None,
+    tuned: bool = True,
     reference: bool = False,
     thorough: bool = False,
 ) -> Comparison:
@@ -71,6 +72,7 @@ def compare(
         strategies: which strategies; all by default.
         metrics: which metrics; all by default.
         hashes: only the runs with these hashes; all by default.
+        tuned: tuned strategies, too.
         reference: beside the reference results that come with the package. The remarks then tell
             whether own runs of the same configurations repeat them; see `repeats`.
         thorough: as for `load_results`.
@@ -84,6 +86,8 @@ def compare(
     counted = copies.counted
     if hashes is not None:
         counted = counted[counted["hash"].isin(list(hashes))]
+    if not tuned:
+        counted = counted[~counted["settings"].map(is_tuned)]
     require_suite(counted, suite, named(results, reference))
     comparison = compare_results(counted, suite, variants, strategies, metrics=metrics)
     if reference:
@@ -175,7 +179,7 @@ def _summary(selected: pd.DataFrame) -> pd.DataFrame:
 def _labels(selected: pd.DataFrame) -> dict[str, str]:
     first = selected.drop_duplicates("configuration")
     return {
-        configuration: f"{label} {bracketed(settings)}".rstrip()
+        configuration: labelled(label, settings)
         for configuration, label, settings in zip(
             first["configuration"], first["label"], first["settings"], strict=True
         )

@@ -19,6 +19,7 @@ from mtlbench.analysis.results import load_results
 from mtlbench.analysis.scope import COUNTS, Bootstrap, Field, Scope
 from mtlbench.analysis.scope_notes import notes
 from mtlbench.analysis.selection import configured, paper_order
+from mtlbench.analysis.settings import labelled
 from mtlbench.data.variants import CLEAN
 from mtlbench.errors import UserError, listed, require_known
 from mtlbench.stages import STAGES
@@ -142,8 +143,8 @@ def _field(frame: pd.DataFrame, baseline: str, bootstrap: Bootstrap) -> Field:
     strategies = [configuration for _, configuration in order]
     first = first.set_index("configuration").loc[strategies]
     labels = {
-        key: f"{label} {key.removeprefix(strategy)}".rstrip()
-        for key, strategy, label in zip(first.index, first["strategy"], first["label"], strict=True)
+        key: labelled(label, settings)
+        for key, settings, label in zip(first.index, first["settings"], first["label"], strict=True)
     }
     return Field(
         strategies, labels, list(first["stage"]), baseline, blocks(frame, strategies), bootstrap

@@ -21,7 +21,7 @@ def remarks_on(table: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
         zip(lost["configuration"], lost["task"], lost["metric_label"], strict=True)
     )
     runs: dict[str, list[tuple[str, int, float]]] = defaultdict(list)
-    first = table.drop_duplicates("hash")
+    first = table.drop_duplicates(["configuration", "hash"])
     columns = (first[name] for name in ("status", "seed", "networks"))
     for configuration, *run in zip(first["configuration"], *columns, strict=True):
         runs[configuration].append(tuple(run))

@@ -1,5 +1,7 @@
 """Stored runs as one tidy table."""
 
+import json
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +10,12 @@ from typing import Any
 import pandas as pd
 
 from mtlbench.analysis.reference import reference_runs
-from mtlbench.analysis.settings import settings_of
+from mtlbench.analysis.settings import TUNED, settings_of
 from mtlbench.errors import UserError
 from mtlbench.store import DEFAULT_RESULTS
 from mtlbench.store.runs import Places, Store, places
 from mtlbench.store.schema import FAILED
+from mtlbench.store.trials import Tuning, tunings
 
 RESULT_COLUMNS = [
     "suite", "variant", "strategy", "label", "stage", "seed", "settings", "status",
@@ -72,20 +75,28 @@ def load_copies(
         UserError: there is no such directory.
     """
     runs: list[_Run] = []
+    tuned: list[Tuning] = []
     damaged: list[tuple[str, str]] = []
     for root in directories(results, reference):
         found, unreadable = _read(root, thorough)
         runs += found
-        damaged += unreadable
+        tuned_there, unreadable_there = tunings(Store(root))
+        tuned += tuned_there
+        damaged += [*unreadable, *((str(path), what) for path, what in unreadable_there)]
     if reference:
         runs += [_Run(info, "") for info in reference_runs()]
-    first: dict[str, int] = {}
+    runs = _with_tuned(runs, tuned)
+    first: dict[tuple[str, str], int] = {}
     for i, run in enumerate(runs):
-        other = first.setdefault(run.hash, i)
+        key = run.hash, run.tuned
+        other = first.setdefault(key, i)
         if runs[other].failed and not run.failed and run.path:
-            first[run.hash] = i
+            first[key] = i
     counts = set(first.values())
-    settings = settings_of([run.info["spec"] for run in runs], [not run.path for run in runs])
+    settings = settings_of([run.spec for run in runs], [not run.path for run in runs])
+    settings = [
+        ", ".join(filter(None, (text, run.tuned))) for text, run in zip(settings, runs, strict=True)
+    ]
     counted = _frame(runs, settings, [i for i in range(len(runs)) if i in counts])
     counted.attrs["damaged"] = sorted(damaged)
     others = _frame(runs, settings, [i for i in range(len(runs)) if i not in counts])
@@ -154,11 +165,20 @@ _METRIC_KEYS = ("metric", "label", "task", "unit", "direction", "value")
 
 
 class _Run:
-    """A run's record, and its directory; "" for a reference run."""
+    """A run's record, and its directory; "" for a reference run.
 
-    def __init__(self, info: Mapping[str, Any], path: str) -> None:
+    Attributes:
+        spec: with the parameters that tell its configuration from others: of a tuned one, those
+            that it was tuned from.
+        tuned: how, in words; "" where it was not.
+    """
+
+    def __init__(
+        self, info: Mapping[str, Any], path: str, tuning: Tuning | None = None, tuned: str = ""
+    ) -> None:
         spec = info["spec"]
-        self.info, self.path = info, path
+        self.info, self.path, self.tuned = info, path, tuned
+        self.spec = spec if tuning is None else {**spec, **tuning.defaults}
         self.hash = info["hash"]
         self.failed = info["status"] == FAILED
         self.identity = (
@@ -187,6 +207,35 @@ def _read(root: Path, thorough: bool) -> tuple[list[_Run], list[tuple[str, str]]
         else:
             runs[run.hash] = run
     return list(runs.values()), damaged
+
+
+def _with_tuned(runs: Sequence[_Run], tuned: Sequence[Tuning]) -> list[_Run]:
+    """The same runs, those that were trained with what a tuning chose as tuned ones.
+
+    Where it chose the default parameters, they count as both.
+    """
+    budgets: dict[Any, set[int]] = defaultdict(set)
+    for tuning in tuned:
+        budgets[_tuned_from(tuning)].add(len(tuning.trials))
+    by_hash: dict[str, dict[str, Tuning]] = defaultdict(dict)
+    for tuning in tuned:
+        text = TUNED
+        if len(budgets[_tuned_from(tuning)]) > 1:
+            text += f", {len(tuning.trials)} trials"
+        for hash in tuning.runs:
+            by_hash[hash].setdefault(text, tuning)
+    found = []
+    for run in runs:
+        mine = by_hash.get(run.hash, {})
+        if all(not tuning.trials[tuning.chosen].parameters for tuning in mine.values()):
+            found.append(run)
+        found += [_Run(run.info, run.path, tuning, text) for text, tuning in mine.items()]
+    return found
+
+
+def _tuned_from(tuning: Tuning) -> tuple[str, ...]:
+    defaults = json.dumps(tuning.defaults, sort_keys=True)
+    return tuning.suite, tuning.variant, tuning.strategy, defaults
 
 
 def _frame(runs: Sequence[_Run], settings: Sequence[str], chosen: Sequence[int]) -> pd.DataFrame:

@@ -5,6 +5,9 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+TUNED = "tuned"
+"""In the settings of a tuned strategy, after all that tells it from others of its kind."""
+
 
 def settings_of(
     specs: Sequence[Mapping[str, Any]], reference: Sequence[bool] | None = None
@@ -107,3 +110,21 @@ def configuration(strategy: str, settings: str) -> str:
 
 def bracketed(settings: str) -> str:
     return f"[{settings}]" if settings else ""
+
+
+def labelled(label: str, settings: str) -> str:
+    """What printed tables call a configuration: "ILT Params [ilt.lr=4.0] (tuned)"."""
+    own: list[str] = []
+    tuned: list[str] = []
+    for part in filter(None, settings.split(", ")):
+        (tuned if tuned or part == TUNED else own).append(part)
+    return " ".join(filter(None, (label, bracketed(", ".join(own)), _in_parentheses(tuned))))
+
+
+def _in_parentheses(parts: Sequence[str]) -> str:
+    return f"({', '.join(parts)})" if parts else ""
+
+
+def is_tuned(settings: str) -> bool:
+    """Whether settings are those of a tuned strategy."""
+    return TUNED in settings.split(", ")

@@ -53,6 +53,7 @@ def print_comparison(
     strategies: Sequence[str] | None,
     metrics: Sequence[str] | None = None,
     hashes: set[str] | None = None,
+    tuned: bool = True,
     format: str = "table",
     against_paper: bool = False,
     figures: Path | None = None,
@@ -71,6 +72,7 @@ def print_comparison(
         strategies,
         metrics=metrics,
         hashes=hashes,
+        tuned=tuned,
         reference=reference,
         thorough=figures is not None,
     )

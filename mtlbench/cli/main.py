@@ -18,13 +18,14 @@ from mtlbench.cli import (
     report,
     run,
     suspects,
+    tune,
 )
 from mtlbench.cli.options import NOT_ALL_DONE
 from mtlbench.cli.streams import Forgiving, silence
 from mtlbench.errors import UnfinishedError, UserError
 from mtlbench.version import package_version
 
-VERBS: Any = (list, run, compare, leaderboard, suspects, detectors, report, merge, prepare)
+VERBS: Any = (list, run, tune, compare, leaderboard, suspects, detectors, report, merge, prepare)
 
 BAD_INPUT = 2
 INTERRUPTED = 130

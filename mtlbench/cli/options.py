@@ -10,6 +10,7 @@ from typing import Any
 
 from mtlbench.analysis.table import FORMATS
 from mtlbench.errors import UserError
+from mtlbench.execution.trackers import NAMES as TRACKERS
 from mtlbench.store import DEFAULT_RESULTS
 
 NOT_ALL_DONE = 1
@@ -65,6 +66,16 @@ def add_plugins(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FILE.py",
         help="a file that registers strategies or suites",
+    )
+
+
+def add_trackers(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tracker",
+        action="append",
+        default=[],
+        choices=TRACKERS,
+        help="also log every run there, live; can be given more than once",
     )
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from typing import Any
 
 from mtlbench.cli.compare import print_comparison
 from mtlbench.cli.options import (
@@ -11,11 +12,11 @@ from mtlbench.cli.options import (
     add_results,
     add_settings,
     add_study,
+    add_trackers,
     names,
     overrides_of,
 )
 from mtlbench.cli.streams import silence
-from mtlbench.execution.trackers import NAMES as TRACKERS
 
 SUMMARY = "Train what is missing of a study and compare its strategies."
 
@@ -39,13 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="keep loss and margin of each training instance by epoch",
     )
-    parser.add_argument(
-        "--tracker",
-        action="append",
-        default=[],
-        choices=TRACKERS,
-        help="also log every run there, live; can be given more than once",
-    )
+    add_trackers(parser)
 
 
 def command(options: argparse.Namespace) -> int:
@@ -72,6 +67,11 @@ def command(options: argparse.Namespace) -> int:
         traces=options.traces,
         trackers=options.tracker,
     )
+    return end_with_table(options, outcome, tuned=False)
+
+
+def end_with_table(options: argparse.Namespace, outcome: Any, *, tuned: bool) -> int:
+    """Prints the table of what was trained; the exit status."""
     try:
         print_comparison(
             options.results,
@@ -82,6 +82,7 @@ def command(options: argparse.Namespace) -> int:
             if options.strategies
             else None,
             hashes={spec.hash for spec in outcome.specs},
+            tuned=tuned,
         )
         sys.stdout.flush()
     except BrokenPipeError:  # what was trained still decides the status

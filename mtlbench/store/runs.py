@@ -9,6 +9,7 @@
         traces.npz                where asked for: loss and margin of each instance by epoch
     <results>/.folds/<hash>/      cross-validation: what each fold's network predicts
     <results>/.unfinished/<hash>/ the checkpoint and the lock of what is being trained
+    <results>/.trials/, .tuned/   what was tried for a strategy, and chosen; see `trials`
     <results>/.set-aside/         what was found damaged or failed, kept for a person to see
 
 Nothing here is ever unpickled: JSON, Parquet, safetensors and arrays without objects only.
@@ -36,7 +37,7 @@ from filelock import FileLock, Timeout
 
 from mtlbench.errors import UserError
 from mtlbench.files import sync
-from mtlbench.store.schema import SCHEMA_VERSION, fault
+from mtlbench.store.schema import RUN, SCHEMA_VERSION, Fields, fault
 
 RUN_FILE = "run.json"
 HISTORY_FILE = "history.parquet"
@@ -44,8 +45,8 @@ LABELS_FILE = "labels.npz"
 PREDICTIONS_FILE = "predictions.npz"
 INSTANCE_FILE = "instance_parameters.npz"
 TRACES_FILE = "traces.npz"
-LARGEST_RUN_FILE = 2**24
-"""Bytes of a `run.json`; one that is larger is not read."""
+LARGEST_JSON = 2**24
+"""Bytes of a JSON file; one that is larger is not read."""
 
 Places = str | Path | Iterable[str | Path]
 """One results directory or several."""
@@ -246,7 +247,7 @@ class Store:
             for name, data in contents.items()
         }
         info = {"schema_version": SCHEMA_VERSION, **record.info, "files": files}
-        contents[RUN_FILE] = json.dumps(_finite(info), indent=1, allow_nan=False).encode()
+        contents[RUN_FILE] = json.dumps(finite(info), indent=1, allow_nan=False).encode()
         for name, data in contents.items():
             (aside / name).write_bytes(data)
             sync(aside / name)
@@ -304,7 +305,7 @@ def read_run(path: Path, *, thorough: bool = False) -> StoredRun:
     Raises:
         DamagedRunError: a file is missing, truncated, altered or not what it should be.
     """
-    info = _read_info(path / RUN_FILE)
+    info = read_info(path / RUN_FILE, RUN)
     files = info["files"]
     if HISTORY_FILE not in files:
         raise DamagedRunError(f"{RUN_FILE} does not list {HISTORY_FILE}")
@@ -324,23 +325,32 @@ def read_run(path: Path, *, thorough: bool = False) -> StoredRun:
     return StoredRun(path, info)
 
 
-def _read_info(file: Path) -> dict[str, Any]:
-    """The content of a `run.json`, which is as `schema` says."""
+def read_info(file: Path, fields: Fields) -> dict[str, Any]:
+    """The content of a JSON file.
+
+    Args:
+        file: which.
+        fields: what it must hold; see `schema`.
+
+    Raises:
+        DamagedRunError: it is no such file; the message names it and says why.
+    """
+    name = file.name
     try:
         found = file.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise DamagedRunError(f"{RUN_FILE} is not a file")
-        if found.st_size > LARGEST_RUN_FILE:
-            raise DamagedRunError(f"{RUN_FILE} is too large for a run's")
+            raise DamagedRunError(f"{name} is not a file")
+        if found.st_size > LARGEST_JSON:
+            raise DamagedRunError(f"{name} is too large")
         info = json.loads(file.read_bytes())
     except FileNotFoundError:
-        raise DamagedRunError(f"{RUN_FILE} is missing") from None
+        raise DamagedRunError(f"{name} is missing") from None
     except OSError as error:
-        raise DamagedRunError(f"{RUN_FILE} cannot be read: {error.strerror}") from None
+        raise DamagedRunError(f"{name} cannot be read: {error.strerror}") from None
     except (ValueError, RecursionError):
-        raise DamagedRunError(f"{RUN_FILE} is truncated or not JSON") from None
-    if wrong := fault(info):
-        raise DamagedRunError(f"{RUN_FILE} {wrong}")
+        raise DamagedRunError(f"{name} is truncated or not JSON") from None
+    if wrong := fault(info, fields):
+        raise DamagedRunError(f"{name} {wrong}")
     return info
 
 
@@ -370,12 +380,12 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same JSON value with null for every number that JSON cannot write."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return value

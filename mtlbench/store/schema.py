@@ -1,13 +1,13 @@
-"""What `run.json` must hold, so that all who read runs can rely on it.
+"""What stored JSON files must hold, so that all who read them can rely on it.
 
 A file may come from anybody: what is not of the right type, no finite number or no printable name
-is found here, where the run can still be named and left out. By hand, since thousands of runs are
+is found here, where the file can still be named and left out. By hand, since thousands of runs are
 read for one table: a validator in Python takes longer than all the rest.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from mtlbench.stages import STAGES
@@ -73,69 +73,121 @@ def _dict(check: Check) -> Check:
     )
 
 
-def _record(fields: Mapping[str, Check]) -> Check:
-    return lambda value: (
-        isinstance(value, dict)
-        and fields.keys() <= value.keys()
-        and all(check(value[name]) for name, check in fields.items())
-    )
+@dataclass(frozen=True)
+class Fields:
+    """What a JSON object must hold, and what else it may hold that is checked, by name."""
+
+    required: Mapping[str, "Check | Fields"]
+    optional: Mapping[str, "Check | Fields"] = field(default_factory=dict)
+
+    def __call__(self, value: Any) -> bool:
+        return isinstance(value, dict) and not any(self.wrong(value))
+
+    def wrong(self, record: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+        """The names of the fields that are missing or wrong."""
+        for fields, must in ((self.required, True), (self.optional, False)):
+            for name, check in fields.items():
+                if name not in record:
+                    if must:
+                        yield prefix + name
+                elif isinstance(check, Fields) and isinstance(record[name], dict):
+                    yield from check.wrong(record[name], f"{prefix}{name}.")
+                elif not check(record[name]):
+                    yield prefix + name
 
 
-SPEC: dict[str, Check] = {
-    "suite": _folder,
-    "variant": _folder,
-    "strategy": _folder,
-    "seed": _integer,
-    "suite_parameters": _dict(_any),
-    "strategy_parameters": _dict(_any),
-    "sources": _dict(_text),
-}
-METRIC: dict[str, Check] = {
-    "metric": _name,
-    "label": _word,
-    "task": _name,
-    "unit": _word,
-    "direction": _one_of("max", "min"),
-    "value": _or_none(_number),
-}
-TASK: dict[str, Check] = {
-    "name": _name,
-    "kind": _name,
-    "classes": _list(_word),
-    "palette": _or_none(_list(_list(_number))),
-    "unit": _word,
-}
-REQUIRED: dict[str, Check] = {
-    "status": _one_of(*STATUSES),
-    "hash": _folder,
-    "label": _word,
-    "tasks": _list(_record(TASK)),
-    "metrics": _list(_record(METRIC)),
-    "files": _dict(_record({"bytes": _size, "sha256": _word})),
-}
-OPTIONAL: dict[str, Check] = {
-    "stage": _one_of("", *STAGES),
-    "changed": _list(_name),
-    "corrupted": _dict(_number),
-    "timings": _dict(_number),
-    "versions": _dict(_word),
-    "device": _or_none(_word),
-    "processor": _or_none(_word),
-    "instruction_set": _or_none(_word),
-    "error": _or_none(_text),
-    "population": _record({"networks": _count}),
-}
-SPEC_OPTIONAL: dict[str, Check] = {"locations": _dict(_text)}
+PARAMETERS = ("suite_parameters", "strategy_parameters", "sources")
+"""What tells specs of one suite, variant and strategy apart, but for the seed."""
+
+SPEC = Fields(
+    {
+        "suite": _folder,
+        "variant": _folder,
+        "strategy": _folder,
+        "seed": _integer,
+        "suite_parameters": _dict(_any),
+        "strategy_parameters": _dict(_any),
+        "sources": _dict(_text),
+    },
+    {"locations": _dict(_text)},
+)
+METRIC = Fields(
+    {
+        "metric": _name,
+        "label": _word,
+        "task": _name,
+        "unit": _word,
+        "direction": _one_of("max", "min"),
+        "value": _or_none(_number),
+    }
+)
+TASK = Fields(
+    {
+        "name": _name,
+        "kind": _name,
+        "classes": _list(_word),
+        "palette": _or_none(_list(_list(_number))),
+        "unit": _word,
+    }
+)
+TRAINED = Fields(
+    {
+        "status": _one_of(*STATUSES),
+        "hash": _folder,
+        "spec": SPEC,
+        "label": _word,
+        "tasks": _list(TASK),
+        "metrics": _list(METRIC),
+    },
+    {
+        "stage": _one_of("", *STAGES),
+        "changed": _list(_name),
+        "corrupted": _dict(_number),
+        "timings": _dict(_number),
+        "versions": _dict(_word),
+        "device": _or_none(_word),
+        "processor": _or_none(_word),
+        "instruction_set": _or_none(_word),
+        "error": _or_none(_text),
+        "population": Fields({"networks": _count}),
+    },
+)
+RUN = Fields(
+    {**TRAINED.required, "files": _dict(Fields({"bytes": _size, "sha256": _word}))},
+    TRAINED.optional,
+)
+"""Of `run.json`."""
+
+TRIAL = Fields({**TRAINED.required, "history": _dict(_list(_or_none(_number)))}, TRAINED.optional)
+"""Of a trial's file."""
+
+TUNING = Fields(
+    {
+        "suite": _folder,
+        "variant": _folder,
+        "strategy": _folder,
+        "defaults": Fields({name: SPEC.required[name] for name in PARAMETERS}),
+        "hash": _folder,
+        "trials": _list(
+            Fields({"hash": _folder, "parameters": _dict(_any), "score": _or_none(_number)})
+        ),
+        "chosen": _size,
+        "runs": _list(_folder),
+        "networks": _count,
+    }
+)
+"""Of a tuning's file."""
 
 
-def fault(info: Any) -> str:
-    """What is wrong with the content of a `run.json`; empty where nothing is.
+def fault(info: Any, fields: Fields) -> str:
+    """What is wrong with the content of a file; empty where nothing is.
 
     Args:
         info: as JSON gives it.
+        fields: `RUN`, `TRIAL` or `TUNING`.
     """
     if not isinstance(info, dict) or "schema_version" not in info:
-        return "is not a run's"
+        return "is not one of mtlbench"
     if info["schema_version"] != SCHEMA_VERSION:
         return (
             f"has schema version {_shown(info['schema_version'])}; "
@@ -143,31 +195,12 @@ def fault(info: Any) -> str:
         )
     if isinstance(info.get("status"), str) and info["status"] not in STATUSES:
         return f"has the unknown status {_shown(info['status'])}"
-    spec = info.get("spec")
-    if not isinstance(spec, dict):
-        return "has no spec"
-    wrong = chain(_wrong(spec, SPEC, SPEC_OPTIONAL, "spec."), _wrong(info, REQUIRED, OPTIONAL))
-    for name in wrong:
+    for name in fields.wrong(info):
         return f"has no {name}, or one that cannot be right"
-    measured = [(metric["task"], metric["metric"]) for metric in info["metrics"]]
+    measured = [(metric["task"], metric["metric"]) for metric in info.get("metrics", ())]
     if len(set(measured)) < len(measured):
         return "has a metric twice"
     return ""
-
-
-def _wrong(
-    record: Mapping[str, Any],
-    required: Mapping[str, Check],
-    optional: Mapping[str, Check],
-    prefix: str = "",
-) -> Iterable[str]:
-    """The fields that are missing or wrong."""
-    for name, check in required.items():
-        if name not in record or not check(record[name]):
-            yield prefix + name
-    for name, check in optional.items():
-        if name in record and not check(record[name]):
-            yield prefix + name
 
 
 def _shown(value: object) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench.registry import Registry
+from mtlbench.space import Dimension
 from mtlbench.stages import GRADIENT, INSTANCE, LOSS
 from mtlbench.strategies.gradients import Jacobian, TaskLosses
 from mtlbench.strategies.network import Network
@@ -77,9 +78,11 @@ class Stage(nn.Module):
 
     Attributes:
         stage: what it weighs by: `instance`, `loss` or `gradient`.
+        space: the values among which its own parameters are tuned, by name.
     """
 
     stage: ClassVar[str]
+    space: ClassVar[Mapping[str, Dimension]] = {}
     optimizer: torch.optim.Optimizer | None = None
 
     def start(self, setting: Setting) -> None:

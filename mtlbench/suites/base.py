@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mtlbench.data.splits import Data, Targets
 from mtlbench.data.variants import CLEAN, Variant
 from mtlbench.registry import Registry
+from mtlbench.space import Dimension, around
 from mtlbench.tasks.task import Task
 
 LOCATION = {"location": True}
@@ -129,6 +130,10 @@ class Suite(ABC):
             Name to RGB images, uint8 [M, 3, H, W].
         """
         return {}
+
+    def space(self) -> Mapping[str, Dimension]:
+        """The values among which all strategies are tuned, by field."""
+        return {"lr": around(self.lr)}
 
     def strategy_parameters(self, variant: Variant) -> Mapping[str, Any]:
         """`STAGE.PARAMETER` to value, where this suite's recipe departs from the defaults."""

@@ -73,15 +73,18 @@ class RunJob(Job):
         return Ended(run.info["status"])
 
     def write(self, store: Store, ended: Ended) -> None:
-        record = ended.result
-        if record is None:  # nothing came back, from a process that ran out of memory for example
-            from mtlbench.training.record import run_info
+        store.write(self.record_of(ended))
 
-            info = run_info(
-                self.spec, self.label, self.stage, status=ended.status, error=ended.error
-            )
-            record = RunRecord(info, {"epoch": []})
-        store.write(record)
+    def record_of(self, ended: Ended) -> RunRecord:
+        """What it leaves behind, also where nothing came back, as from a process that ran out of
+        memory."""
+        if ended.result is not None:
+            record: RunRecord = ended.result
+            return record
+        from mtlbench.training.record import run_info
+
+        info = run_info(self.spec, self.label, self.stage, status=ended.status, error=ended.error)
+        return RunRecord(info, {"epoch": []})
 
     def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:
         from mtlbench.training.loop import train

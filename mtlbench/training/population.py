@@ -211,8 +211,15 @@ class MemberJob(Job):
         return kind(self.spec, place, self.traces, lineage=self.lineage, directory=directory)
 
 
+@dataclass(frozen=True)
 class BestJob(MemberJob):
-    """The test of the best member; what comes of it is the record of the whole run."""
+    """The test of the best member; what comes of it is the record of the whole run.
+
+    Attributes:
+        tested: as for `Run`.
+    """
+
+    tested: bool = True
 
     @property
     def hash(self) -> str:
@@ -225,19 +232,25 @@ class BestJob(MemberJob):
         """Kept by the run."""
 
     def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:
-        return train(lambda: self._run(BestRun, place, checkpoint))
+        def run() -> LineageRun:
+            best = self._run(BestRun, place, checkpoint)
+            best.tested = self.tested
+            return best
+
+        return train(run)
 
 
 # --- the population -----------------------------------------------------------------------------
 
 
-def evolve(spec: RunSpec, stage: Any, traces: bool) -> Parts:
+def evolve(spec: RunSpec, stage: Any, traces: bool, *, tested: bool = True) -> Parts:
     """The jobs of a run whose task stage trains a population; it ends with the best's record.
 
     Args:
         spec: the run.
         stage: its task stage, see `TaskStage.networks`.
         traces: keep what `Traces` notes of every training instance.
+        tested: as for `Run`.
     """
     suite = suite_of(spec)
     names = ("population", spec.suite, spec.strategy, spec.seed)
@@ -269,7 +282,7 @@ def evolve(spec: RunSpec, stage: Any, traces: bool) -> Parts:
             ]
         )
     best = max(range(len(ends)), key=lambda n: (ends[n].status == DONE, ends[n].result.score))
-    (ended,) = yield [BestJob(spec, lineages[best], traces)]
+    (ended,) = yield [BestJob(spec, lineages[best], traces, tested)]
     if ended.result is not None:
         info = ended.result.info
         for each in all_ended:

@@ -44,6 +44,8 @@ class Run:
     """The state of a run under way.
 
     Attributes:
+        tested: whether the final metrics are those on test data; else those of the last epoch on
+            validation data, and test data are not looked at.
         first, end: it is trained from this many epochs on, up to so many.
         epoch: how many are over.
     """
@@ -51,6 +53,7 @@ class Run:
     spec: RunSpec
     place: Place = field(default_factory=Place)
     keep_traces: bool = False
+    tested: bool = True
     first: int = 0
     epoch: int = 0
     status: str = DONE
@@ -216,8 +219,12 @@ class Run:
 
     def finish(self) -> Any:
         """The record, when all epochs are over or training diverged."""
-        if self.status == DONE:
+        if self.status == DONE and self.tested:
             self.test()
+        elif self.status == DONE:
+            validated = (f"{task.name}/{m.name}" for task in self.tasks for m in task.metrics)
+            last = {key: self.history[f"validation/{key}"][-1] for key in validated}
+            self.metrics = final_metrics(self.tasks, last)
         return self.record()
 
     def failure(self) -> Any:

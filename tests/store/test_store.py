@@ -174,7 +174,7 @@ def damage(path: Path, how: str) -> None:
     [
         ("truncated run.json", "run.json is truncated"),
         ("empty run.json", "run.json is truncated"),
-        ("other json", "run.json is not a run's"),
+        ("other json", "run.json is not one of mtlbench"),
         ("no run.json", "run.json is missing"),
         ("a folder", "run.json is not a file"),
         ("truncated history", "history.parquet is truncated"),

@@ -1,0 +1,58 @@
+"""`mtlbench tune`: gives every strategy the same budget of trials and compares them tuned."""
+
+import argparse
+
+from mtlbench.cli.options import (
+    add_plugins,
+    add_resources,
+    add_results,
+    add_settings,
+    add_study,
+    add_trackers,
+    names,
+    overrides_of,
+)
+from mtlbench.cli.run import end_with_table
+
+SUMMARY = "Tune strategies with the same budget each and compare them."
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("suite", metavar="SUITE")
+    add_study(parser, or_all=True)
+    parser.add_argument(
+        "--trials",
+        type=int,
+        default=8,
+        metavar="N",
+        help="how many each strategy gets on each variant, its default parameters among them "
+        "(default: 8)",
+    )
+    parser.add_argument("--seeds", type=int, metavar="N", help="of the final runs, counted from 0")
+    add_settings(parser)
+    add_plugins(parser)
+    add_results(parser)
+    add_resources(parser)
+    add_trackers(parser)
+
+
+def command(options: argparse.Namespace) -> int:
+    overrides = overrides_of(options)
+
+    from mtlbench.execution.resources import Resources
+    from mtlbench.plugins import read_plugins
+    from mtlbench.study.tune import tune_study
+
+    outcome = tune_study(
+        options.suite,
+        strategies=names(options.strategies, "strategy"),
+        variants=options.variants,
+        trials=options.trials,
+        seeds=options.seeds,
+        overrides=overrides,
+        plugins=read_plugins(options.plugin),
+        results=options.results,
+        resources=Resources(options.address, options.cpus_per_run, options.gpus_per_run),
+        trackers=options.tracker,
+    )
+    return end_with_table(options, outcome, tuned=True)

@@ -1,0 +1,282 @@
+"""The same budget for every strategy: trials, the choice, and runs with what was chosen."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mtlbench.analysis.aggregate import Comparison, compare
+from mtlbench.analysis.tuning import best, gain
+from mtlbench.errors import UserError, listed
+from mtlbench.execution.resources import Resources
+from mtlbench.execution.trackers.tracking import load
+from mtlbench.plugins import PluginFile, read_plugins
+from mtlbench.randomness import derive_seed
+from mtlbench.space import MOST_DIMENSIONS, Dimension, points
+from mtlbench.spec import RunSpec
+from mtlbench.store import DEFAULT_RESULTS
+from mtlbench.store.runs import Store, read_run
+from mtlbench.store.schema import DONE, PARAMETERS
+from mtlbench.store.trials import TrialScore, Tuning, read_trial, tunings, write_tuning
+from mtlbench.strategies.compose import DEFAULT_TASK_STAGE, Composition
+from mtlbench.study.plan import plan
+from mtlbench.study.run import Outcome, train_missing
+from mtlbench.suites.build import suite_of
+from mtlbench.training.jobs import RunJob, run_directory
+from mtlbench.training.trials import TRIAL_SEED, TrialJob
+
+TRIALS = 8
+
+BASELINE = DEFAULT_TASK_STAGE
+"""Its first trial, with the default parameters, is what all trials are held against."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A strategy on a variant, with its trials.
+
+    Attributes:
+        default: the spec of its first trial.
+        trials: the specs of all trials, which differ in their parameters.
+        changes: of each trial, the parameters that are not the default's, by name.
+    """
+
+    default: RunSpec
+    trials: list[RunSpec]
+    changes: list[dict[str, Any]]
+
+    @property
+    def cell(self) -> tuple[str, str]:
+        return self.default.variant, self.default.strategy
+
+    def final(self, chosen: int, seed: int) -> RunSpec:
+        return replace(self.trials[chosen], seed=seed)
+
+
+def tune(
+    suite: str,
+    *,
+    strategies: Iterable[str] | None = None,
+    variants: Iterable[str] | None = None,
+    trials: int = TRIALS,
+    seeds: int | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    plugins: Sequence[str | Path] = (),
+    results: str | Path = DEFAULT_RESULTS,
+    resources: Resources | None = None,
+    trackers: Sequence[str] = (),
+) -> Comparison:
+    """Tunes strategies with the same budget each and compares them, as they are and tuned.
+
+    Args:
+        suite: the suite's name.
+        strategies, variants: the study; the suite's default study where None.
+        trials: how many each strategy gets on each variant, the default parameters included.
+        seeds: of the final runs, counted from 0; the suite's own number where None.
+        overrides: parameters that are the same in all trials, as for `mtlbench.run`.
+        plugins: files that register further strategies or suites.
+        results: the results directory.
+        resources: what a run takes, and where.
+        trackers: names of trackers that follow the final runs.
+
+    Raises:
+        UserError: anything in it that does not exist or is out of range.
+    """
+    outcome = tune_study(
+        suite,
+        strategies=strategies,
+        variants=variants,
+        trials=trials,
+        seeds=seeds,
+        overrides=overrides,
+        plugins=read_plugins(plugins),
+        results=results,
+        resources=resources or Resources(),
+        trackers=trackers,
+    )
+    return compare(results, suite, hashes={spec.hash for spec in outcome.specs})
+
+
+def tune_study(
+    suite: str,
+    *,
+    strategies: Iterable[str] | None,
+    variants: Iterable[str] | None,
+    trials: int,
+    seeds: int | None,
+    overrides: Mapping[str, Any] | None,
+    plugins: Sequence[PluginFile],
+    results: str | Path,
+    resources: Resources,
+    trackers: Sequence[str],
+) -> Outcome:
+    """Trains what is missing of all trials, chooses, and trains what is missing of the final runs:
+    those with the chosen parameters and those with the default ones.
+
+    Args and raises: as `tune`.
+    """
+    if trials < 1:
+        raise UserError(f"trials must be at least 1, but is {trials}")
+    candidates = plan_trials(suite, strategies, variants, trials, overrides)
+    finals = plan(suite, strategies=strategies, variants=variants, seeds=seeds, overrides=overrides)
+    seeds = 1 + max(spec.seed for spec in finals)
+    known_trackers = load(trackers)
+    store = Store(results)
+    jobs = {
+        spec.hash: TrialJob(spec, number=number)
+        for candidate in candidates
+        for number, spec in enumerate(candidate.trials)
+    }
+    for spec in baselines(candidates, suite, overrides):
+        jobs.setdefault(spec.hash, TrialJob(spec))
+    train_missing(list(jobs.values()), store, suite, "trials", plugins=plugins, resources=resources)
+
+    against = {
+        spec.variant: read_trial(store, spec.hash)
+        for spec in baselines(candidates, suite, overrides)
+    }
+    chosen = [choose(candidate, store, against[candidate.cell[0]]) for candidate in candidates]
+    for candidate, tuning in zip(candidates, chosen, strict=True):
+        finals += [candidate.final(tuning.chosen, seed) for seed in range(seeds)]
+    unique = {spec.hash: spec for spec in sorted(finals, key=lambda spec: spec.seed)}
+    train_missing(
+        [RunJob(spec) for spec in unique.values()],
+        store,
+        suite,
+        "runs",
+        plugins=plugins,
+        resources=resources,
+        trackers=known_trackers,
+    )
+    for candidate, tuning in zip(candidates, chosen, strict=True):
+        runs = [candidate.final(tuning.chosen, seed).hash for seed in range(seeds)]
+        _keep(store, replace(tuning, runs=runs))
+    paths = [run_directory(spec, store) for spec in unique.values()]
+    statuses = Counter(read_run(path).info["status"] for path in paths if path.exists())
+    return Outcome(list(unique.values()), statuses)
+
+
+def plan_trials(
+    suite: str,
+    strategies: Iterable[str] | None,
+    variants: Iterable[str] | None,
+    count: int,
+    overrides: Mapping[str, Any] | None,
+) -> list[Candidate]:
+    """The trials of every strategy on every variant: the default parameters, then points of its
+    space, which all strategies begin with the same dimensions.
+
+    Raises:
+        UserError: anything that does not exist or is out of range, a bad space too.
+    """
+    strategies, variants = listed("strategy", strategies), listed("variant", variants)
+    overrides = dict(overrides or {})
+    study = plan(suite, strategies=strategies, variants=variants, seeds=1, overrides=overrides)
+    shared = suite_of(study[0]).space()
+    found = []
+    for spec in study:
+        # What is set by hand is not searched.
+        space = {
+            name: dimension
+            for name, dimension in {**shared, **strategy_space(spec.strategy)}.items()
+            if name not in overrides
+        }
+        if len(space) > MOST_DIMENSIONS:
+            raise UserError(
+                f"strategy {spec.strategy!r}: {len(space)} dimensions are more than "
+                f"{MOST_DIMENSIONS}, the most that are searched"
+            )
+        changes = [{}, *points(space, count - 1, derive_seed("space", suite))]
+        trials = [_trial(spec, overrides, change) for change in changes]
+        found.append(Candidate(trials[0], trials, changes))
+    return found
+
+
+def strategy_space(strategy: str) -> dict[str, Dimension]:
+    """The space of a strategy's own parameters, as `STAGE.PARAMETER`.
+
+    Raises:
+        UserError: it names a parameter that the stage does not have.
+    """
+    found: dict[str, Dimension] = {}
+    for entry in Composition.parse(strategy).stages:
+        for name, dimension in getattr(entry.cls, "space", {}).items():
+            if name not in entry.parameters():
+                raise UserError(
+                    f"the space of {entry.name!r} names {name!r}, which is none of its parameters"
+                )
+            found[f"{entry.name}.{name}"] = dimension
+    return found
+
+
+def _trial(spec: RunSpec, overrides: Mapping[str, Any], change: Mapping[str, Any]) -> RunSpec:
+    (planned,) = plan(
+        spec.suite,
+        strategies=[spec.strategy],
+        variants=[spec.variant],
+        seeds=1,
+        overrides={
+            **{k: v for k, v in overrides.items() if "." not in k or k in spec.strategy_parameters},
+            **change,
+        },
+    )
+    return replace(planned, seed=TRIAL_SEED)
+
+
+def baselines(
+    candidates: Sequence[Candidate], suite: str, overrides: Mapping[str, Any] | None
+) -> list[RunSpec]:
+    """The trial of the default equal weights on each variant."""
+    variants = list(dict.fromkeys(candidate.default.variant for candidate in candidates))
+    of_suite = {name: value for name, value in (overrides or {}).items() if "." not in name}
+    specs = plan(suite, strategies=[BASELINE], variants=variants, seeds=1, overrides=of_suite)
+    return [replace(spec, seed=TRIAL_SEED) for spec in specs]
+
+
+def choose(candidate: Candidate, store: Store, against: Mapping[str, Any]) -> Tuning:
+    """The tuning of a candidate whose trials are in the store, with no runs yet.
+
+    Args:
+        candidate: the strategy on a variant.
+        store: where its trials are.
+        against: the trial of the default equal weights.
+
+    Raises:
+        UserError: that trial did not end well, so that nothing can be held against it.
+    """
+    variant, strategy = candidate.cell
+    if against["status"] != DONE:
+        raise UserError(
+            f"the trial of {BASELINE!r} on {variant!r} has {against['status']}: "
+            "there is nothing to hold others against"
+        )
+    infos = [read_trial(store, spec.hash) for spec in candidate.trials]
+    scores = [
+        gain(info["metrics"], against["metrics"]) if info["status"] == DONE else None
+        for info in infos
+    ]
+    hashes = [against["hash"], *(spec.hash for spec in candidate.trials)]
+    return Tuning(
+        suite=candidate.default.suite,
+        variant=variant,
+        strategy=strategy,
+        defaults={name: dict(getattr(candidate.default, name)) for name in PARAMETERS},
+        hash=hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:12],
+        trials=[
+            TrialScore(spec.hash, change, score)
+            for spec, change, score in zip(candidate.trials, candidate.changes, scores, strict=True)
+        ],
+        chosen=best(scores),
+        runs=[],
+        networks=infos[0].get("population", {}).get("networks", 1),
+    )
+
+
+def _keep(store: Store, tuning: Tuning) -> None:
+    """Writes a tuning; runs of more seeds that it had before stay."""
+    before = [known for known in tunings(store)[0] if known.hash == tuning.hash]
+    runs = [hash for known in before for hash in known.runs]
+    write_tuning(store, replace(tuning, runs=list(dict.fromkeys([*runs, *tuning.runs]))))

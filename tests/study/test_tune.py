@@ -1,0 +1,248 @@
+"""The same budget for every strategy, chosen by validation data alone."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import TINY, finish, start_mtlbench, tiny_spec, trained
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtlbench.analysis.results import load_results
+from mtlbench.analysis.tuning import best, gain
+from mtlbench.errors import UserError
+from mtlbench.space import Range
+from mtlbench.store.runs import Store, read_run
+from mtlbench.store.trials import read_trial, trial_file, tunings
+from mtlbench.strategies.base import strategies
+from mtlbench.study import tune as tuning
+from mtlbench.study.tune import plan_trials, tune
+from mtlbench.training.job import Ended, Job, Place
+from mtlbench.training.run import Run
+from mtlbench.training.trials import TRIAL_SEED, TrialJob
+
+# --- the score ----------------------------------------------------------------------------------
+
+
+def metric(task: str, name: str, direction: str, value: float | None) -> dict[str, Any]:
+    return {"task": task, "metric": name, "direction": direction, "value": value}
+
+
+BASE = [
+    metric("a", "accuracy", "max", 80.0),
+    metric("b", "abs", "min", 0.5),
+    metric("b", "rel", "min", 20.0),
+]
+
+
+def test_the_gain_is_the_mean_over_tasks_of_relative_improvements() -> None:
+    other = [
+        metric("a", "accuracy", "max", 84.0),  # 5 % better
+        metric("b", "abs", "min", 0.4),  # 20 % better
+        metric("b", "rel", "min", 22.0),  # 10 % worse
+    ]
+    assert gain(other, BASE) == pytest.approx((5 + (20 - 10) / 2) / 2)
+    assert gain(BASE, BASE) == 0
+
+
+@given(st.permutations(BASE), st.permutations(BASE))
+def test_the_order_of_metrics_changes_no_gain(one: list[Any], other: list[Any]) -> None:
+    worse = [{**m, "value": m["value"] * 1.1} for m in one]
+    assert gain(worse, other) == gain([{**m, "value": m["value"] * 1.1} for m in BASE], BASE)
+
+
+def test_a_metric_that_is_not_finite_has_no_gain_and_one_without_a_base_says_nothing() -> None:
+    assert gain([metric("a", "accuracy", "max", None), *BASE[1:]], BASE) is None
+    assert gain(BASE, [metric("a", "accuracy", "max", 0.0), *BASE[1:]]) == 0
+    assert gain(BASE, []) is None
+
+
+def test_the_first_of_equal_scores_is_the_best_and_none_the_worst() -> None:
+    assert best([0.0, None, 3.0, 3.0]) == 2
+    assert best([None, -5.0]) == 1
+    assert best([None, None]) == 0
+
+
+# --- the trials ---------------------------------------------------------------------------------
+
+
+def trials(names: Sequence[str], count: int = 5, **overrides: Any) -> list[tuning.Candidate]:
+    return plan_trials("digits", names, ["clean"], count, {**TINY, **overrides})
+
+
+def test_the_first_trial_has_the_default_parameters_and_no_seed_of_a_run() -> None:
+    (candidate,) = trials(["equal"])
+    assert candidate.default.suite_parameters == tiny_spec().suite_parameters
+    assert {spec.seed for spec in candidate.trials} == {TRIAL_SEED}
+    assert len({spec.hash for spec in candidate.trials}) == 5
+
+
+def test_all_strategies_get_the_same_points_in_what_they_share() -> None:
+    rates = [
+        [spec.suite_parameters["lr"] for spec in candidate.trials]
+        for candidate in trials(["equal", "mtu", "ilt", "cagrad"])
+    ]
+    assert all(each == rates[0] for each in rates)
+    assert len(set(rates[0])) == 5
+
+
+def test_more_trials_are_the_same_and_some_more() -> None:
+    (few,), (more,) = trials(["ilt"], 3), trials(["ilt"], 9)
+    assert more.trials[:3] == few.trials
+
+
+def test_what_is_set_by_hand_is_not_searched() -> None:
+    (candidate,) = trials(["ilt"], lr=0.001, **{"ilt.lr": 3.0})
+    assert {spec.suite_parameters["lr"] for spec in candidate.trials} == {0.001}
+    assert {spec.strategy_parameters["ilt.lr"] for spec in candidate.trials} == {3.0}
+
+
+def test_a_space_of_a_parameter_that_is_not_there_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(strategies.get("mtu").cls, "space", {"nope": Range(1, 2)})
+    with pytest.raises(UserError, match=r"^the space of 'mtu' names 'nope'"):
+        trials(["mtu"])
+
+
+def test_no_trials_at_all_are_refused() -> None:
+    with pytest.raises(UserError, match=r"^trials must be at least 1, but is 0$"):
+        tune("digits", trials=0)
+
+
+def test_a_trial_looks_at_no_test_data_and_is_judged_on_validation_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = tiny_spec()
+    whole = trained(spec)
+
+    def refuse(run: Run) -> None:
+        raise AssertionError("test data were looked at")
+
+    monkeypatch.setattr(Run, "test", refuse)
+    job, store = TrialJob(spec), Store(tmp_path)
+    train_here([job], store)
+    info = read_trial(store, spec.hash)
+    assert info["status"] == "done"
+    assert info["history"] == {key: list(column) for key, column in whole.history.items()}
+    for each in info["metrics"]:
+        assert each["value"] == whole.history[f"validation/{each['task']}/{each['metric']}"][-1]
+    assert job.found(store) == Ended("done")
+    trial_file(store, spec.hash).write_text("{")
+    assert job.found(store) is None
+
+
+def test_a_trial_of_a_population_looks_at_no_test_data_either(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(run: Run) -> None:
+        raise AssertionError("test data were looked at")
+
+    monkeypatch.setattr(Run, "test", refuse)
+    spec = tiny_spec("evolution", evolution__population=3, evolution__every=1)
+    store = Store(tmp_path)
+    train_here([TrialJob(spec)], store)
+    info = read_trial(store, spec.hash)
+    assert info["status"] == "done", info["error"]
+    assert info["population"]["networks"] == 3
+
+
+# --- the whole way ------------------------------------------------------------------------------
+
+
+def train_here(jobs: Sequence[Job], store: Store, *_: Any, **__: Any) -> None:
+    """As `study.run.train_missing`, in this process."""
+    for job in jobs:
+        if job.found(store) is None:
+            job.write(store, ended_here(job, store))
+
+
+def ended_here(job: Job, store: Store) -> Ended:
+    if job.networks == 1:
+        *_, ended = job.train(Place(), None)
+        assert isinstance(ended, Ended)
+        return ended
+    parts = job.parts()
+    wanted = next(parts)
+    while True:
+        ends = []
+        for part in wanted:
+            part.checkpoint(store).parent.mkdir(parents=True, exist_ok=True)
+            *_, ended = part.train(Place(), part.checkpoint(store))
+            ends.append(ended)
+        try:
+            wanted = parts.send(ends)
+        except StopIteration as stop:
+            return stop.value
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tuning, "train_missing", train_here)
+
+
+def test_tuned_strategies_stand_beside_themselves(here: None, tmp_path: Path) -> None:
+    options: Any = {"strategies": ["equal", "ilt"], "variants": ["clean"], "seeds": 2}
+    comparison = tune("digits", **options, trials=3, overrides=TINY, results=tmp_path)
+    assert list(comparison.labels.values()) == [
+        "Eq. Weight", "Eq. Weight (tuned)", "ILT Params", "ILT Params (tuned)",
+    ]  # fmt: skip
+    assert set(comparison.summary["n"]) == {2}
+    found, damaged = tunings(Store(tmp_path))
+    assert not damaged
+    for each in found:
+        scores = [-math.inf if trial.score is None else trial.score for trial in each.trials]
+        assert each.chosen == scores.index(max(scores))
+        for path in tmp_path.glob(f"digits/clean/{each.strategy}/seed-*"):
+            run = read_run(path)
+            if run.info["hash"] in each.runs:
+                wanted = each.trials[each.chosen].parameters
+                parameters = {
+                    **run.info["spec"]["suite_parameters"],
+                    **run.info["spec"]["strategy_parameters"],
+                }
+                assert {name: parameters[name] for name in wanted} == dict(wanted)
+
+
+def test_a_larger_budget_goes_on_from_a_smaller_one_and_stands_beside_it(
+    here: None, tmp_path: Path
+) -> None:
+    options: Any = {"strategies": ["equal"], "variants": ["clean"], "seeds": 1, "overrides": TINY}
+    tune("digits", **options, trials=2, results=tmp_path)
+    before = {path: path.read_bytes() for path in (tmp_path / ".trials").iterdir()}
+    tune("digits", **options, trials=4, results=tmp_path)
+    after = {path: path.read_bytes() for path in (tmp_path / ".trials").iterdir()}
+    assert len(after) == 4
+    assert before.items() <= after.items()
+    settings = set(load_results(tmp_path)["settings"])
+    assert settings >= {"", "tuned, 2 trials", "tuned, 4 trials"}
+
+
+def test_a_baseline_that_diverges_leaves_nothing_to_choose_by(here: None, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^the trial of 'equal' on 'clean' has diverged"):
+        tune(
+            "digits", strategies=["equal"], variants=["clean"], trials=1, seeds=1,
+            overrides={**TINY, "lr": 1e30}, results=tmp_path,
+        )  # fmt: skip
+
+
+def test_the_command_tunes_on_a_cluster_to_the_bits_of_this_process(
+    here: None, cluster_address: str, tmp_path: Path
+) -> None:
+    sizes = [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+    command = ["tune", "digits", *sizes, "--strategies", "ilt", "--variants", "left@0.4"]
+    command += ["--trials", "3", "--seeds", "1", "--address", cluster_address]
+    ended = finish(start_mtlbench([*command, "--results", str(tmp_path / "there")]))
+    assert ended.status == 0, ended.err
+    assert "ILT Params (tuned)" in ended.out
+    tune(
+        "digits", strategies=["ilt"], variants=["left@0.4"], trials=3, seeds=1,
+        overrides=TINY, results=tmp_path / "here",
+    )  # fmt: skip
+    files = sorted(path.name for path in (tmp_path / "here" / ".tuned").iterdir())
+    assert len(files) == 1
+    for name in files:
+        here_too = (tmp_path / "here" / ".tuned" / name).read_bytes()
+        assert (tmp_path / "there" / ".tuned" / name).read_bytes() == here_too

@@ -1,0 +1,74 @@
+"""Spaces: points inside them, the same ones for all that begin alike."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mtlbench.space import MOST_DIMENSIONS, Choice, Range, around, points
+
+LR = around(4e-3)
+
+
+@given(st.floats(0, 1, exclude_max=True), st.booleans())
+def test_a_range_gives_values_between_its_ends(share: float, log: bool) -> None:
+    assert 0.01 <= Range(0.01, 10, log=log).at(share) <= 10
+
+
+@pytest.mark.parametrize(
+    ("share", "linear", "log", "whole"),
+    [(0, 1, 1, 1), (0.5, 50.5, 10, 51), (0.999, 99.9, 99.54, 100)],
+)
+def test_values_by_hand(share: float, linear: float, log: float, whole: int) -> None:
+    assert Range(1, 100).at(share) == linear
+    assert Range(1, 100, log=True).at(share) == log
+    assert Range(1, 100, whole=True).at(share) == whole
+
+
+def test_a_choice_gives_each_of_its_values_an_equal_share() -> None:
+    assert [Choice(("a", "b")).at(share) for share in (0, 0.49, 0.5, 0.99)] == ["a", "a", "b", "b"]
+
+
+def test_around_a_value_lie_as_many_orders_of_magnitude_below_as_above() -> None:
+    assert (LR.low, LR.high) == (5e-4, 3.2e-2)
+    assert LR.at(0.5) == 4e-3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: Range(2, 1),
+        lambda: Range(1, 1),
+        lambda: Range(0, 1, log=True),
+        lambda: Range(-1, 1, log=True),
+        lambda: Range(float("nan"), 1),
+        lambda: Range(0, float("inf")),
+        lambda: Choice(("one",)),
+    ],
+)
+def test_what_is_no_space_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=r"range|choice"):
+        wrong()
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(0, 2**40))
+def test_more_points_begin_with_the_same_ones(few: int, more: int, seed: int) -> None:
+    space = {"lr": LR, "alpha": Range(0, 2)}
+    assert points(space, few + more, seed)[:few] == points(space, few, seed)
+
+
+@given(st.integers(1, 20), st.integers(1, MOST_DIMENSIONS - 1))
+def test_spaces_that_begin_alike_have_the_same_values_there(count: int, own: int) -> None:
+    longer = {"lr": LR, **{str(number): Range(0, 1) for number in range(own)}}
+    shared = [{"lr": point["lr"]} for point in points(longer, count, 7)]
+    assert shared == points({"lr": LR}, count, 7)
+
+
+def test_points_cover_the_space_evenly() -> None:
+    shares = sorted(point["x"] for point in points({"x": Range(0, 1)}, 16, 3))
+    assert [int(16 * share) for share in shares] == list(range(16))
+
+
+def test_a_space_of_nothing_has_points_that_change_nothing() -> None:
+    assert points({}, 3, 0) == [{}, {}, {}]
