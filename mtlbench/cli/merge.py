@@ -28,7 +28,8 @@ def command(options: argparse.Namespace) -> int:
     for file, what in merged.kept:
         print(f"mtlbench: {file} stays as it is: {what}", file=sys.stderr)
     print(
-        f"{options.into}: {merged.runs} runs and {merged.folds} folds copied, "
+        f"{options.into}: {merged.runs} runs, {merged.folds} folds, {merged.trials} trials and "
+        f"{merged.tunings} tunings copied, "
         f"{merged.there} there already"
     )
     return NOT_ALL_DONE if merged.damaged or merged.different or merged.kept else 0

@@ -1,22 +1,24 @@
 """Results directories of several machines joined into one.
 
-Runs and folds of a cross-validation are copied whole: aside first, then renamed into their places.
-What is there already stays, bit for bit, so a merge that broke off can simply be done again.
+Runs, folds of a cross-validation, trials and tunings are copied whole: aside first, then renamed
+into their places. What is there already stays, so a merge that broke off can simply be done again.
 """
 
 import os
 import secrets
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from mtlbench.errors import UnfinishedError, UserError
 from mtlbench.files import remove, sync
-from mtlbench.store.folds import fold_files
+from mtlbench.store.folds import DIRECTORY as FOLDS
 from mtlbench.store.runs import (
     RUN_FILE,
     DamagedRunError,
@@ -24,10 +26,12 @@ from mtlbench.store.runs import (
     Store,
     StoredRun,
     places,
+    read_info,
     read_npz,
     read_run,
 )
-from mtlbench.store.schema import FAILED
+from mtlbench.store.schema import FAILED, TRIAL
+from mtlbench.store.trials import TRIALS, TUNED, read_tuning, write_tuning
 
 LOCK = "merge"
 """In place of a job's hash."""
@@ -38,7 +42,7 @@ class Merged:
     """The outcome of a merge.
 
     Attributes:
-        runs, folds: how many were copied.
+        runs, folds, trials, tunings: how many were copied.
         there: how many were in the target already, or in a directory named before, and are equal.
         different: those that stayed out because there is another result of the same spec, as
             (path, path of the one that stays).
@@ -49,6 +53,8 @@ class Merged:
 
     runs: int = 0
     folds: int = 0
+    trials: int = 0
+    tunings: int = 0
     there: int = 0
     different: list[tuple[Path, Path]] = field(default_factory=list)
     damaged: list[tuple[Path, str]] = field(default_factory=list)
@@ -56,11 +62,11 @@ class Merged:
 
 
 def merge_results(sources: Places, into: str | Path) -> Merged:
-    """Copies all runs and all folds of results directories into one.
+    """Copies all runs, folds, trials and tunings of results directories into one.
 
     Every file is checked before. Of the same run in several sources, one that failed gives way to
     one that did not, then the source named first decides. Nothing that is in the target is
-    changed, and nothing outside it.
+    changed, and nothing outside it; but a tuning that was there learns of the runs of more seeds.
 
     Args:
         sources: one results directory or several.
@@ -80,17 +86,22 @@ def merge_results(sources: Places, into: str | Path) -> Merged:
         _check(source, target)
     target.check_writable()
     merged = Merged()
-    runs, folds = _chosen_runs(stores, merged), _readable_folds(stores, merged)
-    if not runs and not folds:
+    runs = _chosen_runs(stores, merged)
+    files = [(kind, *found) for kind in KINDS for found in _readable(kind, stores, merged)]
+    if not runs and not files:
         return merged
-    for source, path in (*((source, run.path) for source, run in runs), *folds):
+    for source, path in (
+        *((source, run.path) for source, run in runs),
+        *((source, path) for _, source, path in files),
+    ):
         _check_way(target, path.relative_to(source.root))
     try:
         with _alone(target) as aside:
             for source, run in runs:
                 _merge_run(run, target.root / run.path.relative_to(source.root), aside, merged)
-            for source, path in folds:
-                _merge_fold(path, target.root / path.relative_to(source.root), aside, merged)
+            for kind, source, path in files:
+                final = target.root / path.relative_to(source.root)
+                _merge_file(kind, path, final, aside, merged)
     except OSError as error:
         raise UnfinishedError(f"{str(into)!r} cannot be written: {error.strerror}") from error
     return merged
@@ -111,8 +122,8 @@ def _check(source: Store, target: Store) -> None:
         raise UserError(f"{str(target.root)!r} cannot be merged into itself")
     if here in there.parents:
         raise UserError(f"{str(target.root)!r} lies inside {str(source.root)!r}")
-    if not any(source.run_directories()) and not any(fold_files(source)):
-        raise UserError(f"{str(source.root)!r} holds neither runs nor folds")
+    if not any(source.run_directories()) and not any(kind.files(source) for kind in KINDS):
+        raise UserError(f"{str(source.root)!r} holds nothing that can be merged")
 
 
 def _check_way(target: Store, place: Path) -> None:
@@ -207,43 +218,108 @@ def _same(one: StoredRun, other: StoredRun) -> bool:
         return False
 
 
-# --- folds ----------------------------------------------------------------------------------------
+# --- files ----------------------------------------------------------------------------------------
 
 
-def _readable_folds(stores: Sequence[Store], merged: Merged) -> list[tuple[Store, Path]]:
+class Kind(ABC):
+    """Files of one kind.
+
+    Attributes:
+        counted: the field of `Merged` that counts them.
+        pattern: of their paths.
+    """
+
+    counted: str
+    pattern: str
+
+    def files(self, store: Store) -> list[Path]:
+        return sorted(store.root.glob(self.pattern))
+
+    @abstractmethod
+    def read(self, path: Path) -> Any:
+        """The content. Raises any exception where it is damaged."""
+
+    def same(self, one: Any, other: Any) -> bool:
+        return bool(one == other)
+
+    def join(self, there: Any, more: Any, path: Path) -> None:  # noqa: B027 (most have nothing)
+        """Adds to a file that is there what the same one of a source knows beyond it."""
+
+
+class Folds(Kind):
+    counted, pattern = "folds", f"{FOLDS}/*/fold-*.npz"
+
+    def read(self, path: Path) -> Any:
+        return read_npz(path)
+
+    def same(self, one: Any, other: Any) -> bool:
+        return _equal(one, other)
+
+
+class Trials(Kind):
+    counted, pattern = "trials", f"{TRIALS}/*.json"
+
+    def read(self, path: Path) -> Any:
+        info = read_info(path, TRIAL)
+        return {name: info[name] for name in ("hash", "status", "metrics", "history")}
+
+
+class Tunings(Kind):
+    counted, pattern = "tunings", f"{TUNED}/*.json"
+
+    def read(self, path: Path) -> Any:
+        return read_tuning(path)
+
+    def same(self, one: Any, other: Any) -> bool:
+        return bool(replace(one, runs=[]) == replace(other, runs=[]))
+
+    def join(self, there: Any, more: Any, path: Path) -> None:
+        runs = list(dict.fromkeys([*there.runs, *more.runs]))
+        if runs != there.runs:
+            write_tuning(path, replace(there, runs=runs))
+
+
+KINDS = (Folds(), Trials(), Tunings())
+
+
+def _readable(kind: Kind, stores: Sequence[Store], merged: Merged) -> list[tuple[Store, Path]]:
     found = []
     for store in stores:
-        for path in fold_files(store):
-            if _arrays(path, merged.damaged) is not None:
+        for path in kind.files(store):
+            if _content(kind, path, merged.damaged) is not None:
                 found.append((store, path))
     return found
 
 
-def _merge_fold(path: Path, final: Path, aside: Path, merged: Merged) -> None:
+def _merge_file(kind: Kind, path: Path, final: Path, aside: Path, merged: Merged) -> None:
     if not os.path.lexists(final):
         copy = aside / secrets.token_hex(4)
         shutil.copyfile(path, copy)
         sync(copy)
         final.parent.mkdir(parents=True, exist_ok=True)
         copy.rename(final)
-        merged.folds += 1
+        setattr(merged, kind.counted, getattr(merged, kind.counted) + 1)
         return
-    mine, theirs = _arrays(path, merged.damaged), _arrays(final, merged.kept)
+    mine = _content(kind, path, merged.damaged)
+    theirs = _content(kind, final, merged.kept)
     if mine is None or theirs is None:
         return
-    if _equal(mine, theirs):
+    if kind.same(mine, theirs):
         merged.there += 1
+        kind.join(theirs, mine, final)
     else:
         merged.different.append((path, final))
 
 
-def _arrays(path: Path, wrong: list[tuple[Path, str]]) -> dict[str, np.ndarray] | None:
-    """The arrays of a file, or None; then it is noted."""
+def _content(kind: Kind, path: Path, wrong: list[tuple[Path, str]]) -> Any:
+    """The content of a file, or None; then it is noted."""
     try:
-        return read_npz(path)
+        return kind.read(path)
+    except DamagedRunError as error:
+        wrong.append((path, str(error)))
     except Exception:  # NumPy and its zip reader raise all kinds, and give advice not to follow
         wrong.append((path, "is not a file of arrays, or damaged"))
-        return None
+    return None
 
 
 def _equal(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> bool:

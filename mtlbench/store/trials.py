@@ -81,8 +81,26 @@ def read_trial(store: Store, hash: str) -> dict[str, Any]:
     return info
 
 
-def write_tuning(store: Store, tuning: Tuning) -> None:
-    _write(store.root / TUNED / f"{tuning.hash}.json", asdict(tuning))
+def tuning_file(store: Store, hash: str) -> Path:
+    return store.root / TUNED / f"{hash}.json"
+
+
+def write_tuning(path: Path, tuning: Tuning) -> None:
+    _write(path, asdict(tuning))
+
+
+def read_tuning(path: Path) -> Tuning:
+    """What `write_tuning` wrote.
+
+    Raises:
+        DamagedRunError: the file does not hold what it should.
+    """
+    kept = read_info(path, TUNING)
+    if kept["chosen"] >= len(kept["trials"]):
+        raise DamagedRunError(f"{path.name} has chosen a trial that it has not")
+    del kept["schema_version"]
+    trials = [TrialScore(**trial) for trial in kept.pop("trials")]
+    return Tuning(trials=trials, **kept)
 
 
 def tunings(store: Store) -> tuple[list[Tuning], list[tuple[Path, str]]]:
@@ -91,15 +109,9 @@ def tunings(store: Store) -> tuple[list[Tuning], list[tuple[Path, str]]]:
     damaged: list[tuple[Path, str]] = []
     for path in sorted((store.root / TUNED).glob("*.json")):
         try:
-            kept = read_info(path, TUNING)
-            if not kept["chosen"] < len(kept["trials"]):
-                raise DamagedRunError(f"{path.name} has chosen a trial that it has not")
+            found.append(read_tuning(path))
         except DamagedRunError as error:
             damaged.append((path, str(error)))
-            continue
-        del kept["schema_version"]
-        trials = [TrialScore(**trial) for trial in kept.pop("trials")]
-        found.append(Tuning(trials=trials, **kept))
     return found, damaged
 
 

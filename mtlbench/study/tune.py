@@ -18,9 +18,16 @@ from mtlbench.randomness import derive_seed
 from mtlbench.space import MOST_DIMENSIONS, Dimension, points
 from mtlbench.spec import RunSpec
 from mtlbench.store import DEFAULT_RESULTS
-from mtlbench.store.runs import Store, read_run
+from mtlbench.store.runs import DamagedRunError, Store, read_run
 from mtlbench.store.schema import DONE, PARAMETERS
-from mtlbench.store.trials import TrialScore, Tuning, read_trial, tunings, write_tuning
+from mtlbench.store.trials import (
+    TrialScore,
+    Tuning,
+    read_trial,
+    read_tuning,
+    tuning_file,
+    write_tuning,
+)
 from mtlbench.strategies.compose import DEFAULT_TASK_STAGE, Composition
 from mtlbench.study.plan import plan
 from mtlbench.study.run import Outcome, train_missing
@@ -277,6 +284,9 @@ def choose(candidate: Candidate, store: Store, against: Mapping[str, Any]) -> Tu
 
 def _keep(store: Store, tuning: Tuning) -> None:
     """Writes a tuning; runs of more seeds that it had before stay."""
-    before = [known for known in tunings(store)[0] if known.hash == tuning.hash]
-    runs = [hash for known in before for hash in known.runs]
-    write_tuning(store, replace(tuning, runs=list(dict.fromkeys([*runs, *tuning.runs]))))
+    path = tuning_file(store, tuning.hash)
+    try:
+        before = read_tuning(path).runs
+    except DamagedRunError:
+        before = []
+    write_tuning(path, replace(tuning, runs=list(dict.fromkeys([*before, *tuning.runs]))))

@@ -187,7 +187,10 @@ def test_damaged_runs_and_folds_are_named_and_left_out_with_status_1(tmp_path: P
     damaged.write_bytes(damaged.read_bytes()[:-30])
     ended = run_mtlbench(["merge", str(tmp_path / "a"), "--into", str(tmp_path / "b")])
     assert ended.status == 1
-    assert ended.out == f"{tmp_path / 'b'}: 2 runs and 0 folds copied, 0 there already\n"
+    assert (
+        ended.out
+        == f"{tmp_path / 'b'}: 2 runs, 0 folds, 0 trials and 0 tunings copied, 0 there already\n"
+    )
     assert f"mtlbench: {broken} is left out: history.parquet was altered\n" in ended.err
     assert f"mtlbench: {damaged} is left out: is not a file of arrays" in ended.err
     assert "Traceback" not in ended.err
@@ -242,7 +245,7 @@ def test_a_run_that_says_it_belongs_elsewhere_is_damaged(suite: object, tmp_path
     [
         (["a", "nowhere", "--into", "b"], "no results directory at 'nowhere'"),
         (["a", "file", "--into", "b"], "no results directory at 'file'"),
-        (["a", "empty", "--into", "b"], "'empty' holds neither runs nor folds"),
+        (["a", "empty", "--into", "b"], "'empty' holds nothing that can be merged"),
         (["a", "--into", ""], "the results directory has no name"),
         (["a", "--into", "a"], "'a' cannot be merged into itself"),
         (["a", "--into", "empty/../a/"], "'empty/../a' cannot be merged into itself"),

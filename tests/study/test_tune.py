@@ -14,6 +14,7 @@ from mtlbench.analysis.results import load_results
 from mtlbench.analysis.tuning import best, gain
 from mtlbench.errors import UserError
 from mtlbench.space import Range
+from mtlbench.store.merge import merge_results
 from mtlbench.store.runs import Store, read_run
 from mtlbench.store.trials import read_trial, trial_file, tunings
 from mtlbench.strategies.base import strategies
@@ -218,6 +219,34 @@ def test_a_larger_budget_goes_on_from_a_smaller_one_and_stands_beside_it(
     assert before.items() <= after.items()
     settings = set(load_results(tmp_path)["settings"])
     assert settings >= {"", "tuned, 2 trials", "tuned, 4 trials"}
+
+
+def test_trials_and_tunings_of_several_machines_are_merged(here: None, tmp_path: Path) -> None:
+    options: Any = {"strategies": ["equal"], "variants": ["clean"], "trials": 2, "overrides": TINY}
+    tune("digits", **options, seeds=1, results=tmp_path / "a")
+    tune("digits", **options, seeds=2, results=tmp_path / "b")
+    merged = merge_results([tmp_path / "a"], tmp_path / "c")
+    assert (merged.trials, merged.tunings) == (2, 1)
+    merged = merge_results([tmp_path / "b"], tmp_path / "c")
+    assert (merged.trials, merged.tunings, merged.different) == (0, 0, [])
+    (there,), _ = tunings(Store(tmp_path / "c"))
+    (more,), _ = tunings(Store(tmp_path / "b"))
+    assert set(there.runs) == set(more.runs)
+    assert len(there.runs) == 2
+
+
+def test_a_damaged_tuning_is_named_and_its_runs_stand_by_themselves(
+    here: None, tmp_path: Path
+) -> None:
+    tune(
+        "digits", strategies=["equal"], variants=["clean"], trials=2, seeds=1,
+        overrides=TINY, results=tmp_path,
+    )  # fmt: skip
+    (file,) = (tmp_path / ".tuned").iterdir()
+    file.write_text("{")
+    results = load_results(tmp_path)
+    assert results.attrs["damaged"] == [(str(file), f"{file.name} is truncated or not JSON")]
+    assert not results["settings"].str.contains("tuned").any()
 
 
 def test_a_baseline_that_diverges_leaves_nothing_to_choose_by(here: None, tmp_path: Path) -> None:
