@@ -7,6 +7,7 @@ strategies share. Points are taken from the unit cube, so that one sequence of p
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 
@@ -36,8 +37,9 @@ class Range:
         if self.log and self.low <= 0:
             raise ValueError(f"a range of a logarithm must begin above 0, but is {self}")
 
-    def at(self, share: float) -> float | int:
+    def at(self, shares: Sequence[float], tasks: Sequence[str] = ()) -> float | int:
         """The value at a share of the range in [0, 1), to four digits."""
+        (share,) = shares
         if self.log:
             value = self.low * (self.high / self.low) ** share
         elif self.whole:
@@ -65,18 +67,37 @@ class Choice:
         if len(self.values) < 2:
             raise ValueError(f"a choice needs two values or more, but has {self.values}")
 
-    def at(self, share: float) -> Any:
+    def at(self, shares: Sequence[float], tasks: Sequence[str] = ()) -> Any:
         """The value at a share of the values in [0, 1)."""
+        (share,) = shares
         return self.values[min(int(share * len(self.values)), len(self.values) - 1)]
 
     def __str__(self) -> str:
         return ", ".join(map(str, self.values))
 
 
-Dimension = Range | Choice
+@dataclass(frozen=True)
+class TaskWeights:
+    """All weights of the tasks whose mean is 1, every set as likely as another."""
 
-MOST_DIMENSIONS = 32
-"""Of a space: points are drawn with so many coordinates, of which a space takes the first."""
+    def at(self, shares: Sequence[float], tasks: Sequence[str] = ()) -> dict[str, float]:
+        """The weights at as many shares in [0, 1) as there are tasks, to four digits."""
+        drawn = [-math.log1p(-share) for share in shares]  # of the exponential distribution
+        total = math.fsum(drawn) or 1.0
+        weights = [len(tasks) * each / total for each in drawn]
+        return {task: float(f"{w:.4g}") for task, w in zip(tasks, weights, strict=True)}
+
+    def __str__(self) -> str:
+        return "all weights with mean 1"
+
+
+Dimension = Range | Choice | TaskWeights
+
+Space = Mapping[str, Dimension]
+"""Parameter to the values among which it is searched; the order counts."""
+
+MOST_COORDINATES = 64
+"""Points are drawn with so many coordinates, of which a space takes the first."""
 
 
 def around(value: float, factor: float = 8.0) -> Range:
@@ -84,21 +105,32 @@ def around(value: float, factor: float = 8.0) -> Range:
     return Range(value / factor, value * factor, log=True)
 
 
-def points(space: Mapping[str, Dimension], count: int, seed: int) -> list[dict[str, Any]]:
+def points(space: Space, count: int, seed: int, tasks: Sequence[str] = ()) -> list[dict[str, Any]]:
     """The first points of a space: of a scrambled Sobol sequence (Owen 1998).
 
     More points begin with the same ones; and spaces that begin with the same dimensions have the
     same values in them.
 
     Args:
-        space: parameter to its values; the order counts.
+        space: what is searched.
         count: how many points.
         seed: of the scrambling.
+        tasks: names of the tasks.
+
+    Raises:
+        ValueError: the space has too many dimensions.
     """
-    if not space or not count:
+    if not space or count < 1:
         return [{} for _ in range(count)]
+    widths = [len(tasks) if isinstance(each, TaskWeights) else 1 for each in space.values()]
+    if sum(widths) > MOST_COORDINATES:
+        raise ValueError(f"{sum(widths)} dimensions are more than {MOST_COORDINATES}")
+    ends = list(accumulate(widths))
     return [
-        {name: space[name].at(share) for name, share in zip(space, row, strict=False)}
+        {
+            name: space[name].at(row[end - width : end], tasks)
+            for name, width, end in zip(space, widths, ends, strict=True)
+        }
         for row in _sobol(count, seed)
     ]
 
@@ -107,5 +139,5 @@ def _sobol(count: int, seed: int) -> Sequence[Sequence[float]]:
     import numpy as np
     from scipy.stats import qmc
 
-    engine = qmc.Sobol(MOST_DIMENSIONS, scramble=True, rng=np.random.default_rng(seed))
+    engine = qmc.Sobol(MOST_COORDINATES, scramble=True, rng=np.random.default_rng(seed))
     return engine.random_base2(math.ceil(math.log2(count)) if count > 1 else 0)[:count].tolist()

@@ -16,6 +16,7 @@ from mtlbench.analysis.printing import MISSING, one_line
 from mtlbench.analysis.table import Column
 from mtlbench.analysis.writers import markdown, markdown_table
 from mtlbench.registry import Entry
+from mtlbench.space import Space
 from mtlbench.stages import STAGES
 from mtlbench.strategies.base import strategies
 from mtlbench.strategies.compose import stage_of
@@ -33,10 +34,12 @@ PARAMETER = re.compile(r"(\w+(?:, \w+)*): (.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Parameter:
-    """One that `--set` reaches."""
+    """One that `--set` reaches, and the values among which `mtlbench tune` searches it, if it
+    does."""
 
     name: str
     default: str
+    space: str
     meaning: str
 
 
@@ -82,8 +85,14 @@ def card(entry: Entry) -> Card:
             paper, year = one_line(block), int(match[1])
         else:
             body.append(block)
+    space: Space = getattr(entry.cls, "space", {})
     parameters = tuple(
-        Parameter(f"{entry.name}.{name}", str(parameter.default), meanings.get(name, ""))
+        Parameter(
+            f"{entry.name}.{name}",
+            str(parameter.default),
+            str(space.get(name, "")),
+            meanings.get(name, ""),
+        )
         for name, parameter in entry.parameters().items()
     )
     return Card(
@@ -123,6 +132,10 @@ def render(costs: Mapping[str, float]) -> str:
         "Those that weigh by gradients have two more parameters: `NAME.on=representation` weighs "
         "the gradients over what the shared layers give to the heads and not over the shared "
         "parameters, and `NAME.every=N` weighs in every N-th step of the whole training only.",
+        "",
+        "`mtlbench tune` searches the parameters that have a range in the column *tuned in*, and "
+        "for every strategy alike what the suite shares: the learning rate, from an eighth to "
+        "eight times that of the recipe. *(log)*: by the order of magnitude.",
     ]
     for stage, title in STAGES.items():
         chosen = sorted((c for c in cards if c.stage == stage), key=lambda c: (c.year, c.name))
@@ -159,9 +172,12 @@ def _section(each: Card) -> list[str]:
     if each.paper:
         lines += ["", markdown(each.paper)]
     if each.parameters:
-        rows = [[f"`{p.name}`", f"`{p.default}`", markdown(p.meaning)] for p in each.parameters]
-        columns = [Column("default", words=True), Column("", words=True)]
-        lines += ["", markdown_table(["parameter", "default", ""], rows, columns)]
+        rows = [
+            [f"`{p.name}`", f"`{p.default}`", markdown(p.space), markdown(p.meaning)]
+            for p in each.parameters
+        ]
+        columns = [Column("", words=True)] * 3
+        lines += ["", markdown_table(["parameter", "default", "tuned in", ""], rows, columns)]
     return lines
 
 

@@ -1,7 +1,10 @@
 """Directions that share out what the tasks gain."""
 
+from typing import ClassVar
+
 import numpy as np
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import register_strategy
 from mtlbench.strategies.gramian import Array, GramianWeighting, lengths_and_cosines
 
@@ -103,6 +106,8 @@ class FairResourceAllocation(FairWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"alpha": Range(0.5, 10, log=True)}
 
     def __init__(self, alpha: float = 1.0) -> None:
         super().__init__()

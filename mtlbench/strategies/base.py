@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench.registry import Registry
-from mtlbench.space import Dimension
+from mtlbench.space import Space
 from mtlbench.stages import GRADIENT, INSTANCE, LOSS
 from mtlbench.strategies.gradients import Jacobian, TaskLosses
 from mtlbench.strategies.network import Network
@@ -82,7 +82,7 @@ class Stage(nn.Module):
     """
 
     stage: ClassVar[str]
-    space: ClassVar[Mapping[str, Dimension]] = {}
+    space: ClassVar[Space] = {}
     optimizer: torch.optim.Optimizer | None = None
 
     def start(self, setting: Setting) -> None:

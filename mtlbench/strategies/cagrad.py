@@ -1,7 +1,10 @@
 """The best direction for the worst task near the mean gradient."""
 
+from typing import ClassVar
+
 import numpy as np
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import register_strategy
 from mtlbench.strategies.gramian import Array, GramianWeighting, lengths_and_cosines
 from mtlbench.strategies.quadratic import minimize_nonnegative
@@ -35,6 +38,8 @@ class ConflictAverseGradient(GramianWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"c": Range(0.1, 0.9)}
 
     def __init__(self, c: float = 0.4) -> None:
         super().__init__()

@@ -2,11 +2,12 @@
 
 import typing
 from collections.abc import Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import InstanceStage, Setting, register_strategy
 
 OCTAVES, BINS_AN_OCTAVE = 40, 32
@@ -42,6 +43,8 @@ class SmallLossTrimming(InstanceStage):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"share": Range(0.05, 0.5), "warmup": Range(2, 12, whole=True)}
 
     needs_index = False
 
@@ -100,6 +103,8 @@ class SelfPacedLearning(InstanceStage):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"start": Range(0.3, 0.8), "ramp": Range(4, 16, whole=True)}
 
     needs_index = False
 

@@ -3,12 +3,13 @@
 import math
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import CLASSIFICATION, InstanceStage, Setting, register_strategy
 from mtlbench.strategies.table import sum_repeats
 
@@ -56,6 +57,8 @@ class DataParameters(InstanceStage):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"lr": Range(0.1, 100, log=True)}
 
     def __init__(
         self,

@@ -1,8 +1,11 @@
 """Balancing of the losses' scales and of the gradients' lengths."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import Setting, register_strategy
 from mtlbench.strategies.gradients import units
 from mtlbench.strategies.tracking import GradientTracking
@@ -36,6 +39,8 @@ class DualBalancing(GradientTracking):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"beta": Range(0.1, 0.95), "beta_sigma": Range(0, 1)}
 
     def __init__(self, beta: float = 0.9, beta_sigma: float = 0.0) -> None:
         super().__init__()

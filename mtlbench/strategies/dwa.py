@@ -1,10 +1,12 @@
 """Weighting by how fast each loss falls."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import LossWeighting, Setting, register_strategy
 
 
@@ -29,6 +31,8 @@ class DynamicWeightAverage(LossWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"temperature": Range(0.5, 5, log=True)}
 
     def __init__(self, temperature: float = 2.0, scales: dict[str, float] = {}) -> None:  # noqa: B006 (never changed)
         super().__init__()

@@ -3,10 +3,12 @@
 import itertools
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import LossWeighting, Member, Setting, register_strategy
 
 
@@ -51,6 +53,8 @@ class Evolution(LossWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"spread": Range(1.5, 10, log=True), "factor": Range(1.1, 2, log=True)}
 
     def __init__(
         self,

@@ -1,8 +1,11 @@
 """Weighting by how far each task is from its own optimum."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import Setting, register_strategy
 from mtlbench.strategies.gradients import units
 from mtlbench.strategies.tracking import GradientTracking
@@ -37,6 +40,8 @@ class ExcessRisks(GradientTracking):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"lr": Range(1e-3, 1, log=True)}
 
     def __init__(self, lr: float = 0.01) -> None:
         super().__init__()

@@ -1,10 +1,12 @@
 """Weights that make all losses fall at one rate."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import LossWeighting, Setting, register_strategy
 from mtlbench.strategies.scalarizations import softmax_over
 
@@ -44,6 +46,11 @@ class FastAdaptiveWeighting(LossWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {
+        "lr": Range(2.5e-3, 0.25, log=True),
+        "weight_decay": Range(1e-4, 1e-2, log=True),
+    }
 
     def __init__(
         self,

@@ -1,10 +1,12 @@
 """Weights that do not change: equal, and set by hand."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from mtlbench.space import TaskWeights
 from mtlbench.strategies.base import LossWeighting, Setting, register_strategy
 
 
@@ -23,6 +25,8 @@ class Static(LossWeighting):
     Args:
         weights: task name to weight, at least 0; 1 for a task that is not named.
     """
+
+    space: ClassVar = {"weights": TaskWeights()}
 
     def __init__(self, weights: dict[str, float] = {}) -> None:  # noqa: B006 (never changed)
         super().__init__()

@@ -1,8 +1,11 @@
 """One sign for each shared parameter, chosen at random."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import GradientWeighting, Setting, register_strategy
 
 
@@ -33,6 +36,8 @@ class GradientSignDropout(GradientWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"leak": Range(0, 0.9)}
 
     def __init__(self, leak: float = 0.0) -> None:
         super().__init__()

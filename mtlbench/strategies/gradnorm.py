@@ -1,8 +1,11 @@
 """Weighting that brings gradients to a common length."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import GradientWeighting, Setting, register_strategy
 
 LEAST = 1e-8
@@ -37,6 +40,8 @@ class GradientNormalization(GradientWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"alpha": Range(0, 3), "lr": Range(2.5e-3, 0.25, log=True)}
 
     gramian_in_float64 = True
 

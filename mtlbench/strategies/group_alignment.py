@@ -1,8 +1,11 @@
 """Weights that groups of tasks share."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import LossWeighting, Setting, register_strategy
 from mtlbench.strategies.gradients import units
 from mtlbench.strategies.scalarizations import invert, softmax_over
@@ -35,6 +38,8 @@ class GroupAlignment(LossWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"step_size": Range(1e-5, 1e-2, log=True)}
 
     def __init__(self, groups: int = 2, step_size: float = 1e-4) -> None:
         super().__init__()

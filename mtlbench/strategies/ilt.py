@@ -1,8 +1,11 @@
 """Instance-level task parameters."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import InstanceStage, Setting, register_strategy
 from mtlbench.strategies.table import sum_repeats
 
@@ -37,6 +40,8 @@ class InstanceLevelTaskParameters(InstanceStage):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"lr": Range(0.5, 32, log=True)}
 
     needs_index = True
 

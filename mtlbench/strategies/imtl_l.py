@@ -1,8 +1,11 @@
 """Learned scales that bring all losses to one size."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import LossWeighting, Setting, register_strategy
 
 
@@ -29,6 +32,8 @@ class ImpartialLoss(LossWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"lr": Range(2.5e-3, 0.25, log=True)}
 
     def __init__(self, lr: float = 0.025) -> None:
         super().__init__()

@@ -1,8 +1,11 @@
 """Minimum-norm weighting of gradients that are averaged over steps."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import Setting, register_strategy
 from mtlbench.strategies.gradients import units
 from mtlbench.strategies.tracking import GradientTracking
@@ -42,6 +45,8 @@ class MultiObjectiveGradientCorrection(GradientTracking):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"beta": Range(0.1, 1), "gamma": Range(0.01, 10, log=True)}
 
     def __init__(
         self,

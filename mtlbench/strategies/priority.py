@@ -1,10 +1,12 @@
 """Weighting by how well each task is already done."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import LossWeighting, Setting, register_strategy
 
 SCORES = ("miou", "accuracy", "pixel_accuracy")
@@ -45,6 +47,8 @@ class DynamicTaskPriority(LossWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"gamma": Range(0.5, 5, log=True), "alpha": Range(0.5, 0.99)}
 
     def __init__(self, gamma: float = 1.0, alpha: float = 0.9) -> None:
         super().__init__()

@@ -1,10 +1,11 @@
 """Weights drawn at random."""
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from mtlbench.space import Choice
 from mtlbench.strategies.base import LossWeighting, Setting, register_strategy
 from mtlbench.strategies.scalarizations import softmax_over
 
@@ -33,6 +34,8 @@ class RandomLossWeighting(LossWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"distribution": Choice(("normal", "dirichlet"))}
 
     def __init__(self, distribution: Literal["normal", "dirichlet"] = "normal") -> None:
         super().__init__()

@@ -1,8 +1,11 @@
 """Losses that large errors pull less on."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import CLASSIFICATION, InstanceStage, Setting, register_strategy
 
 MEDIAN_OF_NORMAL = 0.6745
@@ -37,6 +40,8 @@ class RobustLoss(InstanceStage):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"q": Range(0.1, 1), "delta": Range(0.5, 5, log=True)}
 
     needs_index = False
 

@@ -1,10 +1,12 @@
 """Fixed functions of the losses that are minimised in place of their sum."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import LossWeighting, Setting, register_strategy
 
 
@@ -100,6 +102,8 @@ class SmoothTchebycheff(LossWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"mu": Range(0.01, 10, log=True)}
 
     def __init__(
         self,

@@ -1,8 +1,11 @@
 """The shortest common direction, drawn towards the mean gradient."""
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import Setting, register_strategy
 from mtlbench.strategies.gramian import Array, GramianWeighting
 
@@ -39,6 +42,8 @@ class DirectionOrientedGradient(GramianWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"regularization": Range(0.1, 10, log=True)}
 
     def __init__(
         self,

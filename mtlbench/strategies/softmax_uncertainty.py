@@ -1,8 +1,11 @@
 """Uncertainty weighting with the optimal uncertainties put in."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import LossWeighting, register_strategy
 from mtlbench.strategies.scalarizations import invert, softmax_over
 
@@ -48,6 +51,8 @@ class SoftOptimalUncertainty(LossWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"temperature": Range(1, 100, log=True)}
 
     def __init__(self, temperature: float = 1.0) -> None:
         super().__init__()

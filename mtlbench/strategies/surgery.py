@@ -1,9 +1,12 @@
 """Each gradient changed by those that it meets, in random order."""
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import Setting, register_strategy
 from mtlbench.strategies.gramian import Array, GramianWeighting, invert
 
@@ -78,6 +81,8 @@ class GradientVaccine(SurgeryWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"beta": Range(0.01, 0.9, log=True)}
 
     def __init__(self, beta: float = 0.5) -> None:
         super().__init__()

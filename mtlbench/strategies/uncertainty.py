@@ -1,9 +1,12 @@
 """Weighting by homoscedastic task uncertainty."""
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mtlbench.space import Range
 from mtlbench.strategies.base import LossWeighting, Setting, register_strategy
 
 
@@ -29,6 +32,8 @@ class MultiTaskUncertainty(LossWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"lr": Range(2.5e-4, 0.25, log=True)}
 
     def __init__(self, lr: float = 2.5e-3, momentum: float = 0.9) -> None:
         super().__init__()
@@ -73,6 +78,8 @@ class RevisedUncertainty(LossWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    space: ClassVar = {"lr": Range(2.5e-3, 0.25, log=True)}
 
     def __init__(self, lr: float = 0.025) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from mtlbench.execution.resources import Resources
 from mtlbench.execution.trackers.tracking import load
 from mtlbench.plugins import PluginFile, read_plugins
 from mtlbench.randomness import derive_seed
-from mtlbench.space import MOST_DIMENSIONS, Dimension, points
+from mtlbench.space import Space, points
 from mtlbench.spec import RunSpec
 from mtlbench.store import DEFAULT_RESULTS
 from mtlbench.store.runs import DamagedRunError, Store, read_run
@@ -182,7 +182,8 @@ def plan_trials(
     strategies, variants = listed("strategy", strategies), listed("variant", variants)
     overrides = dict(overrides or {})
     study = plan(suite, strategies=strategies, variants=variants, seeds=1, overrides=overrides)
-    shared = suite_of(study[0]).space()
+    built = suite_of(study[0])
+    shared, tasks = built.space(), [task.name for task in built.tasks()]
     found = []
     for spec in study:
         # What is set by hand is not searched.
@@ -191,24 +192,23 @@ def plan_trials(
             for name, dimension in {**shared, **strategy_space(spec.strategy)}.items()
             if name not in overrides
         }
-        if len(space) > MOST_DIMENSIONS:
-            raise UserError(
-                f"strategy {spec.strategy!r}: {len(space)} dimensions are more than "
-                f"{MOST_DIMENSIONS}, the most that are searched"
-            )
-        changes = [{}, *points(space, count - 1, derive_seed("space", suite))]
+        try:
+            drawn = points(space, count - 1, derive_seed("space", suite), tasks)
+        except ValueError as error:
+            raise UserError(f"strategy {spec.strategy!r}: {error}") from error
+        changes = [{}, *drawn]
         trials = [_trial(spec, overrides, change) for change in changes]
         found.append(Candidate(trials[0], trials, changes))
     return found
 
 
-def strategy_space(strategy: str) -> dict[str, Dimension]:
+def strategy_space(strategy: str) -> Space:
     """The space of a strategy's own parameters, as `STAGE.PARAMETER`.
 
     Raises:
         UserError: it names a parameter that the stage does not have.
     """
-    found: dict[str, Dimension] = {}
+    found = {}
     for entry in Composition.parse(strategy).stages:
         for name, dimension in getattr(entry.cls, "space", {}).items():
             if name not in entry.parameters():

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from mtlbench.data.splits import Data, Targets
 from mtlbench.data.variants import CLEAN, Variant
 from mtlbench.registry import Registry
-from mtlbench.space import Dimension, around
+from mtlbench.space import Space, around
 from mtlbench.tasks.task import Task
 
 LOCATION = {"location": True}
@@ -131,7 +131,7 @@ class Suite(ABC):
         """
         return {}
 
-    def space(self) -> Mapping[str, Dimension]:
+    def space(self) -> Space:
         """The values among which all strategies are tuned, by field."""
         return {"lr": around(self.lr)}
 

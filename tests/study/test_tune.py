@@ -18,6 +18,7 @@ from mtlbench.store.merge import merge_results
 from mtlbench.store.runs import Store, read_run
 from mtlbench.store.trials import read_trial, trial_file, tunings
 from mtlbench.strategies.base import strategies
+from mtlbench.strategies.compose import Composition
 from mtlbench.study import tune as tuning
 from mtlbench.study.tune import plan_trials, tune
 from mtlbench.training.job import Ended, Job, Place
@@ -106,6 +107,24 @@ def test_a_space_of_a_parameter_that_is_not_there_is_refused(
     monkeypatch.setattr(strategies.get("mtu").cls, "space", {"nope": Range(1, 2)})
     with pytest.raises(UserError, match=r"^the space of 'mtu' names 'nope'"):
         trials(["mtu"])
+
+
+def test_every_strategy_can_be_made_at_every_point_of_its_space() -> None:
+    for candidate in trials(["all"], 17):
+        changed = {name for change in candidate.changes for name in change}
+        assert "lr" in changed
+        for spec in candidate.trials:
+            composition = Composition.parse(spec.strategy)
+            tasks = {"left": "classification", "right": "classification", "offset": "regression"}
+            stage = composition.build(spec.strategy_parameters, tasks=tasks, num_instances=2)
+            assert stage is not None
+
+
+def test_weights_set_by_hand_are_searched_over_all_weights_of_the_tasks() -> None:
+    (candidate,) = trials(["static"])
+    weights = [spec.strategy_parameters["static.weights"] for spec in candidate.trials]
+    assert weights[0] == {}
+    assert all(list(each) == ["left", "right", "offset"] for each in weights[1:])
 
 
 def test_no_trials_at_all_are_refused() -> None:
