@@ -18,7 +18,7 @@ from mtlbench.analysis.cells import blocks
 from mtlbench.analysis.results import load_results
 from mtlbench.analysis.scope import COUNTS, Bootstrap, Field, Scope
 from mtlbench.analysis.scope_notes import notes
-from mtlbench.analysis.selection import configured, paper_order
+from mtlbench.analysis.selection import APART, configured, paper_order
 from mtlbench.analysis.settings import labelled
 from mtlbench.data.variants import CLEAN
 from mtlbench.errors import UserError, listed, require_known
@@ -65,7 +65,8 @@ def leaderboard(
 ) -> Leaderboard:
     """Ranks strategies over everything that some results directories hold.
 
-    A strategy is ranked in a scope if it has every run there that any strategy has. The numbers:
+    A strategy is ranked in a scope if it has every run there that any strategy has. Those of
+    `selection.APART` are not; one of them may be the baseline. The numbers:
 
         mean_rank       of the mean over seeds, averaged over cells; 1 is best
         delta_m         Δm (%): how much that mean is better than the baseline's, relative to it,
@@ -116,6 +117,9 @@ def leaderboard(
         require_known("strategy", strategies, known)
         named = [*strategies, baseline]
         frame = frame[frame["strategy"].isin(named) | frame["configuration"].isin(named)]
+    frame = frame[~frame["strategy"].isin(APART) | (frame["configuration"] == baseline)]
+    if frame.empty:
+        raise UserError("there are no runs to rank")
     field = _field(frame, baseline, Bootstrap(resamples, seed))
     scopes = [Scope(field, *division) for division in _divisions(field)]
     table = pd.concat([scope.table() for scope in scopes], ignore_index=True)

@@ -8,6 +8,7 @@ import pandas as pd
 
 from mtlbench.analysis import statistics
 from mtlbench.analysis.printing import BEST, Cell, legend
+from mtlbench.analysis.selection import APART
 from mtlbench.store.schema import DONE
 
 
@@ -57,13 +58,14 @@ def joint_legend(several: Iterable[Marks], *, plain: bool) -> str:
 def marks(runs: pd.DataFrame) -> Marks:
     """The marks of one variant.
 
-    Strategies that have all the seeds that any has are tested, in each column all pairs of them
-    over seeds; see `statistics.like_the_best`.
+    Strategies that have all the seeds that any has, but for those that stand apart, are tested: in
+    each column all pairs of them over seeds; see `statistics.like_the_best`.
 
     Args:
         runs: rows of one variant, as from `aggregate.select`.
     """
     done = runs[(runs["status"] == DONE) & np.isfinite(runs["value"])]
+    done = done[~done["strategy"].isin(APART)]
     seeds = done["seed"].nunique()
     columns = {}
     for (metric, task), rows in done.groupby(["metric", "task"]):

@@ -46,6 +46,8 @@ def rounded_cells(
     stds: Collection[float],
     direction: str,
     places: int | None = None,
+    *,
+    compared: Sequence[bool] | None = None,
 ) -> list[Cell]:
     """Cells of numbers, NaN where there is none, with the best marked.
 
@@ -54,17 +56,26 @@ def rounded_cells(
         stds: their standard deviations.
         direction: "max" or "min", which is best.
         places: decimals to show; by default the `decimals` of these numbers.
+        compared: which of them can be best; all by default.
     """
     if places is None:
         places = decimals(means, stds)
-    return marked_cells(
-        [digits(mean, places) for mean in means], [digits(std, places) for std in stds], direction
-    )
+    shown = [digits(mean, places) for mean in means]
+    return marked_cells(shown, [digits(std, places) for std in stds], direction, compared=compared)
 
 
-def marked_cells(means: Sequence[str], stds: Sequence[str], direction: str) -> list[Cell]:
+def marked_cells(
+    means: Sequence[str],
+    stds: Sequence[str],
+    direction: str,
+    *,
+    compared: Sequence[bool] | None = None,
+) -> list[Cell]:
     """Cells of printed numbers, empty where there is none, with the best marked."""
-    ranks = _ranks(means, direction)
+    compared = [True] * len(means) if compared is None else compared
+    ranks = _ranks(
+        [mean if own else "" for mean, own in zip(means, compared, strict=True)], direction
+    )
     return [Cell(*cell) for cell in zip(means, stds, ranks, strict=True)]
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from mtlbench.analysis import statistics
 from mtlbench.analysis.cells import Block, missing, paired_differences, ranks_by_seed, weights
+from mtlbench.analysis.selection import is_apart
 
 LEADERBOARD_COLUMNS = [
     "scope", "strategy", "label", "stage", "cells", "complete", "missing",
@@ -34,7 +35,13 @@ class Bootstrap:
     _resampled: dict[Any, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     def rank_and_improve(
-        self, number: int, strategies: Sequence[int], block: Block, baseline: int | None
+        self,
+        number: int,
+        strategies: Sequence[int],
+        block: Block,
+        baseline: int | None,
+        *,
+        apart: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Mean ranks and Δm (%) in every resample, each [N, S].
 
@@ -42,6 +49,7 @@ class Bootstrap:
             number, strategies: of which block and strategies `block` is; scopes share them.
             block: the runs of these strategies.
             baseline: its place among them, if it is one of them.
+            apart: as for `rank_and_improve`.
         """
         key = number, *strategies, baseline
         if key not in self._resampled:
@@ -53,7 +61,7 @@ class Bootstrap:
             # Not by a matrix product, which may round equal strategies differently.
             by_seed = np.ascontiguousarray(block.values.transpose(1, 2, 0))
             means = np.einsum("ur,rcs->ucs", shares, by_seed)
-            mean_ranks, improvements = rank_and_improve(block, means, baseline)
+            mean_ranks, improvements = rank_and_improve(block, means, baseline, apart=apart)
             self._resampled[key] = mean_ranks[which], improvements[which]
         return self._resampled[key]
 
@@ -97,6 +105,7 @@ class Scope:
         whole: how many each strategy has in all seeds [S].
         complete: numbers of the strategies that have all.
         base: the baseline's place among those, or None.
+        apart: whether the baseline stands apart, and so has no rank.
         others: the places of the others.
         blocks: the parts, of the strategies that are complete.
     """
@@ -119,11 +128,13 @@ class Scope:
         ]
         base = [i for i, strategy in enumerate(self.complete) if field.is_baseline(strategy)]
         self.base = base[0] if base else None
+        self.apart = self.base is not None and is_apart(field.baseline)
         self.blocks = {i: field.blocks[i].take(self.complete) for i in self.parts}
         self.others = [i for i in range(len(self.complete)) if i != self.base]
 
     def table(self) -> pd.DataFrame:
-        """The columns `LEADERBOARD_COLUMNS`, the best mean rank first."""
+        """The columns `LEADERBOARD_COLUMNS`, the best mean rank first, after a baseline that stands
+        apart."""
         field = self.field
         table = pd.DataFrame(
             {
@@ -142,19 +153,23 @@ class Scope:
         )
         for column, values in self._numbers().items():
             table[column] = pd.Series(values, index=self.complete, dtype=float)
-        return table.reindex(columns=LEADERBOARD_COLUMNS).sort_values("mean_rank", kind="stable")
+        table = table.reindex(columns=LEADERBOARD_COLUMNS).sort_values("mean_rank", kind="stable")
+        first = table["complete"] & table["mean_rank"].isna()  # the baseline, where it is apart
+        return pd.concat([table[first], table[~first]])
 
     def _numbers(self) -> dict[str, np.ndarray]:
         if not self.complete:
             return {}
         mean_rank, delta_m = self._averages(
-            rank_and_improve(block, block.values.mean(1).T[None], self.base)
+            rank_and_improve(block, block.values.mean(1).T[None], self.base, apart=self.apart)
             for block in self.blocks.values()
         )
         numbers = {"mean_rank": mean_rank[0], "delta_m": delta_m[0]}
         if self.fewest_seeds > 1:
             resampled = self._averages(
-                self.field.bootstrap.rank_and_improve(i, self.complete, block, self.base)
+                self.field.bootstrap.rank_and_improve(
+                    i, self.complete, block, self.base, apart=self.apart
+                )
                 for i, block in self.blocks.items()
             )
             for name, values in zip(("mean_rank", "delta_m"), resampled, strict=True):
@@ -223,10 +238,11 @@ class Scope:
 
     @cached_property
     def friedman(self) -> statistics.Friedman | None:
-        if not statistics.friedman_can_reject(len(self.complete), len(self.units)):
+        ranked = self.others if self.apart else list(range(len(self.complete)))
+        if not statistics.friedman_can_reject(len(ranked), len(self.units)):
             return None
-        names = [self.field.strategies[i] for i in self.complete]
-        return statistics.friedman(names, -self._by_unit(ranks_by_seed).T)
+        names = [self.field.strategies[self.complete[i]] for i in ranked]
+        return statistics.friedman(names, -self._by_unit(lambda b: ranks_by_seed(b.take(ranked))).T)
 
     def _by_unit(self, of_runs: Callable[[Block], np.ndarray]) -> np.ndarray:
         """Numbers of runs [S, R], averaged over the variants of each unit [S, N]."""
@@ -243,14 +259,19 @@ class Scope:
 
 
 def rank_and_improve(
-    block: Block, means: np.ndarray, baseline: int | None
+    block: Block, means: np.ndarray, baseline: int | None, *, apart: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean ranks and Δm (%), each [U, S], of means over seeds [U, C, S].
 
     Cells in which the baseline's mean over all seeds is 0 are no part of Δm, which is NaN where no
-    cell is left.
+    cell is left. A baseline that stands apart is not ranked: NaN.
     """
-    mean_ranks = np.einsum("ucs,c->us", statistics.ranks(means), weights(block.cells))
+    ranked = np.ones(means.shape[-1], bool)
+    if apart and baseline is not None:
+        ranked[baseline] = False
+    mean_ranks = np.full((len(means), means.shape[-1]), np.nan)
+    places = statistics.ranks(means[..., ranked])
+    mean_ranks[:, ranked] = np.einsum("ucs,c->us", places, weights(block.cells))
     if baseline is None or not (known := block.values[baseline].mean(0) != 0).any():
         return mean_ranks, np.full_like(mean_ranks, np.nan)
     cells = [cell for cell, is_known in zip(block.cells, known, strict=True) if is_known]

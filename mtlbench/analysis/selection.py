@@ -9,7 +9,10 @@ from mtlbench.analysis.settings import configuration
 from mtlbench.data.variants import CLEAN
 from mtlbench.errors import listed, require_known
 
-PAPER_ORDER = ("equal", "mtu", "dwa", "gls")
+APART = ("single",)
+"""Strategies that others are held against: first in a table, and not ranked among them."""
+
+PAPER_ORDER = (*APART, "equal", "mtu", "dwa", "gls")
 
 
 def configured(results: pd.DataFrame) -> pd.DataFrame:
@@ -76,6 +79,11 @@ def select(
     return frame.iloc[sorted(range(len(frame)), key=keys.__getitem__)]
 
 
+def is_apart(configuration: str) -> bool:
+    """Whether a strategy's key, with settings or without, is that of one of `APART`."""
+    return configuration.partition("[")[0] in APART
+
+
 # --- order --------------------------------------------------------------------------------------
 
 
@@ -90,7 +98,8 @@ def _clean_first(variant: str) -> tuple[bool, list[tuple[float, str]]]:
 
 
 def paper_order(strategy: str) -> tuple[int, str]:
-    """Sorts strategies as the paper does: its own first, ILT last, all others between."""
+    """Sorts strategies as the paper does: its own first, ILT last, all others between; before all
+    of them those that stand apart."""
     if strategy in PAPER_ORDER:
         return PAPER_ORDER.index(strategy), ""
     last = strategy == "ilt" or strategy.startswith("ilt+")

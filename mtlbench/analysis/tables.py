@@ -3,6 +3,7 @@
 from mtlbench.analysis.aggregate import Comparison
 from mtlbench.analysis.marks import marks
 from mtlbench.analysis.printing import Cell, heading, one_line, rounded_cells
+from mtlbench.analysis.selection import is_apart
 from mtlbench.analysis.table import Column, Section, Table
 from mtlbench.analysis.writers import write
 
@@ -44,6 +45,7 @@ def _table(comparison: Comparison, variant: str, plain: bool) -> Table:
     summary = comparison.summary[comparison.summary["variant"] == variant]
     strategies = list(summary["strategy"].unique())
     marked = marks(comparison.runs[comparison.runs["variant"] == variant])
+    compared = [not is_apart(strategy) for strategy in strategies]
     columns, cells = [], []
     for _, values in summary.groupby(["metric", "task"], sort=False):
         metric, task = values["metric"].iloc[0], values["task"].iloc[0]
@@ -51,7 +53,7 @@ def _table(comparison: Comparison, variant: str, plain: bool) -> Table:
         name = heading(comparison.metric_labels[metric, task], unit, direction)
         columns.append(Column(one_line(name), one_line(task), direction))
         values = values.set_index("strategy").reindex(strategies)
-        by_mean = rounded_cells(values["mean"], values["std"], direction)
+        by_mean = rounded_cells(values["mean"], values["std"], direction, compared=compared)
         cells.append(marked.mark((metric, task), strategies, by_mean))
     counts = summary.groupby("strategy")["n"].max().reindex(strategies)
     if not columns:

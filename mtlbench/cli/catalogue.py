@@ -54,6 +54,7 @@ class Card:
         paper, year: where it is from.
         parameters: what `--set` reaches, without what all strategies of its kind have.
         networks: how many are trained for one run.
+        network_per_task: whether that is one for each task.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Card:
     year: int
     parameters: tuple[Parameter, ...]
     networks: int
+    network_per_task: bool
 
 
 def card(entry: Entry) -> Card:
@@ -106,6 +108,7 @@ def card(entry: Entry) -> Card:
         year,
         parameters,
         getattr(entry.cls(), "networks", 1),
+        getattr(entry.cls, "network_per_task", False),
     )
 
 
@@ -155,6 +158,7 @@ def _overview(cards: list[Card], costs: Mapping[str, float]) -> str:
         if costs:
             cost = costs.get(each.name)
             times = f"{each.networks} networks × " if each.networks > 1 else ""
+            times = "tasks × " if each.network_per_task else times
             row.append(MISSING if cost is None else f"{times}{cost:.2f}×")
         rows.append(row)
     return markdown_table(["name", *(column.name for column in columns)], rows, columns)

@@ -180,6 +180,8 @@ class TaskStage(Stage):
 
     Attributes:
         needs_representation: whether the graph is to be cut where the shared layers end.
+        network_per_task: whether a run trains a network for each task. Such a stage has a
+            `set_task`, which makes it that of one of them, and goes with no instance stage.
         networks: how many a run trains side by side. A stage with more than one also has `every`,
             the epochs of a generation, a `generations` that says which they are, and a
             `set_weights` that makes it one of them.
@@ -188,6 +190,7 @@ class TaskStage(Stage):
     stage = LOSS
     needs_representation: bool = False
     networks: int = 1
+    network_per_task: bool = False
 
     def generations(
         self, tasks: Sequence[str], draws: Callable[[int, int], torch.Generator]

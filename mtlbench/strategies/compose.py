@@ -75,7 +75,10 @@ class Composition:
                 if task:
                     raise UserError(f"strategy {name!r} has two task stages; one is the most")
                 task = entry
-        return cls(instance, task or strategies.get(DEFAULT_TASK_STAGE))
+        task = task or strategies.get(DEFAULT_TASK_STAGE)
+        if instance and task.cls.network_per_task:  # type: ignore[attr-defined]
+            raise UserError(f"strategy {name!r}: {task.name!r} goes with no instance stage")
+        return cls(instance, task)
 
     @property
     def stages(self) -> list[Entry]:

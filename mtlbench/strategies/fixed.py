@@ -37,3 +37,36 @@ class Static(LossWeighting):
 
     def weights(self, losses: Tensor, present: Tensor) -> Tensor:
         return self.get_buffer("fixed")
+
+
+@register_strategy("single", label="Single-task")
+class SingleTask(LossWeighting):
+    """One network for each task, trained by the loss of that task alone.
+
+        w_k = 1 in the network of task k, else 0
+
+    What the field holds multi-task learning against. In the harness a run of this strategy trains
+    as many networks as there are tasks, each the suite's whole one with the same initial weights,
+    batches and augmentation, and takes from each the metrics of its own task. So it costs as many
+    times what another strategy does, and the same at inference.
+
+    In a training loop of one's own this is one of the networks, of all tasks until `set_task`.
+    """
+
+    network_per_task = True
+
+    def start(self, setting: Setting) -> None:
+        self._setting = setting
+        self.register_buffer("mine", setting.per_task({}, "weight"))
+
+    def weights(self, losses: Tensor, present: Tensor) -> Tensor:
+        return self.get_buffer("mine")
+
+    def set_task(self, task: str) -> None:
+        """Makes this the network of one task.
+
+        Raises:
+            ValueError: there is no such task.
+        """
+        weights = dict.fromkeys(self._setting.tasks, 0.0) | {task: 1.0}
+        self.get_buffer("mine").copy_(self._setting.per_task(weights, "weight"))

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from mtlbench.files import replacing
 from mtlbench.spec import RunSpec
@@ -28,6 +28,7 @@ class RunJob(Job):
     Attributes:
         spec: the run.
         traces: keep what `Traces` notes of every training instance.
+        tested: as for `training.run.Run`.
         networks: how many are trained for it.
         label, stage: of its strategy. They travel with the job: where it ends there may be no such
             strategy.
@@ -35,6 +36,7 @@ class RunJob(Job):
 
     spec: RunSpec
     traces: bool = False
+    tested: ClassVar[bool] = True
     networks: int = field(init=False, compare=False)
     label: str = field(init=False, compare=False)
     stage: str = field(init=False, compare=False)
@@ -43,7 +45,12 @@ class RunJob(Job):
         from mtlbench.strategies.compose import Composition
 
         composition, stage = Composition.parse(self.spec.strategy), self._task_stage()
-        object.__setattr__(self, "networks", 1 if stage is None else stage.networks)
+        networks = 1 if stage is None else stage.networks
+        if stage is not None and stage.network_per_task:
+            from mtlbench.suites.build import suite_of
+
+            networks = len(suite_of(self.spec).tasks())
+        object.__setattr__(self, "networks", networks)
         object.__setattr__(self, "label", composition.label)
         object.__setattr__(self, "stage", composition.stage)
 
@@ -90,14 +97,19 @@ class RunJob(Job):
         from mtlbench.training.loop import train
         from mtlbench.training.run import Run
 
-        return train(lambda: Run(self.spec, place, self.traces), checkpoint)
+        return train(lambda: Run(self.spec, place, self.traces, self.tested), checkpoint)
 
     def parts(self) -> Parts:
         if self.networks == 1:
             return super().parts()
+        stage, options = self._task_stage(), (self.traces, self.tested)
+        if stage.network_per_task:
+            from mtlbench.training.single_task import each_task
+
+            return each_task(self.spec, *options)
         from mtlbench.training.population import evolve
 
-        return evolve(self.spec, self._task_stage(), self.traces)
+        return evolve(self.spec, stage, *options)
 
     def _task_stage(self) -> Any:
         """None where it cannot be made: then training says why."""

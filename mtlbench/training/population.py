@@ -243,7 +243,7 @@ class BestJob(MemberJob):
 # --- the population -----------------------------------------------------------------------------
 
 
-def evolve(spec: RunSpec, stage: Any, traces: bool, *, tested: bool = True) -> Parts:
+def evolve(spec: RunSpec, stage: Any, traces: bool, tested: bool = True) -> Parts:
     """The jobs of a run whose task stage trains a population; it ends with the best's record.
 
     Args:

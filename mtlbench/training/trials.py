@@ -1,13 +1,13 @@
 """Trials as jobs: runs that never see test data."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from mtlbench.store.runs import DamagedRunError, Store
 from mtlbench.store.schema import FAILED
 from mtlbench.store.trials import read_trial, trial_file, write_trial
-from mtlbench.training.job import Ended, Notice, Parts, Place, Progress
+from mtlbench.training.job import Ended
 from mtlbench.training.jobs import RunJob
 
 TRIAL_SEED = -1
@@ -22,6 +22,7 @@ class TrialJob(RunJob):
         number: of the trial, for people to read.
     """
 
+    tested: ClassVar[bool] = False
     number: int = field(default=0, compare=False, kw_only=True)
 
     def __str__(self) -> str:
@@ -43,16 +44,3 @@ class TrialJob(RunJob):
     def write(self, store: Store, ended: Ended) -> None:
         record = self.record_of(ended)
         write_trial(store, record.info, record.history)
-
-    def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:
-        from mtlbench.training.loop import train
-        from mtlbench.training.run import Run
-
-        return train(lambda: Run(self.spec, place, tested=False), checkpoint)
-
-    def parts(self) -> Parts:
-        if self.networks == 1:
-            return super().parts()
-        from mtlbench.training.population import evolve
-
-        return evolve(self.spec, self._task_stage(), False, tested=False)

@@ -494,3 +494,41 @@ def test_where_no_strategy_is_complete_there_are_notes_and_no_table(format: str)
     text = render_leaderboard(leaderboard(results, baseline="s0"), format)
     if format not in ("csv", "json"):
         assert "0 of 16 complete" in text
+
+
+# --- single-task networks -----------------------------------------------------------------------
+
+
+def beside_single() -> pd.DataFrame:
+    return frame(
+        *(run("single", {"miou": 50.0 + s, "abs_err": 0.2}, s) for s in range(3)),
+        *(run("equal", {"miou": 45.0 + s, "abs_err": 0.1}, s) for s in range(3)),
+        *(run("mtu", {"miou": 40.0 + s, "abs_err": 0.3}, s) for s in range(3)),
+    )
+
+
+def test_single_task_networks_are_not_ranked() -> None:
+    with_them = leaderboard(beside_single())
+    results = beside_single()
+    without = leaderboard(results[results["strategy"] != "single"])
+    pd.testing.assert_frame_equal(with_them.table, without.table)
+    assert with_them.notes == without.notes
+
+
+def test_single_task_networks_as_the_baseline_stand_first_without_a_rank() -> None:
+    board = leaderboard(beside_single(), baseline="single")
+    table = board.table[board.table["scope"] == "all"].set_index("strategy")
+    assert list(table.index) == ["single", "equal", "mtu"]
+    assert np.isnan(table["mean_rank"]["single"])
+    assert list(table["mean_rank"][["equal", "mtu"]]) == [1.0, 2.0]
+    # miou 46 and 41 against 51; abs_err 0.1 and 0.3 against 0.2.
+    assert table["delta_m"]["equal"] == pytest.approx((100 * -5 / 51 + 50) / 2)
+    assert table["delta_m"]["mtu"] == pytest.approx((100 * -10 / 51 - 50) / 2)
+    rows = [line for line in render_leaderboard(board).splitlines() if "SINGLE" in line]
+    assert "SINGLE (baseline)" in rows[0]
+
+
+def test_nothing_but_single_task_networks_cannot_be_ranked() -> None:
+    results = beside_single()
+    with pytest.raises(UserError, match="no runs to rank"):
+        leaderboard(results[results["strategy"] == "single"])

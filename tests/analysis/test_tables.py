@@ -337,3 +337,13 @@ def test_every_format_ends_with_one_newline(study_of_three: Path, format: str) -
     text = text_of(study_of_three, format)
     assert text.endswith("\n")
     assert not text.endswith("\n\n")
+
+
+def test_single_task_networks_stand_first_and_are_never_the_best(tmp_path: Path) -> None:
+    write(tmp_path, "equal", [(36.0, 0.030), (36.4, 0.031)])
+    write(tmp_path, "single", [(56.0, 0.010), (56.4, 0.011)])
+    write(tmp_path, "mtu", [(40.0, 0.020), (40.4, 0.021)])
+    (table,) = build(compare(tmp_path, "streets"))
+    assert [row.label for row in table.rows] == ["single", "Eq. Weight", "MTU"]
+    assert ranks_of(tmp_path) == [[0, 0], [SECOND, SECOND], [BEST, BEST]]
+    assert "to tell 2 strategies apart" in words(text_of(tmp_path))

@@ -20,6 +20,7 @@ from mtlbench.analysis.report.charts import (
     curve_chart,
     dot_chart,
 )
+from mtlbench.analysis.selection import is_apart
 from mtlbench.store.runs import HISTORY_FILE, INSTANCE_FILE, read_run
 
 GREY = "sx"
@@ -48,7 +49,8 @@ def dot_charts(comparison: Comparison, variant: str, css: Mapping[str, str]) -> 
     charts = []
     for (metric, task), rows in summary.groupby(["metric", "task"], sort=False):
         unit, direction = str(rows["unit"].iloc[0]), str(rows["direction"].iloc[0])
-        cells = rounded_cells(rows["mean"], rows["std"], direction)
+        compared = [not is_apart(strategy) for strategy in rows["strategy"]]
+        cells = rounded_cells(rows["mean"], rows["std"], direction, compared=compared)
         dots = []
         for row, cell in zip(rows.to_dict("records"), cells, strict=True):
             label = comparison.labels[row["strategy"]]
