@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from mtlbench.analysis.tables import render
     from mtlbench.data.splits import Data, Split
     from mtlbench.errors import UserError
+    from mtlbench.space import Choice, Range, TaskWeights
     from mtlbench.store.merge import merge_results
     from mtlbench.strategies.base import (
         GradientWeighting,
@@ -31,11 +32,13 @@ if TYPE_CHECKING:
     from mtlbench.strategies.strategy import Strategy
     from mtlbench.study.run import run
     from mtlbench.study.suspects import find_suspects
+    from mtlbench.study.tune import tune
     from mtlbench.suites.base import Suite, register_suite
     from mtlbench.tasks.metrics import Metric
     from mtlbench.tasks.task import Task
 
 _HOME = {
+    "Choice": "space",
     "Comparison": "analysis.aggregate",
     "Data": "data.splits",
     "GradientWeighting": "strategies.base",
@@ -43,11 +46,13 @@ _HOME = {
     "Leaderboard": "analysis.leaderboard",
     "LossWeighting": "strategies.base",
     "Metric": "tasks.metrics",
+    "Range": "space",
     "Setting": "strategies.base",
     "Split": "data.splits",
     "Strategy": "strategies.strategy",
     "Suite": "suites.base",
     "Task": "tasks.task",
+    "TaskWeights": "space",
     "UserError": "errors",
     "build_strategy": "strategies.compose",
     "compare": "analysis.aggregate",
@@ -65,13 +70,15 @@ _HOME = {
     "render_leaderboard": "analysis.leaderboard_tables",
     "render_report": "analysis.report",
     "run": "study.run",
+    "tune": "study.tune",
     "write_report": "analysis.report",
 }
 
-_WITH_PLUGINS = ("study.run", "strategies.compose", "study.suspects")
+_WITH_PLUGINS = ("study.run", "study.tune", "strategies.compose", "study.suspects")
 """Modules that look up strategies and suites by name, those of installed plugins too."""
 
 __all__ = [
+    "Choice",
     "Comparison",
     "Data",
     "GradientWeighting",
@@ -79,11 +86,13 @@ __all__ = [
     "Leaderboard",
     "LossWeighting",
     "Metric",
+    "Range",
     "Setting",
     "Split",
     "Strategy",
     "Suite",
     "Task",
+    "TaskWeights",
     "UserError",
     "build_strategy",
     "compare",
@@ -101,6 +110,7 @@ __all__ = [
     "render_leaderboard",
     "render_report",
     "run",
+    "tune",
     "write_report",
 ]
 

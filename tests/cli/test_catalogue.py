@@ -12,7 +12,7 @@ from mtlbench.strategies.base import GRADIENT, strategies
 
 ROOT = Path(__file__).parents[2]
 CARDS = [card(entry) for entry in strategies.entries()]
-OWN = {"equal", "static"}
+OWN = {"equal", "static", "single"}
 """Without a paper."""
 
 

@@ -30,6 +30,17 @@ def test_static_agrees_with_its_oracle(case: Problem, values: list[float]) -> No
     assert_agrees(step(strategy, network, batch), gradient_of(objective, network))
 
 
+@many_examples
+@given(problems(steps=1), st.integers(0, 9))
+def test_single_agrees_with_its_oracle(case: Problem, number: int) -> None:
+    network, (batch,) = case.network(), case.batches
+    strategy = case.strategy("single", network)
+    k = number % len(case.tasks)
+    strategy.task.set_task(list(case.tasks)[k])
+    mine = network.task_losses(batch)[k] + 0 * sum(network.task_losses(batch))
+    assert_agrees(step(strategy, network, batch), gradient_of(mine, network))
+
+
 def test_static_leaves_the_weight_of_a_task_that_is_not_named_at_one() -> None:
     case = problem()
     network, batch = case.network(), case.batches[0]

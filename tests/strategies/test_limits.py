@@ -114,6 +114,7 @@ def root_of_number_of_tasks(seen: Seen) -> float:
 BOUNDS: dict[str, Bound] = {
     "equal": at_most_one,
     "static": at_most_one,
+    "single": at_most_one,
     "evolution": at_most_one,
     "mtu": learned,
     "ruw": learned,
