@@ -24,7 +24,8 @@ from mtlbench.store.runs import Store, read_run
 from mtlbench.store.schema import DONE
 from mtlbench.study import run as studies
 from mtlbench.study.plan import plan
-from mtlbench.training.jobs import cross_validations, run_directory
+from mtlbench.training.job import run_directory
+from mtlbench.training.jobs import cross_validations
 
 DEFAULT_DETECTORS = (SIGMA, ILT_LOSS, LOSS, MARGIN)
 """Detectors that need no more than one run of `equal` and one of `ilt`."""

@@ -32,7 +32,8 @@ from mtlbench.strategies.compose import DEFAULT_TASK_STAGE, Composition
 from mtlbench.study.plan import plan
 from mtlbench.study.run import Outcome, train_missing
 from mtlbench.suites.build import suite_of
-from mtlbench.training.jobs import RunJob, run_directory
+from mtlbench.training.job import run_directory
+from mtlbench.training.jobs import RunJob
 from mtlbench.training.trials import TRIAL_SEED, TrialJob
 
 TRIALS = 8

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mtlbench.spec import RunSpec
 from mtlbench.store.runs import DamagedRunError, History, Store
 
 
@@ -124,3 +125,8 @@ class Job(ABC):
         """The jobs to be trained for it: itself, unless it takes several networks."""
         (ended,) = yield [self]
         return ended
+
+
+def run_directory(spec: RunSpec, store: Store) -> Path:
+    """The directory of the run of this spec."""
+    return store.run_directory(spec.suite, spec.variant, spec.strategy, spec.seed, spec.hash)

@@ -15,7 +15,7 @@ from mtlbench.spec import RunSpec
 from mtlbench.store.folds import fold_file
 from mtlbench.store.runs import DamagedRunError, RunRecord, Store, read_npz, read_run
 from mtlbench.store.schema import DONE, FAILED
-from mtlbench.training.job import Ended, Job, Notice, Parts, Place, Progress
+from mtlbench.training.job import Ended, Job, Notice, Parts, Place, Progress, run_directory
 
 FOLDS = 5
 """A network then trains on four fifths of the labels."""
@@ -119,11 +119,6 @@ class RunJob(Job):
             return Composition.parse(self.spec.strategy).task_stage(self.spec.strategy_parameters)
         except (Exception, SystemExit):
             return None
-
-
-def run_directory(spec: RunSpec, store: Store) -> Path:
-    """The directory of the run of this spec."""
-    return store.run_directory(spec.suite, spec.variant, spec.strategy, spec.seed, spec.hash)
 
 
 @dataclass(frozen=True)

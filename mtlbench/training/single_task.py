@@ -11,8 +11,7 @@ from mtlbench.spec import RunSpec
 from mtlbench.store.runs import DamagedRunError, RunRecord, Store, read_run
 from mtlbench.store.schema import DIVERGED, DONE, FAILED
 from mtlbench.suites.build import suite_of
-from mtlbench.training.job import Ended, Job, Notice, Parts, Place, Progress
-from mtlbench.training.jobs import run_directory
+from mtlbench.training.job import Ended, Job, Notice, Parts, Place, Progress, run_directory
 from mtlbench.training.loop import train
 from mtlbench.training.run import Run
 
