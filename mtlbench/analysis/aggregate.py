@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from mtlbench.analysis.remarks import remarks_on
+from mtlbench.analysis.remarks import remarks_on, remarks_on_tuning
 from mtlbench.analysis.repeats import repeats
 from mtlbench.analysis.results import load_copies, named, require_suite
 from mtlbench.analysis.selection import configured, select
@@ -120,7 +120,13 @@ def compare_results(
         summary=_summary(selected),
         labels=_labels(selected),
         metric_labels=_metric_labels(selected),
-        remarks={name: remarks_on(rows, _labels(rows)) for name, rows in tables.items()},
+        remarks={
+            name: [
+                *remarks_on(rows, _labels(rows)),
+                *remarks_on_tuning(suite, name, _labels(rows), results.attrs.get("tunings", {})),
+            ]
+            for name, rows in tables.items()
+        },
         damaged=results.attrs["damaged"],
         runs=runs,
     )

@@ -1,11 +1,13 @@
 """Sentences under a table: which runs its means do not rest on."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 
 from mtlbench.store.schema import DIVERGED, DONE, FAILED
+from mtlbench.store.trials import Tuning
 
 
 def remarks_on(table: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
@@ -43,6 +45,36 @@ def remarks_on(table: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
             named = ", ".join(map(str, absent))
             remarks.append(f"{label}: {plural('seed', len(absent))} {named} missing")
     return remarks
+
+
+def remarks_on_tuning(
+    suite: str,
+    variant: str,
+    labels: Mapping[str, str],
+    tunings: Mapping[tuple[str, str, str], Tuning],
+) -> Iterator[str]:
+    """What was chosen for each tuned configuration of a table, and what that took.
+
+    Args:
+        suite, variant: of the table.
+        labels: what it calls each of its configurations.
+        tunings: those of all configurations, by suite, variant and key.
+    """
+    for configuration, label in labels.items():
+        tuning = tunings.get((suite, variant, configuration))
+        if tuning is not None:
+            chosen = tuning.trials[tuning.chosen].parameters
+            told = ", ".join(f"{name} {_shown(value)}" for name, value in chosen.items())
+            count = len(tuning.trials)
+            networks = f" of {tuning.networks} networks" if tuning.networks > 1 else ""
+            what = told or "the default parameters"
+            yield f"{label}: {what}, the best of {count} {plural('trial', count)}{networks}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key}:{_shown(each)}" for key, each in value.items())
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def plural(word: str, count: int) -> str:

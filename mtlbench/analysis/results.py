@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mtlbench.analysis.reference import reference_runs
-from mtlbench.analysis.settings import TUNED, settings_of
+from mtlbench.analysis.settings import TUNED, configuration, settings_of
 from mtlbench.errors import UserError
 from mtlbench.store import DEFAULT_RESULTS
 from mtlbench.store.runs import Places, Store, places
@@ -58,7 +58,8 @@ def load_results(
 
     Returns:
         A frame with the columns `RESULT_COLUMNS`. Its `attrs["damaged"]` lists the run
-        directories that could not be read, as (path, what is wrong).
+        directories that could not be read, as (path, what is wrong), and `attrs["tunings"]` has
+        the tuning of each tuned (suite, variant, configuration).
 
     Raises:
         UserError: there is no such directory.
@@ -99,6 +100,11 @@ def load_copies(
     ]
     counted = _frame(runs, settings, [i for i in range(len(runs)) if i in counts])
     counted.attrs["damaged"] = sorted(damaged)
+    counted.attrs["tunings"] = {
+        (run.spec["suite"], run.spec["variant"], configuration(run.spec["strategy"], text)): tuning
+        for run, text in zip(runs, settings, strict=True)
+        if (tuning := run.tuning) is not None
+    }
     others = _frame(runs, settings, [i for i in range(len(runs)) if i not in counts])
     return Copies(counted, others)
 
@@ -170,14 +176,14 @@ class _Run:
     Attributes:
         spec: with the parameters that tell its configuration from others: of a tuned one, those
             that it was tuned from.
-        tuned: how, in words; "" where it was not.
+        tuned, tuning: how, in words and in full; "" and None where it was not.
     """
 
     def __init__(
         self, info: Mapping[str, Any], path: str, tuning: Tuning | None = None, tuned: str = ""
     ) -> None:
         spec = info["spec"]
-        self.info, self.path, self.tuned = info, path, tuned
+        self.info, self.path, self.tuned, self.tuning = info, path, tuned, tuning
         self.spec = spec if tuning is None else {**spec, **tuning.defaults}
         self.hash = info["hash"]
         self.failed = info["status"] == FAILED

@@ -210,6 +210,7 @@ def test_tuned_strategies_stand_beside_themselves(here: None, tmp_path: Path) ->
         "Eq. Weight", "Eq. Weight (tuned)", "ILT Params", "ILT Params (tuned)",
     ]  # fmt: skip
     assert set(comparison.summary["n"]) == {2}
+    assert sum("the best of 3 trials" in each for each in comparison.remarks["clean"]) == 2
     found, damaged = tunings(Store(tmp_path))
     assert not damaged
     for each in found:
