@@ -89,7 +89,11 @@ def corruption_level(variant: str) -> tuple[str, float] | None:
     if len(found) != 1:
         return None
     ((tasks, fraction, kind),) = found
-    return "+".join(tasks) + (f":{kind}" if kind else ""), round(100 * float(fraction), 6)
+    try:
+        level = round(100 * float(fraction), 6)
+    except ValueError:  # of a record that somebody wrote
+        return None
+    return "+".join(tasks) + (f":{kind}" if kind else ""), level
 
 
 # --- table --------------------------------------------------------------------------------------

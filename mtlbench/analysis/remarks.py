@@ -63,7 +63,7 @@ def remarks_on_tuning(
     for configuration, label in labels.items():
         tuning = tunings.get((suite, variant, configuration))
         if tuning is not None:
-            chosen = tuning.trials[tuning.chosen].parameters
+            chosen = tuning.chosen.parameters
             told = ", ".join(f"{name} {_shown(value)}" for name, value in chosen.items())
             count = len(tuning.trials)
             networks = f" of {tuning.networks} networks" if tuning.networks > 1 else ""

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from mtlbench.errors import UserError
 from mtlbench.store import DEFAULT_RESULTS
 from mtlbench.store.runs import Places, Store, places
 from mtlbench.store.schema import FAILED
-from mtlbench.store.trials import Tuning, tunings
+from mtlbench.store.trials import Tuning, tuning_file, tunings
 
 RESULT_COLUMNS = [
     "suite", "variant", "strategy", "label", "stage", "seed", "settings", "status",
@@ -76,17 +76,15 @@ def load_copies(
         UserError: there is no such directory.
     """
     runs: list[_Run] = []
-    tuned: list[Tuning] = []
+    tuned: dict[str, Tuning] = {}
     damaged: list[tuple[str, str]] = []
     for root in directories(results, reference):
         found, unreadable = _read(root, thorough)
         runs += found
-        tuned_there, unreadable_there = tunings(Store(root))
-        tuned += tuned_there
-        damaged += [*unreadable, *((str(path), what) for path, what in unreadable_there)]
+        damaged += [*unreadable, *_take_tunings(root, tuned)]
     if reference:
         runs += [_Run(info, "") for info in reference_runs()]
-    runs = _with_tuned(runs, tuned)
+    runs = _with_tuned(runs, list(tuned.values()))
     first: dict[tuple[str, str], int] = {}
     for i, run in enumerate(runs):
         key = run.hash, run.tuned
@@ -101,9 +99,13 @@ def load_copies(
     counted = _frame(runs, settings, [i for i in range(len(runs)) if i in counts])
     counted.attrs["damaged"] = sorted(damaged)
     counted.attrs["tunings"] = {
-        (run.spec["suite"], run.spec["variant"], configuration(run.spec["strategy"], text)): tuning
+        (
+            run.spec["suite"],
+            run.spec["variant"],
+            configuration(run.spec["strategy"], text),
+        ): run.tuning
         for run, text in zip(runs, settings, strict=True)
-        if (tuning := run.tuning) is not None
+        if run.tuning is not None
     }
     others = _frame(runs, settings, [i for i in range(len(runs)) if i not in counts])
     return Copies(counted, others)
@@ -215,33 +217,74 @@ def _read(root: Path, thorough: bool) -> tuple[list[_Run], list[tuple[str, str]]
     return list(runs.values()), damaged
 
 
+def _take_tunings(root: Path, into: dict[str, Tuning]) -> list[tuple[str, str]]:
+    """Adds the tunings of a directory to those of others, by hash; what cannot be read, as (path,
+    what is wrong)."""
+    store = Store(root)
+    found, unreadable = tunings(store)
+    damaged = [(str(path), what) for path, what in unreadable]
+    for tuning in found:
+        known = into.setdefault(tuning.hash, tuning)
+        if known.trials == tuning.trials:
+            into[tuning.hash] = replace(known, seeds=sorted({*known.seeds, *tuning.seeds}))
+        else:
+            path = str(tuning_file(store, tuning.hash))
+            damaged.append((path, "has other scores than the same trials elsewhere"))
+    return damaged
+
+
 def _with_tuned(runs: Sequence[_Run], tuned: Sequence[Tuning]) -> list[_Run]:
     """The same runs, those that were trained with what a tuning chose as tuned ones.
 
     Where it chose the default parameters, they count as both.
     """
-    budgets: dict[Any, set[int]] = defaultdict(set)
-    for tuning in tuned:
-        budgets[_tuned_from(tuning)].add(len(tuning.trials))
     by_hash: dict[str, dict[str, Tuning]] = defaultdict(dict)
-    for tuning in tuned:
-        text = TUNED
-        if len(budgets[_tuned_from(tuning)]) > 1:
-            text += f", {len(tuning.trials)} trials"
+    for tuning, text in zip(tuned, _budgets(tuned), strict=True):
         for hash in tuning.runs:
-            by_hash[hash].setdefault(text, tuning)
+            by_hash[hash][text] = tuning
     found = []
     for run in runs:
         mine = by_hash.get(run.hash, {})
-        if all(not tuning.trials[tuning.chosen].parameters for tuning in mine.values()):
+        if all(not tuning.chosen.parameters for tuning in mine.values()):
             found.append(run)
         found += [_Run(run.info, run.path, tuning, text) for text, tuning in mine.items()]
     return found
 
 
-def _tuned_from(tuning: Tuning) -> tuple[str, ...]:
-    defaults = json.dumps(tuning.defaults, sort_keys=True)
-    return tuning.suite, tuning.variant, tuning.strategy, defaults
+def _budgets(tuned: Sequence[Tuning]) -> list[str]:
+    """For each tuning, in words, what tells it from others that it must not join: the number of
+    trials, where not all have the same; what was searched, where it was not the same for all of its
+    strategy in a suite; its hash, where there is still another of the same runs."""
+    counts = {len(tuning.trials) for tuning in tuned}
+    searched: dict[Any, set[str]] = defaultdict(set)
+    for tuning in tuned:
+        if len(tuning.trials) > 1:
+            searched[tuning.suite, tuning.strategy].add(_searched(tuning))
+    texts = []
+    for tuning in tuned:
+        count = len(tuning.trials)
+        parts = [TUNED]
+        if len(counts) > 1:
+            parts.append(f"{count} {'trial' if count == 1 else 'trials'}")
+        if len(searched[tuning.suite, tuning.strategy]) > 1:
+            parts.append(f"of {_searched(tuning) or 'nothing'}")
+        texts.append(", ".join(parts))
+    cells: dict[Any, set[str]] = defaultdict(set)
+    keys = [
+        (tuning.suite, tuning.variant, tuning.strategy, json.dumps(tuning.defaults), text)
+        for tuning, text in zip(tuned, texts, strict=True)
+    ]
+    for key, tuning in zip(keys, tuned, strict=True):
+        cells[key].add(tuning.hash)
+    return [
+        f"{text}, {tuning.hash}" if len(cells[key]) > 1 else text
+        for key, tuning, text in zip(keys, tuned, texts, strict=True)
+    ]
+
+
+def _searched(tuning: Tuning) -> str:
+    """The names of the parameters that were searched."""
+    return " ".join(dict.fromkeys(name for trial in tuning.trials for name in trial.parameters))
 
 
 def _frame(runs: Sequence[_Run], settings: Sequence[str], chosen: Sequence[int]) -> pd.DataFrame:

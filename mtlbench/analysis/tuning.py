@@ -1,4 +1,4 @@
-"""Trials judged, and the best of them chosen, by validation data alone."""
+"""Trials judged by validation data alone."""
 
 import math
 from collections import defaultdict
@@ -28,12 +28,6 @@ def gain(metrics: Metrics, baseline: Metrics) -> float | None:
             return None
         sign = 1 if metric["direction"] == "max" else -1
         of_task[metric["task"]].append(100 * sign * (metric["value"] - base) / abs(base))
-    if not of_task:
-        return None
-    return math.fsum(math.fsum(each) / len(each) for each in of_task.values()) / len(of_task)
-
-
-def best(scores: Sequence[float | None]) -> int:
-    """The number of the largest score; the first of equal ones, and 0 where there is none."""
-    known = [-math.inf if score is None else score for score in scores]
-    return max(range(len(known)), key=known.__getitem__)
+    means = [sum(each) / len(each) for each in of_task.values()]
+    mean = sum(sorted(means)) / len(means) if means else math.nan
+    return mean if math.isfinite(mean) else None

@@ -26,12 +26,11 @@ from mtlbench.store.runs import (
     Store,
     StoredRun,
     places,
-    read_info,
     read_npz,
     read_run,
 )
-from mtlbench.store.schema import FAILED, TRIAL
-from mtlbench.store.trials import TRIALS, TUNED, read_tuning, write_tuning
+from mtlbench.store.schema import FAILED
+from mtlbench.store.trials import TRIALS, TUNED, read_trial, read_tuning, write_tuning
 
 LOCK = "merge"
 """In place of a job's hash."""
@@ -260,7 +259,7 @@ class Trials(Kind):
     counted, pattern = "trials", f"{TRIALS}/*.json"
 
     def read(self, path: Path) -> Any:
-        info = read_info(path, TRIAL)
+        info = read_trial(path)
         return {name: info[name] for name in ("hash", "status", "metrics", "history")}
 
 
@@ -271,12 +270,12 @@ class Tunings(Kind):
         return read_tuning(path)
 
     def same(self, one: Any, other: Any) -> bool:
-        return bool(replace(one, runs=[]) == replace(other, runs=[]))
+        return bool(replace(one, seeds=[]) == replace(other, seeds=[]))
 
     def join(self, there: Any, more: Any, path: Path) -> None:
-        runs = list(dict.fromkeys([*there.runs, *more.runs]))
-        if runs != there.runs:
-            write_tuning(path, replace(there, runs=runs))
+        seeds = sorted({*there.seeds, *more.seeds})
+        if seeds != there.seeds:
+            write_tuning(path, replace(there, seeds=seeds))
 
 
 KINDS = (Folds(), Trials(), Tunings())

@@ -195,10 +195,21 @@ class Store:
         damaged: list[tuple[Path, str]] = []
         for path in self.run_directories():
             try:
-                runs.append(read_run(path, thorough=thorough))
+                run = read_run(path, thorough=thorough)
+                self._check_place(run)
+                runs.append(run)
             except DamagedRunError as error:
                 damaged.append((path, str(error)))
         return runs, damaged
+
+    def _check_place(self, run: StoredRun) -> None:
+        """A run that was copied beside itself has its place in the first words of its name."""
+        spec = run.info["spec"]
+        place = self.run_directory(
+            spec["suite"], spec["variant"], spec["strategy"], spec["seed"], run.info["hash"]
+        )
+        if run.path.parent != place.parent or not run.path.name.startswith(place.name):
+            raise DamagedRunError(f"{RUN_FILE} is that of {place}")
 
     # --- writing ----------------------------------------------------------------------------
 

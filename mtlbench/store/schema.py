@@ -48,7 +48,9 @@ def _size(value: Any) -> bool:
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, float | int) and not isinstance(value, bool) and math.isfinite(value)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return _integer(value)
 
 
 def _any(value: Any) -> bool:
@@ -167,12 +169,11 @@ TUNING = Fields(
         "variant": _folder,
         "strategy": _folder,
         "defaults": Fields({name: SPEC.required[name] for name in PARAMETERS}),
-        "hash": _folder,
+        "against": _folder,
         "trials": _list(
             Fields({"hash": _folder, "parameters": _dict(_any), "score": _or_none(_number)})
         ),
-        "chosen": _size,
-        "runs": _list(_folder),
+        "seeds": _list(_size),
         "networks": _count,
     }
 )
@@ -188,7 +189,7 @@ def fault(info: Any, fields: Fields) -> str:
     """
     if not isinstance(info, dict) or "schema_version" not in info:
         return "is not one of mtlbench"
-    if info["schema_version"] != SCHEMA_VERSION:
+    if repr(info["schema_version"]) != repr(SCHEMA_VERSION):
         return (
             f"has schema version {_shown(info['schema_version'])}; "
             f"this release reads {SCHEMA_VERSION}"

@@ -7,17 +7,25 @@ Neither is a run of a comparison: a trial has seen no test data, and a tuning na
 were trained with what it chose.
 """
 
+import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from mtlbench.errors import UserError
 from mtlbench.files import replacing
+from mtlbench.spec import RunSpec
 from mtlbench.store.runs import DamagedRunError, Store, finite, read_info
-from mtlbench.store.schema import SCHEMA_VERSION, TRIAL, TUNING
+from mtlbench.store.schema import PARAMETERS, SCHEMA_VERSION, TRIAL, TUNING
 
 TRIALS, TUNED = ".trials", ".tuned"
+
+TRIAL_SEED = -1
+"""Of every trial; those of runs are counted from 0."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +50,9 @@ class Tuning:
     Attributes:
         suite, variant, strategy: of which.
         defaults: `suite_parameters`, `strategy_parameters` and `sources` of the first trial.
-        hash: of all trials and of what they are judged against.
+        against: hash of the trial whose result the scores are relative to.
         trials: in their order; the first has the default parameters.
-        chosen: number of the best.
-        runs: hashes of the runs with its parameters.
+        seeds: of the runs that were trained with the chosen parameters.
         networks: how many a trial trains.
     """
 
@@ -53,15 +60,56 @@ class Tuning:
     variant: str
     strategy: str
     defaults: Mapping[str, Mapping[str, Any]]
-    hash: str
+    against: str
     trials: list[TrialScore]
-    chosen: int
-    runs: list[str]
+    seeds: list[int]
     networks: int = 1
+
+    @property
+    def hash(self) -> str:
+        """Names it: that of all its trials and of what they are judged against."""
+        hashes = [self.against, *(trial.hash for trial in self.trials)]
+        return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:12]
+
+    @property
+    def chosen(self) -> TrialScore:
+        return self.trials[best([trial.score for trial in self.trials])]
+
+    def spec(self, trial: TrialScore, seed: int) -> RunSpec:
+        """The run of a trial's parameters with a seed."""
+        suite, strategy = (dict(self.defaults[name]) for name in PARAMETERS[:2])
+        for name, value in trial.parameters.items():
+            (strategy if "." in name else suite)[name] = value
+        return RunSpec(
+            self.suite, suite, self.variant, self.strategy, strategy, seed, self.defaults["sources"]
+        )
+
+    @property
+    def runs(self) -> list[str]:
+        """Hashes of the runs with the chosen parameters."""
+        return [self.spec(self.chosen, seed).hash for seed in self.seeds]
+
+
+def best(scores: Sequence[float | None]) -> int:
+    """The number of the largest score; the first of equal ones, and 0 where there is none."""
+    known = [-math.inf if score is None else score for score in scores]
+    return max(range(len(known)), key=known.__getitem__)
 
 
 def trial_file(store: Store, hash: str) -> Path:
     return store.root / TRIALS / f"{hash}.json"
+
+
+def check_folders(store: Store) -> None:
+    """Makes sure that trials and tunings can be kept, before anything is trained.
+
+    Raises:
+        UserError: something else stands in the place of their folders.
+    """
+    for name in (TRIALS, TUNED):
+        folder = store.root / name
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise UserError(f"{str(folder)!r} is in the way: it is not a directory")
 
 
 def write_trial(store: Store, info: Mapping[str, Any], history: Mapping[str, list[float]]) -> None:
@@ -69,15 +117,16 @@ def write_trial(store: Store, info: Mapping[str, Any], history: Mapping[str, lis
     _write(trial_file(store, info["hash"]), {**info, "history": history})
 
 
-def read_trial(store: Store, hash: str) -> dict[str, Any]:
+def read_trial(path: Path) -> dict[str, Any]:
     """What `write_trial` kept.
 
     Raises:
-        DamagedRunError: there is none, or not one of this hash.
+        DamagedRunError: there is none, or not one of this name.
     """
-    info = read_info(trial_file(store, hash), TRIAL)
-    if info["hash"] != hash:
-        raise DamagedRunError("is another trial's")
+    info = read_info(path, TRIAL)
+    spec = RunSpec(**{f.name: info["spec"].get(f.name, {}) for f in fields(RunSpec)})
+    if not path.stem == info["hash"] == spec.hash:
+        raise DamagedRunError(f"{path.name} is another trial's, {spec.hash}")
     return info
 
 
@@ -96,11 +145,14 @@ def read_tuning(path: Path) -> Tuning:
         DamagedRunError: the file does not hold what it should.
     """
     kept = read_info(path, TUNING)
-    if kept["chosen"] >= len(kept["trials"]):
-        raise DamagedRunError(f"{path.name} has chosen a trial that it has not")
-    del kept["schema_version"]
-    trials = [TrialScore(**trial) for trial in kept.pop("trials")]
-    return Tuning(trials=trials, **kept)
+    trials = [TrialScore(*(trial[f.name] for f in fields(TrialScore))) for trial in kept["trials"]]
+    values = {f.name: kept[f.name] for f in fields(Tuning)}
+    tuning = Tuning(**{**values, "trials": trials})
+    if not trials or any(trial.hash != tuning.spec(trial, TRIAL_SEED).hash for trial in trials):
+        raise DamagedRunError(f"{path.name} has trials that are not those of its parameters")
+    if path.stem != tuning.hash:
+        raise DamagedRunError(f"{path.name} is another tuning's, {tuning.hash}")
+    return tuning
 
 
 def tunings(store: Store) -> tuple[list[Tuning], list[tuple[Path, str]]]:

@@ -1,7 +1,6 @@
 """The same budget for every strategy: trials, the choice, and runs with what was chosen."""
 
-import hashlib
-import json
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,22 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from mtlbench.analysis.aggregate import Comparison, compare
-from mtlbench.analysis.tuning import best, gain
-from mtlbench.errors import UserError, listed
+from mtlbench.analysis.tuning import gain
+from mtlbench.errors import UnfinishedError, UserError, listed
+from mtlbench.execution import progress
 from mtlbench.execution.resources import Resources
 from mtlbench.execution.trackers.tracking import load
 from mtlbench.plugins import PluginFile, read_plugins
 from mtlbench.randomness import derive_seed
-from mtlbench.space import Space, points
+from mtlbench.space import Dimension, Space, points
 from mtlbench.spec import RunSpec
 from mtlbench.store import DEFAULT_RESULTS
 from mtlbench.store.runs import DamagedRunError, Store, read_run
 from mtlbench.store.schema import DONE, PARAMETERS
 from mtlbench.store.trials import (
+    TRIAL_SEED,
     TrialScore,
     Tuning,
+    check_folders,
     read_trial,
     read_tuning,
+    trial_file,
     tuning_file,
     write_tuning,
 )
@@ -34,9 +37,9 @@ from mtlbench.study.run import Outcome, train_missing
 from mtlbench.suites.build import suite_of
 from mtlbench.training.job import run_directory
 from mtlbench.training.jobs import RunJob
-from mtlbench.training.trials import TRIAL_SEED, TrialJob
+from mtlbench.training.trials import TrialJob
 
-TRIALS = 8
+TRIALS, MOST_TRIALS = 8, 10_000
 
 BASELINE = DEFAULT_TASK_STAGE
 """Its first trial, with the default parameters, is what all trials are held against."""
@@ -59,9 +62,6 @@ class Candidate:
     @property
     def cell(self) -> tuple[str, str]:
         return self.default.variant, self.default.strategy
-
-    def final(self, chosen: int, seed: int) -> RunSpec:
-        return replace(self.trials[chosen], seed=seed)
 
 
 def tune(
@@ -126,13 +126,15 @@ def tune_study(
 
     Args and raises: as `tune`.
     """
-    if trials < 1:
-        raise UserError(f"trials must be at least 1, but is {trials}")
+    if isinstance(trials, bool) or not isinstance(trials, int) or not 1 <= trials <= MOST_TRIALS:
+        raise UserError(f"trials must be at least 1 and at most {MOST_TRIALS}, but is {trials!r}")
+    strategies, variants = listed("strategy", strategies), listed("variant", variants)
     candidates = plan_trials(suite, strategies, variants, trials, overrides)
     finals = plan(suite, strategies=strategies, variants=variants, seeds=seeds, overrides=overrides)
     seeds = 1 + max(spec.seed for spec in finals)
     known_trackers = load(trackers)
     store = Store(results)
+    check_folders(store)
     jobs = {
         spec.hash: TrialJob(spec, number=number)
         for candidate in candidates
@@ -143,12 +145,18 @@ def tune_study(
     train_missing(list(jobs.values()), store, suite, "trials", plugins=plugins, resources=resources)
 
     against = {
-        spec.variant: read_trial(store, spec.hash)
+        spec.variant: read_trial(trial_file(store, spec.hash))
         for spec in baselines(candidates, suite, overrides)
     }
     chosen = [choose(candidate, store, against[candidate.cell[0]]) for candidate in candidates]
+    for tuning in chosen:
+        if all(trial.score is None for trial in tuning.trials):
+            progress.say(
+                f"{tuning.variant}/{tuning.strategy}: no trial ended well; default parameters"
+            )
     for candidate, tuning in zip(candidates, chosen, strict=True):
-        finals += [candidate.final(tuning.chosen, seed) for seed in range(seeds)]
+        number = tuning.trials.index(tuning.chosen)
+        finals += [replace(candidate.trials[number], seed=seed) for seed in range(seeds)]
     unique = {spec.hash: spec for spec in sorted(finals, key=lambda spec: spec.seed)}
     train_missing(
         [RunJob(spec) for spec in unique.values()],
@@ -159,9 +167,8 @@ def tune_study(
         resources=resources,
         trackers=known_trackers,
     )
-    for candidate, tuning in zip(candidates, chosen, strict=True):
-        runs = [candidate.final(tuning.chosen, seed).hash for seed in range(seeds)]
-        _keep(store, replace(tuning, runs=runs))
+    for tuning in chosen:
+        _keep(store, replace(tuning, seeds=list(range(seeds))))
     paths = [run_directory(spec, store) for spec in unique.values()]
     statuses = Counter(read_run(path).info["status"] for path in paths if path.exists())
     return Outcome(list(unique.values()), statuses)
@@ -211,7 +218,15 @@ def strategy_space(strategy: str) -> Space:
     """
     found = {}
     for entry in Composition.parse(strategy).stages:
-        for name, dimension in getattr(entry.cls, "space", {}).items():
+        space = getattr(entry.cls, "space", {})
+        if not isinstance(space, Mapping):
+            raise UserError(f"the space of {entry.name!r} is no mapping of parameters to values")
+        for name, dimension in space.items():
+            if not isinstance(dimension, Dimension):
+                raise UserError(
+                    f"the space of {entry.name!r} has {dimension!r} for {name!r}, which is none of "
+                    "Range, Choice and TaskWeights"
+                )
             if name not in entry.parameters():
                 raise UserError(
                     f"the space of {entry.name!r} names {name!r}, which is none of its parameters"
@@ -256,38 +271,52 @@ def choose(candidate: Candidate, store: Store, against: Mapping[str, Any]) -> Tu
         UserError: that trial did not end well, so that nothing can be held against it.
     """
     variant, strategy = candidate.cell
-    if against["status"] != DONE:
+    if against["status"] != DONE or gain(against["metrics"], against["metrics"]) is None:
+        status = "no metrics" if against["status"] == DONE else against["status"]
         raise UserError(
-            f"the trial of {BASELINE!r} on {variant!r} has {against['status']}: "
+            f"the trial of {BASELINE!r} on {variant!r} has {status}: "
             "there is nothing to hold others against"
         )
-    infos = [read_trial(store, spec.hash) for spec in candidate.trials]
+    infos = [read_trial(trial_file(store, spec.hash)) for spec in candidate.trials]
     scores = [
         gain(info["metrics"], against["metrics"]) if info["status"] == DONE else None
         for info in infos
     ]
-    hashes = [against["hash"], *(spec.hash for spec in candidate.trials)]
     return Tuning(
         suite=candidate.default.suite,
         variant=variant,
         strategy=strategy,
         defaults={name: dict(getattr(candidate.default, name)) for name in PARAMETERS},
-        hash=hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:12],
+        against=against["hash"],
         trials=[
             TrialScore(spec.hash, change, score)
             for spec, change, score in zip(candidate.trials, candidate.changes, scores, strict=True)
         ],
-        chosen=best(scores),
-        runs=[],
+        seeds=[],
         networks=infos[0].get("population", {}).get("networks", 1),
     )
 
 
 def _keep(store: Store, tuning: Tuning) -> None:
-    """Writes a tuning; runs of more seeds that it had before stay."""
+    """Writes a tuning. Of the same one, runs of more seeds stay known; what is damaged there, or
+    has other scores, is set aside.
+
+    Raises:
+        UnfinishedError: it cannot be written.
+    """
     path = tuning_file(store, tuning.hash)
     try:
-        before = read_tuning(path).runs
-    except DamagedRunError:
-        before = []
-    write_tuning(path, replace(tuning, runs=list(dict.fromkeys([*before, *tuning.runs]))))
+        if os.path.lexists(path):
+            try:
+                before = read_tuning(path)
+            except DamagedRunError as error:
+                progress.say(f"{path}: {error}; set aside as {store.set_aside(path)}")
+            else:
+                if before.trials == tuning.trials:
+                    seeds = sorted({*before.seeds, *tuning.seeds})
+                    tuning = replace(tuning, seeds=seeds)
+                else:
+                    progress.say(f"{path} has other scores; set aside as {store.set_aside(path)}")
+        write_tuning(path, tuning)
+    except OSError as error:
+        raise UnfinishedError(f"{str(path)!r} cannot be written: {error.strerror}") from error

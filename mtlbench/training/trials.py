@@ -10,9 +10,6 @@ from mtlbench.store.trials import read_trial, trial_file, write_trial
 from mtlbench.training.job import Ended
 from mtlbench.training.jobs import RunJob
 
-TRIAL_SEED = -1
-"""Of every trial; those of runs are counted from 0."""
-
 
 @dataclass(frozen=True)
 class TrialJob(RunJob):
@@ -34,7 +31,7 @@ class TrialJob(RunJob):
 
     def read(self, store: Store) -> Ended:
         try:
-            info = read_trial(store, self.hash)
+            info = read_trial(self.path(store))
         except DamagedRunError as error:
             raise DamagedRunError(f"is damaged: {error}") from error
         if info["status"] == FAILED:

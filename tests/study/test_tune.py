@@ -1,5 +1,6 @@
 """The same budget for every strategy, chosen by validation data alone."""
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,19 +12,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mtlbench.analysis.results import load_results
-from mtlbench.analysis.tuning import best, gain
+from mtlbench.analysis.tuning import gain
 from mtlbench.errors import UserError
 from mtlbench.space import Range
 from mtlbench.store.merge import merge_results
 from mtlbench.store.runs import Store, read_run
-from mtlbench.store.trials import read_trial, trial_file, tunings
+from mtlbench.store.trials import (
+    TRIAL_SEED,
+    best,
+    read_trial,
+    trial_file,
+    tuning_file,
+    tunings,
+)
 from mtlbench.strategies.base import strategies
 from mtlbench.strategies.compose import Composition
 from mtlbench.study import tune as tuning
 from mtlbench.study.tune import plan_trials, tune
 from mtlbench.training.job import Ended, Job, Place
 from mtlbench.training.run import Run
-from mtlbench.training.trials import TRIAL_SEED, TrialJob
+from mtlbench.training.trials import TrialJob
 
 # --- the score ----------------------------------------------------------------------------------
 
@@ -128,7 +136,7 @@ def test_weights_set_by_hand_are_searched_over_all_weights_of_the_tasks() -> Non
 
 
 def test_no_trials_at_all_are_refused() -> None:
-    with pytest.raises(UserError, match=r"^trials must be at least 1, but is 0$"):
+    with pytest.raises(UserError, match=r"^trials must be at least 1 and at most 10000, but is 0$"):
         tune("digits", trials=0)
 
 
@@ -144,7 +152,7 @@ def test_a_trial_looks_at_no_test_data_and_is_judged_on_validation_data(
     monkeypatch.setattr(Run, "test", refuse)
     job, store = TrialJob(spec), Store(tmp_path)
     train_here([job], store)
-    info = read_trial(store, spec.hash)
+    info = read_trial(trial_file(store, spec.hash))
     assert info["status"] == "done"
     assert info["history"] == {key: list(column) for key, column in whole.history.items()}
     for each in info["metrics"]:
@@ -164,7 +172,7 @@ def test_a_trial_of_a_population_looks_at_no_test_data_either(
     spec = tiny_spec("evolution", evolution__population=3, evolution__every=1)
     store = Store(tmp_path)
     train_here([TrialJob(spec)], store)
-    info = read_trial(store, spec.hash)
+    info = read_trial(trial_file(store, spec.hash))
     assert info["status"] == "done", info["error"]
     assert info["population"]["networks"] == 3
 
@@ -215,11 +223,11 @@ def test_tuned_strategies_stand_beside_themselves(here: None, tmp_path: Path) ->
     assert not damaged
     for each in found:
         scores = [-math.inf if trial.score is None else trial.score for trial in each.trials]
-        assert each.chosen == scores.index(max(scores))
+        assert each.chosen == each.trials[scores.index(max(scores))]
         for path in tmp_path.glob(f"digits/clean/{each.strategy}/seed-*"):
             run = read_run(path)
             if run.info["hash"] in each.runs:
-                wanted = each.trials[each.chosen].parameters
+                wanted = each.chosen.parameters
                 parameters = {
                     **run.info["spec"]["suite_parameters"],
                     **run.info["spec"]["strategy_parameters"],
@@ -241,6 +249,81 @@ def test_a_larger_budget_goes_on_from_a_smaller_one_and_stands_beside_it(
     assert settings >= {"", "tuned, 2 trials", "tuned, 4 trials"}
 
 
+def test_tunings_of_other_searches_are_rows_of_their_own(here: None, tmp_path: Path) -> None:
+    options: Any = {"strategies": ["ilt"], "variants": ["clean"], "trials": 2, "seeds": 1}
+    tune("digits", **options, overrides=TINY, results=tmp_path)
+    fixed = {**TINY, "lr": 0.004}  # the default
+    comparison = tune("digits", **options, overrides=fixed, results=tmp_path)
+    assert set(comparison.summary["n"]) == {1}
+    settings = set(load_results(tmp_path)["settings"])
+    assert settings >= {"tuned, of lr ilt.lr", "tuned, of ilt.lr"}
+
+
+@pytest.mark.parametrize("change", ["name", "hash", "parameters", "strategy", "against"])
+def test_a_tuning_that_contradicts_itself_is_named_and_set_aside(
+    change: str, here: None, tmp_path: Path
+) -> None:
+    options: Any = {"strategies": ["equal"], "variants": ["clean"], "seeds": 1, "trials": 2}
+    tune("digits", **options, overrides=TINY, results=tmp_path)
+    (file,) = (tmp_path / ".tuned").iterdir()
+    good = file.read_bytes()
+    info = json.loads(good)
+    if change == "name":
+        file = file.rename(file.with_name("0123456789ab.json"))
+    elif change == "strategy":
+        info["strategy"] = "ilt"
+    elif change == "against":
+        info["against"] = "0123456789ab"
+    else:
+        info["trials"][1][change] = {"hash": "0123456789ab", "parameters": {"lr": 1.0}}[change]
+    file.write_text(json.dumps(info))
+    ((named, _),) = load_results(tmp_path).attrs["damaged"]
+    assert named == str(file)
+    tune("digits", **options, overrides=TINY, results=tmp_path)
+    (made_again,), _ = tunings(Store(tmp_path))
+    assert tuning_file(Store(tmp_path), made_again.hash).read_bytes() == good
+    if change != "name":
+        assert len(list((tmp_path / ".set-aside" / ".tuned").iterdir())) == 1
+
+
+def test_a_tuning_of_more_seeds_stays(here: None, tmp_path: Path) -> None:
+    options: Any = {"strategies": ["equal"], "variants": ["clean"], "trials": 2, "overrides": TINY}
+    tune("digits", **options, seeds=2, results=tmp_path)
+    tune("digits", **options, seeds=1, results=tmp_path)
+    assert tunings(Store(tmp_path))[0][0].seeds == [0, 1]
+
+
+@pytest.mark.parametrize("trials_asked", [-1, 10**9, "3", 2.5, None, True])
+def test_a_number_of_trials_that_cannot_be_is_refused(trials_asked: Any) -> None:
+    with pytest.raises(UserError, match="trials must be"):
+        tune("digits", trials=trials_asked)
+
+
+@pytest.mark.parametrize("space", [[("lr", Range(1, 2))], None, {"lr": (1, 2)}])
+def test_what_is_no_space_is_refused(space: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strategies.get("mtu").cls, "space", space)
+    with pytest.raises(UserError, match=r"^the space of 'mtu' "):
+        trials(["mtu"])
+
+
+@pytest.mark.parametrize("name", [".trials", ".tuned"])
+def test_a_file_in_the_way_is_said_before_anything_is_trained(
+    name: str, here: None, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text("kept")
+    with pytest.raises(UserError, match="is in the way"):
+        tune("digits", strategies=["equal"], trials=1, overrides=TINY, results=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_any_iterable_of_names_will_do(here: None, tmp_path: Path) -> None:
+    tune(
+        "digits", strategies=(name for name in ["equal"]), variants="clean", trials=1, seeds=1,
+        overrides=TINY, results=tmp_path,
+    )  # fmt: skip
+    assert set(load_results(tmp_path)["strategy"]) == {"equal"}
+
+
 def test_trials_and_tunings_of_several_machines_are_merged(here: None, tmp_path: Path) -> None:
     options: Any = {"strategies": ["equal"], "variants": ["clean"], "trials": 2, "overrides": TINY}
     tune("digits", **options, seeds=1, results=tmp_path / "a")
@@ -251,8 +334,8 @@ def test_trials_and_tunings_of_several_machines_are_merged(here: None, tmp_path:
     assert (merged.trials, merged.tunings, merged.different) == (0, 0, [])
     (there,), _ = tunings(Store(tmp_path / "c"))
     (more,), _ = tunings(Store(tmp_path / "b"))
-    assert set(there.runs) == set(more.runs)
-    assert len(there.runs) == 2
+    assert there == more
+    assert there.seeds == [0, 1]
 
 
 def test_a_damaged_tuning_is_named_and_its_runs_stand_by_themselves(
