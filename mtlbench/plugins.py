@@ -66,12 +66,15 @@ class PluginFile:
                 raise UserError(f"plugin file {self.path!r}: {describe(error)}") from error
 
 
-def read_plugins(paths: Iterable[str | Path]) -> list[PluginFile]:
-    """Reads plugin files and runs them, after the installed plugins; see `load_plugins`.
+def read_plugins(paths: str | Path | Iterable[str | Path]) -> list[PluginFile]:
+    """Reads one plugin file or several and runs them, after the installed plugins; see
+    `load_plugins`.
 
     All are read before the first is run.
     """
-    files = [PluginFile.read(path) for path in paths]
+    files = [
+        PluginFile.read(path) for path in ([paths] if isinstance(paths, str | Path) else paths)
+    ]
     load_plugins(files)
     return files
 

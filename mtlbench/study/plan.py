@@ -15,6 +15,9 @@ from mtlbench.strategies.compose import Composition
 from mtlbench.suites.base import suites
 from mtlbench.suites.build import build_suite, recipe_parameters
 
+MOST_SEEDS = 100_000
+"""A study of more is a slip of the hand, and its runs would not fit into memory."""
+
 EVERY_STRATEGY = "all"
 """In place of names: every registered strategy by itself."""
 
@@ -39,7 +42,9 @@ def plan(
     Raises:
         UserError: anything in it that does not exist or is out of range.
     """
-    overrides = dict(overrides or {})
+    overrides = {} if overrides is None else overrides
+    if not isinstance(overrides, Mapping) or not all(isinstance(key, str) for key in overrides):
+        raise UserError(f"overrides are values by the names of parameters, not {overrides!r}")
     entry = suites.get(suite)
     of_stages = {key: value for key, value in overrides.items() if "." in key}
     of_suite = {key: value for key, value in overrides.items() if "." not in key}
@@ -52,8 +57,8 @@ def plan(
     benchmark = build_suite(suite, {**resolved_suite, **locations})
     benchmark.check()
     seeds = benchmark.default_seeds if seeds is None else seeds
-    if seeds < 1:
-        raise UserError(f"seeds must be at least 1, but is {seeds}")
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= MOST_SEEDS:
+        raise UserError(f"seeds must be at least 1 and at most {MOST_SEEDS}, but is {seeds!r}")
     names = listed("strategy", strategies) or benchmark.default_strategies
     registered = [entry.name for entry in known_strategies.entries()]
     names = [n for name in names for n in (registered if name == EVERY_STRATEGY else [name])]

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from conftest import CHECKOUT, TINY, tiny_spec
@@ -168,3 +169,28 @@ def test_a_strategy_parameter_without_a_default_is_named() -> None:
         overrides={"demanding.power": "2"},
     )
     assert spec.strategy_parameters == {"demanding.power": 2.0}
+
+
+@pytest.mark.parametrize("seeds", [0, -1, 99_999_999, "1", 1.5, True])
+def test_a_number_of_seeds_that_cannot_be_is_refused(seeds: Any) -> None:
+    with pytest.raises(UserError, match="seeds must be at least 1 and at most 100000"):
+        plan("digits", seeds=seeds)
+
+
+@pytest.mark.parametrize("overrides", [[1], {1: 2}, "epochs=1", 3])
+def test_overrides_that_are_no_values_by_name_are_refused(overrides: Any) -> None:
+    with pytest.raises(UserError, match="overrides are values by the names of parameters"):
+        plan("digits", overrides=overrides)
+
+
+@pytest.mark.parametrize("names", [[], iter(()), 3, [None]])
+def test_strategies_and_variants_that_are_no_names_are_refused(names: Any) -> None:
+    with pytest.raises(UserError):
+        plan("digits", strategies=names)
+    with pytest.raises(UserError):
+        plan("digits", variants=names)
+
+
+def test_one_name_may_be_given_by_itself() -> None:
+    (spec,) = plan("digits", strategies="equal", variants="clean", seeds=1)
+    assert (spec.strategy, spec.variant) == ("equal", "clean")

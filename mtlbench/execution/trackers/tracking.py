@@ -28,8 +28,8 @@ ENVIRONMENT = {
 """No calls home, and standard output is for tables; a user's own settings come first."""
 
 
-def load(names: Sequence[str]) -> dict[str, type[Tracker]]:
-    """The trackers of these names.
+def load(names: str | Sequence[str]) -> dict[str, type[Tracker]]:
+    """The trackers of this name or of these.
 
     Raises:
         UserError: an unknown name, or a package that is not there.
@@ -37,7 +37,7 @@ def load(names: Sequence[str]) -> dict[str, type[Tracker]]:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     kinds: dict[str, type[Tracker]] = {}
-    for name in names:
+    for name in [names] if isinstance(names, str) else names:
         if name not in NAMES:
             raise unknown("tracker", name, NAMES)
         try:
