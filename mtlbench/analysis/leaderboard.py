@@ -71,6 +71,8 @@ def leaderboard(
         mean_rank       of the mean over seeds, averaged over cells; 1 is best
         delta_m         Δm (%): how much that mean is better than the baseline's, relative to it,
                         averaged over cells
+        flat_rank, drop MR and Δm (%) as Nash-MTL's tables have them: all metrics of a variant
+                        weigh the same, and a negative Δm is better
         *_low, *_high   ends of 95 % bootstrap intervals, by resampled seeds, the same for all
         improvement     how probably a run is better than one of the baseline, averaged over cells:
                         `statistics.improvement_probability`

@@ -11,7 +11,7 @@ from mtlbench.analysis.table import Column, Row, Section, Table
 from mtlbench.analysis.writers import markdown, sentence_width, wrapped, write
 from mtlbench.data.variants import CLEAN
 
-COLUMNS = ["Mean rank", "Δm (%)", "Better", "Won, tied, lost", "p", "Effect"]
+COLUMNS = ["Mean rank", "Δm (%) ↑", "MR", "Δm% ↓", "Better", "W, T, L", "p", "Effect"]
 FEW = 5
 """So many incomplete strategies have a row each; of more, the notes alone tell."""
 
@@ -83,11 +83,14 @@ def _texts(row: Mapping[Any, Any], baseline: str) -> list[str]:
         return ["incomplete", *[""] * (len(COLUMNS) - 1)]
     rank = _with_interval(row, "mean_rank", "rank", "z.2f")
     if row["strategy"] == baseline:
-        return [rank, *[""] * (len(COLUMNS) - 1)]
+        flat = _number(row["flat_rank"], "z.2f")
+        return [rank, "", flat, *[""] * (len(COLUMNS) - 3)]
     counted = "" if pd.isna(row["wins"]) else f"{row['wins']}, {row['ties']}, {row['losses']}"
     return [
         rank,
         _with_interval(row, "delta_m", "delta_m", "+z.2f"),
+        _number(row["flat_rank"], "z.2f"),
+        _number(row["drop"], "+z.2f"),
         _number(row["improvement"], "z.2f"),
         counted,
         "<0.001" if row["p_value"] < 0.001 else _number(row["p_value"], ".3f"),
@@ -112,11 +115,13 @@ def _legend(board: Leaderboard) -> list[str]:
     return [
         "Mean rank: over cells (a metric of a task in a variant of a suite), of the mean over "
         "seeds",
-        f"Δm: mean over cells of the improvement relative to {baseline}",
+        f"Δm (%) ↑: mean over cells of the improvement relative to {baseline}, positive is better",
         "In both, every variant of a suite weighs the same, in it every task, in that every "
         "metric; in brackets: 95 % bootstrap intervals over seeds",
-        f"Better: how probably a run is better than one of {baseline}; won, tied, lost: cells, "
-        "against it",
+        "MR and Δm% ↓: the same two as Nash-MTL's tables have them, with all metrics of a variant "
+        "weighing the same and Δm as a drop: negative is better",
+        f"Better: how probably a run is better than one of {baseline}; W, T, L: cells won, tied "
+        "and lost against it",
         "p: signed-rank test against it over units (a suite with a seed), Holm over the "
         "strategies of a table; effect: the test's rank-biserial correlation",
         "Tests and intervals speak of new seeds on these suites, not of other suites",

@@ -15,7 +15,7 @@ from mtlbench.analysis.selection import is_apart
 LEADERBOARD_COLUMNS = [
     "scope", "strategy", "label", "stage", "cells", "complete", "missing",
     "mean_rank", "rank_low", "rank_high", "delta_m", "delta_m_low", "delta_m_high",
-    "improvement", "wins", "ties", "losses", "p_value", "effect_size",
+    "flat_rank", "drop", "improvement", "wins", "ties", "losses", "p_value", "effect_size",
 ]  # fmt: skip
 COUNTS = ["wins", "ties", "losses"]
 
@@ -164,7 +164,15 @@ class Scope:
             rank_and_improve(block, block.values.mean(1).T[None], self.base, apart=self.apart)
             for block in self.blocks.values()
         )
-        numbers = {"mean_rank": mean_rank[0], "delta_m": delta_m[0]}
+        flat_rank, drop = self._averages(
+            flat_rank_and_drop(block, self.base, apart=self.apart) for block in self.blocks.values()
+        )
+        numbers = {
+            "mean_rank": mean_rank[0],
+            "delta_m": delta_m[0],
+            "flat_rank": flat_rank[0],
+            "drop": drop[0],
+        }
         if self.fewest_seeds > 1:
             resampled = self._averages(
                 self.field.bootstrap.rank_and_improve(
@@ -279,6 +287,31 @@ def rank_and_improve(
         share = 100 * weights(cells) / np.abs(means[:, known, baseline])
         relative = np.einsum("ucs,uc->us", means[:, known], share)
         return mean_ranks, relative - relative[:, [baseline]]
+
+
+def flat_rank_and_drop(
+    block: Block, baseline: int | None, *, apart: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """MR and Δm (%) of Nash-MTL and the papers that cite its tables, each [1, S], of means over
+    seeds.
+
+    All metrics weigh the same, whatever task they are of, and a negative Δm is the better one: it
+    is how much worse than the baseline (Navon et al.: Multi-Task Learning as a Bargaining Game,
+    ICML 2022, Sec. 6).
+
+    Args:
+        block, baseline, apart: as for `rank_and_improve`.
+    """
+    means = block.values.mean(1)
+    ranked = np.ones(len(means), bool)
+    if apart and baseline is not None:
+        ranked[baseline] = False
+    flat_rank, drop = np.full((2, 1, len(means)), np.nan)
+    flat_rank[0, ranked] = statistics.ranks(means[ranked].T).mean(0)
+    if baseline is not None and (known := means[baseline] != 0).any():
+        base = means[baseline, known]
+        drop[0] = -100 * ((means[:, known] - base) / np.abs(base)).mean(1)
+    return flat_rank, drop
 
 
 def _without(values: np.ndarray, baseline: int) -> np.ndarray:

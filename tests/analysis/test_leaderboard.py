@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from conftest import CHECKOUT
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 from synthetic_runs import abs_err, detection, metric, write_run
 
@@ -532,3 +534,40 @@ def test_nothing_but_single_task_networks_cannot_be_ranked() -> None:
     results = beside_single()
     with pytest.raises(UserError, match="no runs to rank"):
         leaderboard(results[results["strategy"] == "single"])
+
+
+# --- as Nash-MTL's tables have it ---------------------------------------------------------------
+
+
+def test_the_drop_weighs_all_metrics_alike_and_is_negative_where_better() -> None:
+    results = frame(
+        run("equal", {"miou": 50.0, "accuracy": 80.0, "abs_err": 0.2}),
+        run("mtu", {"miou": 55.0, "accuracy": 84.0, "abs_err": 0.3}),
+    )
+    row = row_of(leaderboard(results), "mtu")
+    # 10 % and 5 % better in two metrics of one task, 50 % worse in the one of the other.
+    assert row["drop"] == pytest.approx(-(10 + 5 - 50) / 3)
+    assert row["delta_m"] == pytest.approx(((10 + 5) / 2 - 50) / 2)
+    assert row["flat_rank"] == pytest.approx((1 + 1 + 2) / 3)
+    assert row["mean_rank"] == pytest.approx((1 + 2) / 2)
+
+
+def test_the_drop_over_variants_is_the_mean_and_leaves_out_a_baseline_of_zero() -> None:
+    results = frame(
+        run("equal", {"miou": 50.0, "abs_err": 0.0}),
+        run("mtu", {"miou": 55.0, "abs_err": 0.3}),
+        run("equal", {"miou": 50.0, "abs_err": 0.2}, variant="depth@0.4"),
+        run("mtu", {"miou": 40.0, "abs_err": 0.1}, variant="depth@0.4"),
+    )
+    assert row_of(leaderboard(results), "mtu")["drop"] == pytest.approx((-10 + -(50 - 20) / 2) / 2)
+
+
+@given(st.permutations(range(6)))
+def test_the_order_of_rows_changes_no_number(order: list[int]) -> None:
+    runs = [
+        run(name, {"miou": 40.0 + 3 * k + s, "abs_err": 0.2 + 0.01 * k * s}, s)
+        for k, name in enumerate(("equal", "mtu", "ilt"))
+        for s in range(2)
+    ]
+    board = leaderboard(frame(*(runs[i] for i in order)))
+    pd.testing.assert_frame_equal(board.table, leaderboard(frame(*runs)).table)
