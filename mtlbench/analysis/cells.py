@@ -133,10 +133,13 @@ def paired_differences(block: Block, baseline: int) -> np.ndarray:
     return np.einsum("src,c->sr", relative, weights(block.cells))
 
 
-def ranks_by_seed(block: Block) -> np.ndarray:
-    """Mean over cells of the rank of each run among those of its seed [S, R]."""
-    places = ranks(np.moveaxis(block.values, 0, -1))
-    return np.einsum("rcs,c->sr", places, weights(block.cells))
+def ranks_by_seed(block: Block, ranked: Sequence[int]) -> np.ndarray:
+    """Mean over cells of the rank of each run among those of its seed [S, R], NaN for strategies
+    that are not ranked."""
+    places = ranks(np.moveaxis(block.values[list(ranked)], 0, -1))
+    mean = np.full(block.values.shape[:2], np.nan)
+    mean[list(ranked)] = np.einsum("rcs,c->sr", places, weights(block.cells))
+    return mean
 
 
 def missing(parts: Sequence[Block], strategy: int) -> str:

@@ -250,7 +250,8 @@ class Scope:
         if not statistics.friedman_can_reject(len(ranked), len(self.units)):
             return None
         names = [self.field.strategies[self.complete[i]] for i in ranked]
-        return statistics.friedman(names, -self._by_unit(lambda b: ranks_by_seed(b.take(ranked))).T)
+        places = self._by_unit(lambda block: ranks_by_seed(block, ranked))[ranked]
+        return statistics.friedman(names, -places.T)
 
     def _by_unit(self, of_runs: Callable[[Block], np.ndarray]) -> np.ndarray:
         """Numbers of runs [S, R], averaged over the variants of each unit [S, N]."""

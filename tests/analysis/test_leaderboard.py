@@ -530,6 +530,20 @@ def test_single_task_networks_as_the_baseline_stand_first_without_a_rank() -> No
     assert "SINGLE (baseline)" in rows[0]
 
 
+def test_friedmans_test_is_that_of_the_strategies_that_are_ranked() -> None:
+    others = [
+        run(name, {"miou": 40.0 + 3 * k + (s * k) % 4}, s)
+        for k, name in enumerate(("equal", "mtu", "ilt", "dwa", "gls"))
+        for s in range(6)
+    ]
+    single = [run("single", {"miou": 44.0 + s}, s) for s in range(6)]
+    board = leaderboard(frame(*others, *single), baseline="single")
+    alone = leaderboard(frame(*others))
+    assert set(board.friedman["all"].strategies) == {"equal", "mtu", "ilt", "dwa", "gls"}
+    assert board.friedman["all"].statistic == alone.friedman["all"].statistic
+    assert "Friedman's test of 5 strategies" in render_leaderboard(board)
+
+
 def test_nothing_but_single_task_networks_cannot_be_ranked() -> None:
     results = beside_single()
     with pytest.raises(UserError, match="no runs to rank"):

@@ -223,7 +223,7 @@ def test_friedman_rejects_in_at_most_5_percent_of_null_studies(shape: tuple[int,
     generator = np.random.default_rng(3)
     names = list(map(str, range(shape[0])))
     rejected = [
-        friedman(names, -ranks_by_seed(null_runs(generator, *shape)).T).rejected
+        friedman(names, -ranks_by_seed(null_runs(generator, *shape), range(shape[0])).T).rejected
         for _ in range(STUDIES)
     ]
     assert 0 < rate(rejected) <= AT_MOST
