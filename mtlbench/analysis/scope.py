@@ -275,9 +275,7 @@ def rank_and_improve(
     Cells in which the baseline's mean over all seeds is 0 are no part of Δm, which is NaN where no
     cell is left. A baseline that stands apart is not ranked: NaN.
     """
-    ranked = np.ones(means.shape[-1], bool)
-    if apart and baseline is not None:
-        ranked[baseline] = False
+    ranked = _ranked(means.shape[-1], baseline, apart)
     mean_ranks = np.full((len(means), means.shape[-1]), np.nan)
     places = statistics.ranks(means[..., ranked])
     mean_ranks[:, ranked] = np.einsum("ucs,c->us", places, weights(block.cells))
@@ -304,15 +302,18 @@ def flat_rank_and_drop(
         block, baseline, apart: as for `rank_and_improve`.
     """
     means = block.values.mean(1)
-    ranked = np.ones(len(means), bool)
-    if apart and baseline is not None:
-        ranked[baseline] = False
+    ranked = _ranked(len(means), baseline, apart)
     flat_rank, drop = np.full((2, 1, len(means)), np.nan)
     flat_rank[0, ranked] = statistics.ranks(means[ranked].T).mean(0)
     if baseline is not None and (known := means[baseline] != 0).any():
         base = means[baseline, known]
         drop[0] = -100 * ((means[:, known] - base) / np.abs(base)).mean(1)
     return flat_rank, drop
+
+
+def _ranked(strategies: int, baseline: int | None, apart: bool) -> np.ndarray:
+    """Which strategies have a rank, bool [S]: all but a baseline that stands apart."""
+    return np.arange(strategies) != (baseline if apart and baseline is not None else -1)
 
 
 def _without(values: np.ndarray, baseline: int) -> np.ndarray:

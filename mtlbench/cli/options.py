@@ -29,17 +29,24 @@ def add_study(parser: argparse.ArgumentParser, *, or_all: bool = False) -> None:
     )
 
 
+def add_training(
+    parser: argparse.ArgumentParser, *, seeds: str = "how many, counted from 0"
+) -> None:
+    """What is trained, with what, into which directory, on which machines."""
+    parser.add_argument("--seeds", type=int, metavar="N", help=seeds)
+    add_settings(parser)
+    add_plugins(parser)
+    add_results(parser)
+    add_resources(parser)
+
+
 def add_detection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detectors",
         metavar="a,b",
         help="sigma,ilt-loss,loss,margin (default); cleanlab trains 5 more networks a seed",
     )
-    parser.add_argument("--seeds", type=int, metavar="N", help="how many, counted from 0")
-    add_settings(parser)
-    add_plugins(parser)
-    add_results(parser)
-    add_resources(parser)
+    add_training(parser)
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

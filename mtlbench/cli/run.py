@@ -7,12 +7,9 @@ from typing import Any
 from mtlbench.cli.compare import print_comparison
 from mtlbench.cli.options import (
     NOT_ALL_DONE,
-    add_plugins,
-    add_resources,
-    add_results,
-    add_settings,
     add_study,
     add_trackers,
+    add_training,
     names,
     overrides_of,
 )
@@ -24,11 +21,7 @@ SUMMARY = "Train what is missing of a study and compare its strategies."
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("suite", metavar="SUITE")
     add_study(parser, or_all=True)
-    parser.add_argument("--seeds", type=int, metavar="N", help="how many, counted from 0")
-    add_settings(parser)
-    add_plugins(parser)
-    add_results(parser)
-    add_resources(parser)
+    add_training(parser)
     parser.add_argument(
         "--instance-tables",
         default="device",

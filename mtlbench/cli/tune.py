@@ -3,12 +3,9 @@
 import argparse
 
 from mtlbench.cli.options import (
-    add_plugins,
-    add_resources,
-    add_results,
-    add_settings,
     add_study,
     add_trackers,
+    add_training,
     names,
     overrides_of,
 )
@@ -28,11 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="how many each strategy gets on each variant, its default parameters among them "
         "(default: 8)",
     )
-    parser.add_argument("--seeds", type=int, metavar="N", help="of the final runs, counted from 0")
-    add_settings(parser)
-    add_plugins(parser)
-    add_results(parser)
-    add_resources(parser)
+    add_training(parser, seeds="of the final runs, counted from 0")
     add_trackers(parser)
 
 

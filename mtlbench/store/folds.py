@@ -22,11 +22,6 @@ def fold_file(store: Store, group: str, fold: int) -> Path:
     return store.root / DIRECTORY / group / f"fold-{fold}.npz"
 
 
-def fold_files(store: Store) -> list[Path]:
-    """The files of all folds, in the order of their names."""
-    return sorted((store.root / DIRECTORY).glob("*/fold-*.npz"))
-
-
 def stored_folds(store: Store) -> Iterator[list[dict[str, np.ndarray]]]:
     """The arrays of the folds of each cross-validation, without damaged ones."""
     for directory in sorted((store.root / DIRECTORY).glob("*")):

@@ -157,10 +157,7 @@ def _chosen_runs(stores: Sequence[Store], merged: Merged) -> list[tuple[Store, S
         for path in store.run_directories():
             try:
                 run = read_run(path, thorough=True)
-                spec = run.info["spec"]
-                place = store.run_directory(
-                    spec["suite"], spec["variant"], spec["strategy"], spec["seed"], run.info["hash"]
-                )
+                place = store.place_of(run.info)
                 if place != path:
                     raise DamagedRunError(f"{RUN_FILE} is that of {place}")
             except DamagedRunError as error:

@@ -162,6 +162,13 @@ class Store:
     def run_directory(self, suite: str, variant: str, strategy: str, seed: int, hash: str) -> Path:
         return self.root / suite / variant / strategy / f"seed-{seed}-{hash}"
 
+    def place_of(self, info: Mapping[str, Any]) -> Path:
+        """The directory of a run by what its `run.json` holds."""
+        spec = info["spec"]
+        return self.run_directory(
+            spec["suite"], spec["variant"], spec["strategy"], spec["seed"], info["hash"]
+        )
+
     def checkpoint_file(self, hash: str) -> Path:
         return self.root / ".unfinished" / hash / "checkpoint.safetensors"
 
@@ -204,10 +211,7 @@ class Store:
 
     def _check_place(self, run: StoredRun) -> None:
         """A run that was copied beside itself has its place in the first words of its name."""
-        spec = run.info["spec"]
-        place = self.run_directory(
-            spec["suite"], spec["variant"], spec["strategy"], spec["seed"], run.info["hash"]
-        )
+        place = self.place_of(run.info)
         if run.path.parent != place.parent or not run.path.name.startswith(place.name):
             raise DamagedRunError(f"{RUN_FILE} is that of {place}")
 
@@ -238,10 +242,7 @@ class Store:
 
         If the same run was finished meanwhile by another process, that one stays.
         """
-        spec = record.info["spec"]
-        final = self.run_directory(
-            spec["suite"], spec["variant"], spec["strategy"], spec["seed"], record.info["hash"]
-        )
+        final = self.place_of(record.info)
         aside = self.root / ".unfinished" / record.info["hash"] / secrets.token_hex(4)
         aside.mkdir(parents=True)
         contents = {HISTORY_FILE: _parquet_bytes(record.history)}

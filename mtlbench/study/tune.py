@@ -50,18 +50,17 @@ class Candidate:
     """A strategy on a variant, with its trials.
 
     Attributes:
-        default: the spec of its first trial.
-        trials: the specs of all trials, which differ in their parameters.
+        trials: the specs of all trials, which differ in their parameters; the first has the
+            default ones.
         changes: of each trial, the parameters that are not the default's, by name.
     """
 
-    default: RunSpec
     trials: list[RunSpec]
     changes: list[dict[str, Any]]
 
     @property
-    def cell(self) -> tuple[str, str]:
-        return self.default.variant, self.default.strategy
+    def default(self) -> RunSpec:
+        return self.trials[0]
 
 
 def tune(
@@ -140,15 +139,15 @@ def tune_study(
         for candidate in candidates
         for number, spec in enumerate(candidate.trials)
     }
-    for spec in baselines(candidates, suite, overrides):
+    held_against = baselines(candidates, suite, overrides)
+    for spec in held_against:
         jobs.setdefault(spec.hash, TrialJob(spec))
     train_missing(list(jobs.values()), store, suite, "trials", plugins=plugins, resources=resources)
 
-    against = {
-        spec.variant: read_trial(trial_file(store, spec.hash))
-        for spec in baselines(candidates, suite, overrides)
-    }
-    chosen = [choose(candidate, store, against[candidate.cell[0]]) for candidate in candidates]
+    against = {spec.variant: read_trial(trial_file(store, spec.hash)) for spec in held_against}
+    chosen = [
+        choose(candidate, store, against[candidate.default.variant]) for candidate in candidates
+    ]
     for tuning in chosen:
         if all(trial.score is None for trial in tuning.trials):
             progress.say(
@@ -206,7 +205,7 @@ def plan_trials(
             raise UserError(f"strategy {spec.strategy!r}: {error}") from error
         changes = [{}, *drawn]
         trials = [_trial(spec, overrides, change) for change in changes]
-        found.append(Candidate(trials[0], trials, changes))
+        found.append(Candidate(trials, changes))
     return found
 
 
@@ -270,7 +269,7 @@ def choose(candidate: Candidate, store: Store, against: Mapping[str, Any]) -> Tu
     Raises:
         UserError: that trial did not end well, so that nothing can be held against it.
     """
-    variant, strategy = candidate.cell
+    variant, strategy = candidate.default.variant, candidate.default.strategy
     if against["status"] != DONE or gain(against["metrics"], against["metrics"]) is None:
         status = "no metrics" if against["status"] == DONE else against["status"]
         raise UserError(
