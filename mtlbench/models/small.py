@@ -3,34 +3,37 @@
 from collections.abc import Mapping
 
 from torch import Tensor, nn
+from torch.nn import functional
+
+HIDDEN = 128
+"""Width of the hidden layer."""
 
 
 class SmallConvNet(nn.Module):
-    """Two normalised convolutions, one hidden layer, and a linear head for each task.
+    """Two strided convolutions, one hidden layer, all normalised, and a linear head for each task.
+
+    The convolutions, of 4×4 pixels in steps of 2 and of 2×2 places side by side, are written as
+    products of patches with a matrix. On maps as small as these that takes half the time of a
+    convolution routine.
 
     Args:
         outputs: task name to number of outputs; one output gives a vector [B].
-        side: height and width of the one-channel images (px).
-        width: channels of the first convolution.
+        side: height and width of the one-channel images (px), divisible by 4.
+        width: channels of both convolutions.
     """
 
-    def __init__(self, outputs: Mapping[str, int], *, side: int, width: int = 16) -> None:
+    def __init__(self, outputs: Mapping[str, int], *, side: int, width: int = 32) -> None:
         super().__init__()
         self.trunk = nn.Sequential(
-            nn.Conv2d(1, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(width, 2 * width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(2 * width),
-            nn.ReLU(),
-            nn.MaxPool2d(2),
+            _OverlappingPatches(),
+            *_layer(4 * 4, width),
+            _Patches(),
+            *_layer(2 * 2 * width, width),
             nn.Flatten(),
-            nn.Linear(2 * width * (side // 4) ** 2, 8 * width),
-            nn.ReLU(),
+            *_layer(width * (side // 4) ** 2, HIDDEN),
         )
         self.heads = nn.ModuleDict(
-            {task: nn.Linear(8 * width, count) for task, count in outputs.items()}
+            {task: nn.Linear(HIDDEN, count) for task, count in outputs.items()}
         )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
@@ -38,3 +41,41 @@ class SmallConvNet(nn.Module):
         features = self.trunk(images)
         outputs = {task: head(features) for task, head in self.heads.items()}
         return {k: v.squeeze(1) if v.shape[1] == 1 else v for k, v in outputs.items()}
+
+
+class BatchNorm(nn.BatchNorm1d):
+    """Batch norm of features [..., C] over all but the last dimension.
+
+    A batch of one, which has no variance, is taken by the running statistics.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        rows = features.flatten(0, -2)
+        if len(rows) > 1:
+            normalised = super().forward(rows)
+        else:
+            normalised = functional.batch_norm(
+                rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+        return normalised.view_as(features)
+
+
+class _OverlappingPatches(nn.Module):
+    """Images [B, 1, H, W], with a rim of zeros, to patches of 4×4 in steps of 2: [B, H/2, W/2, 16]."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        padded = functional.pad(images[:, 0], (1, 1, 1, 1))
+        return padded.unfold(1, 4, 2).unfold(2, 4, 2).flatten(3)
+
+
+class _Patches(nn.Module):
+    """Maps [B, H, W, C] to patches of 2×2 side by side: [B, H/2, W/2, 4 · C]."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        batch, rows, columns, channels = maps.shape
+        patches = maps.view(batch, rows // 2, 2, columns // 2, 2 * channels).transpose(2, 3)
+        return patches.flatten(3)
+
+
+def _layer(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
+    return nn.Linear(inputs, outputs, bias=False), BatchNorm(outputs), nn.ReLU(inplace=True)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench.models.rotations import from_6d, to_6d
+from mtlbench.models.small import BatchNorm
 
 JOINTS = 24
 
@@ -119,11 +120,20 @@ class MultiTaskUNet(nn.Module):
             `SmallUNet`.
         width: channels of a patch; doubled each time that the resolution is halved.
         depth: how many times it is halved; H and W must be divisible by P · 2^depth.
+        convolutions: how many stand in the first block and in each block of the decoder.
     """
 
-    def __init__(self, body: nn.Module, *, patch: int = 1, width: int = 64, depth: int = 4) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        *,
+        patch: int = 1,
+        width: int = 64,
+        depth: int = 4,
+        convolutions: int = 2,
+    ) -> None:
         super().__init__()
-        self.trunk = _Trunk(patch=patch, width=width, depth=depth, convolutions=2)
+        self.trunk = _Trunk(patch=patch, width=width, depth=depth, convolutions=convolutions)
         self.segmentation = _PatchHead(width, BODY_CLASSES, patch)
         self.pool = nn.AdaptiveAvgPool2d(GRID)
         shape, pose = nn.Linear(HIDDEN, SHAPES), nn.Linear(HIDDEN, 6 * JOINTS)
@@ -177,24 +187,13 @@ class _PatchHead(nn.Module):
         return logits.reshape(batch, self.maps, rows * self.patch, columns * self.patch)
 
 
-class _BatchNorm(nn.BatchNorm1d):
-    """Batch norm that takes a batch of one, which has no variance, by its running statistics."""
-
-    def forward(self, features: Tensor) -> Tensor:
-        if len(features) > 1:
-            return super().forward(features)
-        return nn.functional.batch_norm(
-            features, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-        )
-
-
 def _branch(channels: int, last: nn.Linear) -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(channels * GRID**2, HIDDEN, bias=False),
-        _BatchNorm(HIDDEN),
+        BatchNorm(HIDDEN),
         nn.ReLU(inplace=True),
         nn.Linear(HIDDEN, HIDDEN, bias=False),
-        _BatchNorm(HIDDEN),
+        BatchNorm(HIDDEN),
         nn.ReLU(inplace=True),
         last,
     )

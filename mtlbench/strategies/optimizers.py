@@ -1,5 +1,6 @@
 """The state of an optimiser, to save and to restore."""
 
+import inspect
 from typing import Any
 
 import torch
@@ -47,7 +48,9 @@ def _state_of_a_step(optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
     parameter = torch.nn.Parameter(torch.zeros(2))
     parameter.grad = torch.zeros(2)
     try:
-        other: Any = type(optimizer)([parameter], **optimizer.defaults)
+        taken = inspect.signature(type(optimizer)).parameters  # AdamW's defaults name more
+        options = {name: value for name, value in optimizer.defaults.items() if name in taken}
+        other: Any = type(optimizer)([parameter], **options)
         other.step()
     except Exception:
         return None

@@ -12,8 +12,9 @@ from mtlbench.errors import UserError, listed
 from mtlbench.spec import RunSpec
 from mtlbench.strategies.base import strategies as known_strategies
 from mtlbench.strategies.compose import Composition
-from mtlbench.suites.base import suites
+from mtlbench.suites.base import Suite, suites
 from mtlbench.suites.build import build_suite, recipe_parameters
+from mtlbench.tasks.epoch_rule import MEAN, EpochRule
 
 MOST_SEEDS = 100_000
 """A study of more is a slip of the hand, and its runs would not fit into memory."""
@@ -72,7 +73,7 @@ def plan(
     for variant in parsed:
         for composition in compositions:
             resolved = recipe_parameters(benchmark, variant, composition, of_stages)
-            _try_out(composition, resolved, {task.name: task.kind for task in tasks})
+            _try_out(composition, resolved, benchmark)
             sources = {
                 part.name: part.source for part in (entry, *composition.stages) if part.source
             }
@@ -93,15 +94,24 @@ def plan(
     return sorted(specs, key=lambda spec: spec.seed)
 
 
-def _try_out(
-    composition: Composition, parameters: Mapping[str, Any], tasks: Mapping[str, str]
-) -> None:
-    """Builds a strategy once, so that parameters out of range are known before training.
+def _try_out(composition: Composition, parameters: Mapping[str, Any], suite: Suite) -> None:
+    """Builds a strategy once, so that what does not fit is known before training.
 
     A stage that breaks otherwise is left to its runs, which will end as failed.
     """
     try:
-        composition.build(parameters, tasks=tasks, num_instances=1, representation=nn.Identity())
+        built = composition.build(
+            parameters,
+            tasks={task.name: task.kind for task in suite.tasks()},
+            num_instances=1,
+            representation=nn.Identity(),
+        )
+        population = built.task.networks > 1 and not built.task.network_per_task
+        if population and EpochRule.parse(suite.epoch_rule).kind == MEAN:
+            raise UserError(
+                f"strategy {composition.name!r} takes no epoch_rule {suite.epoch_rule!r}: most of "
+                "its networks are never tested"
+            )
     except UserError:
         raise
     except Exception:

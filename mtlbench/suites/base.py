@@ -14,6 +14,7 @@ from mtlbench.data.splits import Data, Targets
 from mtlbench.data.variants import CLEAN, Variant
 from mtlbench.registry import Registry
 from mtlbench.space import Space, around
+from mtlbench.tasks.epoch_rule import EpochRule
 from mtlbench.tasks.task import Task
 
 LOCATION = {"location": True}
@@ -31,6 +32,10 @@ class Suite(ABC):
         epochs: passes over the training data.
         batch_size: instances a step.
         lr: learning rate of the network.
+        weight_decay: of all weights in a step, as a share of the learning rate (Loshchilov &
+            Hutter 2019).
+        epoch_rule: which epochs the final metrics are of: `last`, `best` on validation data, or
+            `mean:N`, the mean over the last N; see `EpochRule`.
         precision: `bfloat16` trains under autocast.
         missing_labels: share of the training labels left out at random, in [0, 1).
         corruption_seed: decides which labels are corrupted or left out, and how.
@@ -42,6 +47,8 @@ class Suite(ABC):
     epochs: int
     batch_size: int
     lr: float
+    weight_decay: float = 0.0
+    epoch_rule: str = "last"
     precision: Literal["float32", "bfloat16"] = "float32"
     missing_labels: float = 0.0
     corruption_seed: int = 0
@@ -56,6 +63,12 @@ class Suite(ABC):
         for name in ("epochs", "batch_size", "lr"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be above 0, but is {getattr(self, name)}")
+        if self.weight_decay < 0:
+            raise ValueError(f"weight_decay must not be negative, but is {self.weight_decay}")
+        if EpochRule.parse(self.epoch_rule).count > self.epochs:
+            raise ValueError(
+                f"epoch_rule is {self.epoch_rule!r}, but there are {self.epochs} epochs"
+            )
         if not 0 <= self.missing_labels < 1:
             raise ValueError(
                 f"missing_labels must be at least 0 and below 1, but is {self.missing_labels}"
@@ -107,7 +120,9 @@ class Suite(ABC):
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of the network, the same for every strategy."""
-        return torch.optim.Adam(model.parameters(), lr=self.lr, fused=True)
+        return torch.optim.AdamW(
+            model.parameters(), lr=self.lr, weight_decay=self.weight_decay, fused=True
+        )
 
     def representation(self, model: nn.Module) -> nn.Module | None:
         """The part of the network whose output all heads see, for gradient weightings on the
@@ -132,8 +147,10 @@ class Suite(ABC):
         return {}
 
     def space(self) -> Space:
-        """The values among which all strategies are tuned, by field."""
-        return {"lr": around(self.lr)}
+        """The values among which all strategies are tuned, by field: the learning rate, and weight
+        decay where the recipe has it."""
+        decay = {"weight_decay": around(self.weight_decay)} if self.weight_decay else {}
+        return {"lr": around(self.lr), **decay}
 
     def strategy_parameters(self, variant: Variant) -> Mapping[str, Any]:
         """`STAGE.PARAMETER` to value, where this suite's recipe departs from the defaults."""

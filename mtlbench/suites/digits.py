@@ -3,14 +3,14 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from mtlbench.data.splits import Data, Split
-from mtlbench.data.variants import CLEAN, Variant
+from mtlbench.data.variants import CLEAN
 from mtlbench.errors import UserError
 from mtlbench.models.small import SmallConvNet
 from mtlbench.randomness import derive_seed
@@ -43,7 +43,7 @@ class Digits(Suite):
     """
 
     epochs: int = 20
-    batch_size: int = 64
+    batch_size: int = 128
     lr: float = 4e-3
     train_size: int = 6000
     validation_size: int = 1000
@@ -93,12 +93,6 @@ class Digits(Suite):
             split("validation", self.validation_size),
             split("test", self.test_size),
         )
-
-    def strategy_parameters(self, variant: Variant) -> dict[str, Any]:
-        """Values that depend on the size of losses or on the epochs, chosen on validation data of
-        `left@0.4`: ILT's learning rate among 4, 6, 8 and 12, that of data parameters among 0.2, 1,
-        4 and 16, the temperature of UW-SO, which its paper searches, among 1, 5, 20 and 100."""
-        return {"ilt.lr": 8.0, "data-parameters.lr": 16.0, "uw-so.temperature": 100.0}
 
     def model(self) -> nn.Module:
         return SmallConvNet({"left": 10, "right": 10, "offset": 1}, side=SIDE)

@@ -1,13 +1,11 @@
 """Street scenes drawn from a seed."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
 
 from mtlbench.data.splits import Data, Split, drawn_data
-from mtlbench.data.variants import Variant
 from mtlbench.models.unet import SmallUNet
 from mtlbench.suites.base import register_suite
 from mtlbench.suites.scenes import CLASSES, draw_scenes
@@ -34,7 +32,7 @@ class Streets(StreetSuite):
     test_size: int = 200
     height: int = 32
     width: int = 64
-    channels: int = 32
+    channels: int = 16
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,15 +56,3 @@ class Streets(StreetSuite):
 
     def model(self) -> nn.Module:
         return SmallUNet({"segmentation": len(CLASSES), "depth": 1}, width=self.channels)
-
-    def strategy_parameters(self, variant: Variant) -> dict[str, Any]:
-        """Values that depend on the size of losses or on the epochs, chosen by the mean relative
-        gain over equal weights on validation data: ILT's learning rate among 0.5, 1, 2 and 8 on
-        clean labels, and 8 and 16 on corrupted ones; that of data parameters among 1, 16 and 128
-        on `segmentation@0.4`; the temperature of UW-SO, which its paper searches, among 1, 10 and
-        50 on clean labels."""
-        return {
-            "ilt.lr": 8.0 if variant.clauses else 1.0,
-            "data-parameters.lr": 16.0,
-            "uw-so.temperature": 50.0,
-        }

@@ -21,7 +21,7 @@ from mtlbench.store.runs import DamagedRunError, Store
 from mtlbench.store.schema import DONE, FAILED
 from mtlbench.strategies.base import Member
 from mtlbench.suites.build import suite_of
-from mtlbench.tasks.task import Task
+from mtlbench.tasks.epoch_rule import score
 from mtlbench.training.checkpoint import load_tree, save_tree
 from mtlbench.training.job import Ended, Job, Notice, Parts, Place, Progress
 from mtlbench.training.loop import train
@@ -30,45 +30,18 @@ from mtlbench.training.run import Run
 Lineage = Sequence[Mapping[str, float]]
 """Task weights by task name, one mapping a generation."""
 
-FLOOR = 1e-6
-"""Least value of a metric whose logarithm is taken."""
-
 
 @dataclass(frozen=True)
 class GenerationResult:
     """The result of training a member for one generation.
 
     Attributes:
-        score: on validation data, see `score`; −∞ where there is none.
+        score: on validation data, see `tasks.epoch_rule.score`; −∞ where there is none.
         seconds: what it took, by what was done, as in a run's timings.
     """
 
     score: float
     seconds: dict[str, float]
-
-
-def score(tasks: Sequence[Task], validation: Mapping[str, float]) -> float:
-    """The fitness of a member: the mean over tasks of the mean over a task's metrics of ±log m.
-
-    Differences of it are relative improvements, so that neither the unit of a metric nor how many
-    of them a task has decides.
-
-    Args:
-        tasks: with their metrics.
-        validation: `TASK/METRIC` to value.
-
-    Returns:
-        −∞ where a value is not finite.
-    """
-    means = []
-    for task in tasks:
-        logs = []
-        for metric in task.metrics:
-            value = validation[f"{task.name}/{metric.name}"]
-            sign = 1 if metric.direction == "max" else -1
-            logs.append(sign * math.log(max(value, FLOOR)) if math.isfinite(value) else -math.inf)
-        means.append(math.fsum(logs) / len(logs))
-    return math.fsum(means) / len(means)
 
 
 # --- one member ---------------------------------------------------------------------------------
@@ -127,18 +100,12 @@ class MemberRun(LineageRun):
 
     def finish(self) -> GenerationResult:
         """Saves its state for those that go on from it."""
-        prefix = "validation/"
-        validation = {
-            key.removeprefix(prefix): values[-1]
-            for key, values in self.history.items()
-            if key.startswith(prefix)
-        }
         save_tree(state_file(self.directory, self.lineage), self.state())
         # Selection waits for all members, so nobody copies one from before the last generation.
         for old in self.directory.glob("*.safetensors"):
             if int(old.name.partition("-")[0]) < len(self.lineage) - 1:
                 old.unlink(missing_ok=True)
-        reached = score(self.tasks, validation) if self.status == DONE else -math.inf
+        reached = score(self.tasks, self.validation()) if self.status == DONE else -math.inf
         return GenerationResult(reached, self.seconds)
 
     def failure(self) -> None:

@@ -23,6 +23,8 @@ from mtlbench.strategies.strategy import Strategy
 from mtlbench.strategies.table import ON_DEVICE
 from mtlbench.suites.build import changed_parameters, suite_of
 from mtlbench.tasks.detection import detection_accuracy
+from mtlbench.tasks.epoch_rule import BEST, MEAN, EpochRule, score
+from mtlbench.tasks.task import Task
 from mtlbench.training.batches import Batch, Batches
 from mtlbench.training.evaluation import evaluate, example_predictions, forward
 from mtlbench.training.job import Place
@@ -44,10 +46,12 @@ class Run:
     """The state of a run under way.
 
     Attributes:
-        tested: whether the final metrics are those on test data; else those of the last epoch on
-            validation data, and test data are not looked at.
+        tested: whether the final metrics are those on test data; else they are those on validation
+            data, and test data are not looked at.
         first, end: it is trained from this many epochs on, up to so many.
         epoch: how many are over.
+        counted: what the rule of the epoch needs of the epochs so far: the `score` of the best one,
+            its `epoch` and the `model` then, or final `metrics` of each epoch that the mean is of.
     """
 
     spec: RunSpec
@@ -60,6 +64,7 @@ class Run:
     error: str | None = None
     history: History = field(default_factory=dict)
     log_variances: list[Tensor] = field(default_factory=list)
+    counted: dict[str, Any] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
@@ -70,6 +75,7 @@ class Run:
         self.suite = suite_of(spec)
         self.end = self.suite.epochs
         self.tasks = self.suite.tasks()
+        self.rule = EpochRule.parse(self.suite.epoch_rule)
         self.variant = Variant.parse(spec.variant, self.tasks)
         self.composition = Composition.parse(spec.strategy)
         started = time.perf_counter()
@@ -141,10 +147,26 @@ class Run:
         row.update(self._snapshot())
         for key, value in row.items():
             self.history.setdefault(key, []).append(value)
+        self._count_epoch(validation)
         losses_finite = summary.losses[self.labelled_tasks].isfinite().all()
         weights_finite = all(p.isfinite().all() for p in self.model.parameters())
         if not (losses_finite and weights_finite):
             self.status = DIVERGED
+
+    def scored(self) -> tuple[Task, ...]:
+        """The tasks by which an epoch is judged."""
+        return self.tasks
+
+    def _count_epoch(self, validation: dict[str, float]) -> None:
+        """Keeps of this epoch what the rule of the epoch needs."""
+        if self.rule.kind == BEST:
+            reached = score(self.scored(), validation)
+            if reached > self.counted.get("score", -math.inf):
+                weights = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
+                self.counted = {"score": reached, "epoch": self.epoch, "model": weights}
+        elif self.rule.kind == MEAN and self.epoch > self.suite.epochs - self.rule.count:
+            values = self.evaluate(self.data.test) if self.tested else validation
+            self.counted.setdefault("metrics", []).append(values)
 
     def order(self, generator: torch.Generator) -> Tensor:
         """The row numbers of one epoch, in the order of their visits."""
@@ -198,15 +220,30 @@ class Run:
     # --- evaluation -------------------------------------------------------------------------
 
     def test(self) -> None:
-        """The final metrics, and a few predictions: on the test split, from the last epoch."""
+        """The final metrics by the rule of the epoch, and a few predictions of test instances."""
+        if self.counted.get("model"):
+            self.model.load_state_dict(self.counted["model"])
         test = self.data.test
         rows = torch.arange(min(EXAMPLES, len(test)))
         self.predictions = example_predictions(self.suite, self.model, test, rows, self.device)
-        self.metrics = final_metrics(self.tasks, self.evaluate(test))
-        for name in self._corrupted_together():
+        if self.rule.kind != MEAN:
+            self.counted["metrics"] = [self.evaluate(test)]
+        self._take_metrics(self.counted["metrics"])
+
+    def _take_metrics(self, epochs: list[dict[str, float]]) -> None:
+        """Takes the mean over epochs, of `TASK/METRIC`, as the final metrics."""
+        mean = {key: math.fsum(each[key] for each in epochs) / len(epochs) for key in epochs[0]}
+        self.metrics = final_metrics(self.tasks, mean)
+        for name in self._corrupted_together() if self.tested else ():
             column = self.history.get(f"detection_accuracy/{name}")
             if column:
                 self.metrics.append(detection_metric(name, column[-1]))
+
+    def validation(self, epoch: int = 0) -> dict[str, float]:
+        """The metrics on validation data after an epoch, the last one unless said, as
+        `TASK/METRIC`."""
+        names = [f"{task.name}/{metric.name}" for task in self.tasks for metric in task.metrics]
+        return {name: self.history[f"validation/{name}"][epoch - 1] for name in names}
 
     def evaluate(self, split: Split) -> dict[str, float]:
         """All metrics on a split, as `TASK/METRIC`."""
@@ -222,9 +259,9 @@ class Run:
         if self.status == DONE and self.tested:
             self.test()
         elif self.status == DONE:
-            validated = (f"{task.name}/{m.name}" for task in self.tasks for m in task.metrics)
-            last = {key: self.history[f"validation/{key}"][-1] for key in validated}
-            self.metrics = final_metrics(self.tasks, last)
+            self._take_metrics(
+                self.counted.get("metrics") or [self.validation(self.counted.get("epoch", 0))]
+            )
         return self.record()
 
     def failure(self) -> Any:
@@ -240,6 +277,7 @@ class Run:
             "history": self.history,
             "seconds": self.seconds,
             "log_variances": self.log_variances,
+            "counted": self.counted,
             "model": dict(self.model.state_dict()),
             "optimizer": optimizer_state(self.optimizer),
             "strategy": dict(self.strategy.state_dict()),
@@ -269,7 +307,7 @@ class Run:
                 raise ValueError("its status or its timings are not those of a run")
             self.epoch, self.status = state["epoch"], state["status"]
             self.history, self.seconds = state["history"], state["seconds"]
-            self.log_variances = state["log_variances"]
+            self.log_variances, self.counted = state["log_variances"], state["counted"]
             kept = self.strategy.instance.log_variances()
             shapes = [] if kept is None else [kept.shape] * state["epoch"]
             if [values.shape for values in state["log_variances"]] != shapes:

@@ -11,6 +11,7 @@ from mtlbench.spec import RunSpec
 from mtlbench.store.runs import DamagedRunError, RunRecord, Store, read_run
 from mtlbench.store.schema import DIVERGED, DONE, FAILED
 from mtlbench.suites.build import suite_of
+from mtlbench.tasks.task import Task
 from mtlbench.training.job import Ended, Job, Notice, Parts, Place, Progress, run_directory
 from mtlbench.training.loop import train
 from mtlbench.training.run import Run
@@ -26,6 +27,9 @@ class TaskRun(Run):
         super().start()
         stage: Any = self.strategy.task
         stage.set_task(self.task)
+
+    def scored(self) -> tuple[Task, ...]:
+        return tuple(task for task in self.tasks if task.name == self.task)
 
     def identity(self) -> dict[str, Any]:
         return super().identity() | {"task": self.task}

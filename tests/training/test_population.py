@@ -29,15 +29,14 @@ from mtlbench.store.runs import (
 )
 from mtlbench.store.schema import DONE
 from mtlbench.suites.digits import Digits
+from mtlbench.tasks.epoch_rule import FLOOR, score
 from mtlbench.training.job import Ended, Place
 from mtlbench.training.jobs import RunJob
 from mtlbench.training.population import (
-    FLOOR,
     BestJob,
     GenerationResult,
     Lineage,
     MemberJob,
-    score,
     state_file,
 )
 from mtlbench.training.run import Run
