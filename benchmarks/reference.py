@@ -1,47 +1,68 @@
-"""Makes the table of reference results that comes with the package.
+"""Makes the tables of reference results that come with the package.
 
-    python benchmarks/reference.py DIR... [--out FILE]
+    python benchmarks/reference.py DIR... [--out DIR]
 
-Every file of every run is checked. Writes nothing, and ends with status 1, where a run is damaged
-or not done; nor where the same run is in two directories with other values.
+Every file of every run is checked. Writes nothing, and ends with status 1, where a run or a tuning
+is damaged, a run failed, or the same is in two directories with other values.
 """
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from mtlbench.analysis.reference import TABLE
+from mtlbench.analysis.reference import TABLE, TUNINGS
 from mtlbench.files import replacing
 from mtlbench.store.runs import DamagedRunError, Store, read_run
-from mtlbench.store.schema import DONE
-from mtlbench.store.table import write_table
+from mtlbench.store.schema import FAILED
+from mtlbench.store.table import write_table, write_tunings
+from mtlbench.store.trials import Tuning, tuning_file, tunings
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("results", nargs="+", type=Path, metavar="DIR")
-    parser.add_argument("--out", type=Path, default=TABLE, metavar="FILE")
+    parser.add_argument("--out", type=Path, default=TABLE.parent, metavar="DIR")
     options = parser.parse_args()
-    runs, wrong = {}, []
+    runs: dict[str, dict[str, Any]] = {}
+    tuned: dict[str, Tuning] = {}
+    wrong = []
     for root in options.results:
-        for path in Store(root).require().run_directories():
+        store = Store(root).require()
+        for path in store.run_directories():
             try:
                 info = read_run(path, thorough=True).info
             except DamagedRunError as error:
                 wrong.append(f"{path}: {error}")
                 continue
             place = str(path.relative_to(root))
-            if info["status"] != DONE:
+            if info["status"] == FAILED:
                 wrong.append(f"{path}: {info['status']}")
             elif place in runs and runs[place]["metrics"] != info["metrics"]:
                 wrong.append(f"{path}: other values than in a directory before")
             else:
                 runs[place] = info
+        found, damaged = tunings(store)
+        wrong += [f"{path}: {what}" for path, what in damaged]
+        for tuning in found:
+            known = tuned.setdefault(tuning.hash, tuning)
+            if known.trials != tuning.trials:
+                wrong.append(f"{tuning_file(store, tuning.hash)}: other values than before")
+            seeds = sorted({*known.seeds, *tuning.seeds})
+            tuned[tuning.hash] = replace(known, seeds=seeds)
     if wrong or not runs:
         sys.exit("\n".join(wrong or ["no runs"]))
-    with replacing(options.out) as aside:
-        write_table([runs[place] for place in sorted(runs)], aside)
-    print(f"{options.out}: {len(runs)} runs, {options.out.stat().st_size / 1e3:.0f} kB")
+    options.out.mkdir(parents=True, exist_ok=True)
+    rows = [runs[place] for place in sorted(runs)]
+    chosen = sorted(tuned.values(), key=lambda t: (t.suite, t.variant, t.strategy, t.hash))
+    for name, count, write in (
+        (TABLE.name, f"{len(rows)} runs", lambda path: write_table(rows, path)),
+        (TUNINGS.name, f"{len(chosen)} tunings", lambda path: write_tunings(chosen, path)),
+    ):
+        with replacing(options.out / name) as aside:
+            write(aside)
+        print(f"{options.out / name}: {count}, {(options.out / name).stat().st_size / 1e3:.0f} kB")
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from conftest import run_mtlbench
 
 from mtlbench.analysis.aggregate import compare_results
 from mtlbench.analysis.label_errors.scores import DETECTORS
-from mtlbench.analysis.reference import TABLE, reference_runs
+from mtlbench.analysis.reference import TABLE, TUNINGS, reference_runs
 from mtlbench.analysis.results import load_results
 from mtlbench.analysis.tables import render
 from mtlbench.store.runs import RunRecord, Store
@@ -55,7 +55,7 @@ def test_the_package_has_every_reference_run_once_and_done() -> None:
 def test_the_table_is_small_and_part_of_the_package() -> None:
     assert TABLE.stat().st_size < 200_000
     data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert data["package-data"]["mtlbench.analysis.reference"] == [TABLE.name]
+    assert data["package-data"]["mtlbench.analysis.reference"] == [TABLE.name, TUNINGS.name]
 
 
 def test_the_table_can_be_made_again_of_run_directories(tmp_path: Path) -> None:
@@ -66,13 +66,13 @@ def test_the_table_can_be_made_again_of_run_directories(tmp_path: Path) -> None:
     command = [*script, str(tmp_path / "0"), str(tmp_path / "1"), "--out", str(tmp_path / "t")]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(command, check=True, env=environment)
-    assert read_table(tmp_path / "t") == runs
-    before = (tmp_path / "t").read_bytes()
+    assert read_table(tmp_path / "t" / TABLE.name) == runs
+    before = (tmp_path / "t" / TABLE.name).read_bytes()
     (next(Store(tmp_path / "0").run_directories()) / "history.parquet").write_bytes(b"")
     ended = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert ended.returncode == 1
     assert "history.parquet is truncated or was altered" in ended.stderr
-    assert (tmp_path / "t").read_bytes() == before
+    assert (tmp_path / "t" / TABLE.name).read_bytes() == before
 
 
 @pytest.mark.parametrize("suite", claims.SUITES)

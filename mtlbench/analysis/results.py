@@ -2,14 +2,14 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from mtlbench.analysis.reference import reference_runs
+from mtlbench.analysis.reference import reference_runs, reference_tunings
 from mtlbench.analysis.settings import TUNED, configuration, settings_of
 from mtlbench.errors import UserError
 from mtlbench.store import DEFAULT_RESULTS
@@ -84,6 +84,7 @@ def load_copies(
         damaged += [*unreadable, *_take_tunings(root, tuned)]
     if reference:
         runs += [_Run(info, "") for info in reference_runs()]
+        damaged += _take(reference_tunings(), tuned, lambda tuning: "the reference results")
     runs = _with_tuned(runs, list(tuned.values()))
     first: dict[tuple[str, str], int] = {}
     for i, run in enumerate(runs):
@@ -218,18 +219,24 @@ def _read(root: Path, thorough: bool) -> tuple[list[_Run], list[tuple[str, str]]
 
 
 def _take_tunings(root: Path, into: dict[str, Tuning]) -> list[tuple[str, str]]:
-    """Adds the tunings of a directory to those of others, by hash; what cannot be read, as (path,
-    what is wrong)."""
+    """Adds the tunings of a directory to those of others; see `_take`."""
     store = Store(root)
     found, unreadable = tunings(store)
     damaged = [(str(path), what) for path, what in unreadable]
+    return damaged + _take(found, into, lambda tuning: str(tuning_file(store, tuning.hash)))
+
+
+def _take(
+    found: Sequence[Tuning], into: dict[str, Tuning], place: Callable[[Tuning], str]
+) -> list[tuple[str, str]]:
+    """Adds tunings to those of others, by hash; what cannot be right, as (place, what is wrong)."""
+    damaged = []
     for tuning in found:
         known = into.setdefault(tuning.hash, tuning)
         if known.trials == tuning.trials:
             into[tuning.hash] = replace(known, seeds=sorted({*known.seeds, *tuning.seeds}))
         else:
-            path = str(tuning_file(store, tuning.hash))
-            damaged.append((path, "has other scores than the same trials elsewhere"))
+            damaged.append((place(tuning), "has other scores than the same trials elsewhere"))
     return damaged
 
 

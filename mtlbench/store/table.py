@@ -1,4 +1,5 @@
-"""A results table: what the `run.json` of many runs says of their results, in one small file.
+"""Results tables: what the `run.json` of many runs says of their results, in one small file, and
+tunings in another.
 
 One row a run: its spec, how it ended, all final metrics, what it cost, and on what it was trained.
 What is large or only of use beside other files (histories, arrays, classes, colours) is left out.
@@ -7,6 +8,7 @@ Parameters are JSON, since every strategy has others; all numbers are read back 
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtlbench.errors import UserError
+from mtlbench.store.trials import TrialScore, Tuning
 
 VERSION = b"1"
 """Of the columns below; a table of another version is not read."""
@@ -46,6 +49,24 @@ SCHEMA = pa.schema(
 )
 
 
+TUNING_SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in (*SPEC_TEXTS, "defaults", "against")),
+        ("seeds", pa.list_(pa.int64())),
+        ("networks", pa.int64()),
+        (
+            "trials",
+            pa.list_(
+                pa.struct(
+                    [("hash", pa.string()), ("parameters", pa.string()), ("score", pa.float64())]
+                )
+            ),
+        ),
+    ],
+    metadata={"mtlbench_tunings_table": VERSION},
+)
+
+
 def write_table(infos: Iterable[Mapping[str, Any]], file: Path | BinaryIO) -> None:
     """Writes a table of runs; the same runs in the same order give the same bytes.
 
@@ -53,8 +74,40 @@ def write_table(infos: Iterable[Mapping[str, Any]], file: Path | BinaryIO) -> No
         infos: what `run.json` holds, of each run.
         file: the Parquet file.
     """
-    table = pa.Table.from_pylist([_row(info) for info in infos], SCHEMA)
-    pq.write_table(table, file, compression="zstd", compression_level=19)
+    _write([_row(info) for info in infos], SCHEMA, file)
+
+
+def write_tunings(tunings: Iterable[Tuning], file: Path | BinaryIO) -> None:
+    """Writes a table of tunings; the same in the same order give the same bytes.
+
+    Args:
+        tunings: the tunings.
+        file: the Parquet file.
+    """
+    rows = []
+    for tuning in tunings:
+        trials = [
+            {"hash": t.hash, "parameters": _json(t.parameters), "score": t.score}
+            for t in tuning.trials
+        ]
+        own = {f.name: getattr(tuning, f.name) for f in fields(tuning)}
+        rows.append({**own, "defaults": _json(tuning.defaults), "trials": trials})
+    _write(rows, TUNING_SCHEMA, file)
+
+
+def read_tunings(file: Path | BinaryIO) -> list[Tuning]:
+    """The tunings of a table.
+
+    Raises:
+        UserError: it is not such a table, or of another version.
+    """
+    found = []
+    for row in _read(file, TUNING_SCHEMA):
+        trials = [
+            TrialScore(t["hash"], json.loads(t["parameters"]), t["score"]) for t in row["trials"]
+        ]
+        found.append(Tuning(**{**row, "defaults": json.loads(row["defaults"]), "trials": trials}))
+    return found
 
 
 def read_table(file: Path | BinaryIO) -> list[dict[str, Any]]:
@@ -63,13 +116,23 @@ def read_table(file: Path | BinaryIO) -> list[dict[str, Any]]:
     Raises:
         UserError: it is not such a table, or of another version.
     """
+    return [_info(row) for row in _read(file, SCHEMA)]
+
+
+def _write(rows: list[dict[str, Any]], schema: pa.Schema, file: Path | BinaryIO) -> None:
+    table = pa.Table.from_pylist(rows, schema)
+    pq.write_table(table, file, compression="zstd", compression_level=19)
+
+
+def _read(file: Path | BinaryIO, schema: pa.Schema) -> list[dict[str, Any]]:
     try:
         table = pq.ParquetFile(file).read(use_threads=False)  # `read_table` loads much more
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"{file} is not a results table: {error}") from error
-    if table.schema != SCHEMA or table.schema.metadata != SCHEMA.metadata:
+    if table.schema != schema or table.schema.metadata != schema.metadata:
         raise UserError(f"{file} is not a results table of this version of mtlbench")
-    return [_info(row) for row in table.to_pylist()]
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
 
 
 def _row(info: Mapping[str, Any]) -> dict[str, Any]:

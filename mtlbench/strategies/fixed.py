@@ -1,13 +1,17 @@
-"""Weights that do not change: equal, and set by hand."""
+"""Weights that do not change: equal, set by hand, and found by another strategy."""
 
+import functools
 from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from mtlbench.errors import UserError
+from mtlbench.registry import Entry
 from mtlbench.space import TaskWeights
-from mtlbench.strategies.base import LossWeighting, Setting, register_strategy
+from mtlbench.stages import INSTANCE
+from mtlbench.strategies.base import LossWeighting, Setting, register_strategy, strategies
 
 
 @register_strategy("equal", label="Eq. Weight")
@@ -70,3 +74,44 @@ class SingleTask(LossWeighting):
         """
         weights = dict.fromkeys(self._setting.tasks, 0.0) | {task: 1.0}
         self.get_buffer("mine").copy_(self._setting.per_task(weights, "weight"))
+
+
+FROZEN = "frozen"
+
+
+class Frozen(Static):
+    """The mean weights that another strategy found, fixed.
+
+        w_k = 1/E Σ_e w_ke    w_ke: mean weight of task k in epoch e of the other strategy's run
+
+    Tells what a strategy's dynamics are worth beside the weights that they lead to (Gama & Grassi
+    2025). In a study the weights are those of the other strategy's run with seed 0 on the same
+    variant, and the same for all seeds.
+
+    Args:
+        weights: as for `static`.
+
+    Attributes:
+        of: the other strategy's name.
+    """
+
+    of: ClassVar[str] = ""
+    space: ClassVar = {}
+
+
+@functools.cache
+def frozen(name: str) -> Entry:
+    """The entry of the frozen weights of a strategy.
+
+    Raises:
+        UserError: there is no such strategy, or it weighs no tasks in a network of all.
+    """
+    entry = strategies.get(name)
+    unfit = entry.cls.stage == INSTANCE or entry.cls.network_per_task  # type: ignore[attr-defined]
+    if unfit or issubclass(entry.cls, Frozen):
+        raise UserError(f"strategy {FROZEN}:{name}: {name!r} finds no weights of tasks to freeze")
+    cls = type("Frozen", (Frozen,), {"of": name, "__doc__": Frozen.__doc__})
+    return Entry(f"{FROZEN}:{name}", cls, f"Frozen {entry.label}", entry.source)
+
+
+strategies.register_namespace(FROZEN, frozen)

@@ -12,6 +12,7 @@ from mtlbench.errors import UserError, listed
 from mtlbench.spec import RunSpec
 from mtlbench.strategies.base import strategies as known_strategies
 from mtlbench.strategies.compose import Composition
+from mtlbench.study.frozen import WeightsOf
 from mtlbench.suites.base import Suite, suites
 from mtlbench.suites.build import build_suite, recipe_parameters
 from mtlbench.tasks.epoch_rule import MEAN, EpochRule
@@ -30,6 +31,7 @@ def plan(
     variants: Iterable[str] | None = None,
     seeds: int | None = None,
     overrides: Mapping[str, Any] | None = None,
+    weights_of: WeightsOf | None = None,
 ) -> list[RunSpec]:
     """The specs of a study; what is not given comes from the suite's default study.
 
@@ -39,6 +41,7 @@ def plan(
         variants: names such as `depth@0.4`.
         seeds: how many, counted from 0.
         overrides: suite parameters by name, strategy parameters as `STAGE.PARAMETER`.
+        weights_of: the weights that a run found, for strategies that freeze them.
 
     Raises:
         UserError: anything in it that does not exist or is out of range.
@@ -72,7 +75,20 @@ def plan(
     specs = []
     for variant in parsed:
         for composition in compositions:
-            resolved = recipe_parameters(benchmark, variant, composition, of_stages)
+            given = dict(of_stages)
+            weights = f"{composition.task.name}.weights"
+            if (source := frozen_from(composition)) and weights not in given:
+                if weights_of is None:
+                    raise UserError(f"give the weights: --set {weights}=…")
+                (found_by,) = plan(
+                    suite,
+                    strategies=[source],
+                    variants=[variant.name],
+                    seeds=1,
+                    overrides={**of_suite, **_of(source, of_stages)},
+                )
+                given[weights] = dict(weights_of(found_by))
+            resolved = recipe_parameters(benchmark, variant, composition, given)
             _try_out(composition, resolved, benchmark)
             sources = {
                 part.name: part.source for part in (entry, *composition.stages) if part.source
@@ -92,6 +108,15 @@ def plan(
             ]
     # One seed of everything first: a study that is stopped early still compares like with like.
     return sorted(specs, key=lambda spec: spec.seed)
+
+
+def frozen_from(composition: Composition) -> str:
+    """The strategy whose weights a composition freezes, or ""."""
+    return getattr(composition.task.cls, "of", "")
+
+
+def _of(stage: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in overrides.items() if key.startswith(f"{stage}.")}
 
 
 def _try_out(composition: Composition, parameters: Mapping[str, Any], suite: Suite) -> None:
@@ -120,6 +145,7 @@ def _try_out(composition: Composition, parameters: Mapping[str, Any], suite: Sui
 
 def _check_stage_overrides(overrides: Mapping[str, Any], compositions: list[Composition]) -> None:
     stages = {stage.name for composition in compositions for stage in composition.stages}
+    stages |= {frozen_from(composition) for composition in compositions}
     for key in overrides:
         stage = key.partition(".")[0]
         known_strategies.get(stage)

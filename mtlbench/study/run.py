@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from mtlbench.analysis.aggregate import Comparison, compare
+from mtlbench.errors import listed
 from mtlbench.execution import progress
 from mtlbench.execution.cluster import cluster
 from mtlbench.execution.events import Event
@@ -19,6 +20,7 @@ from mtlbench.plugins import PluginFile, read_plugins
 from mtlbench.spec import RunSpec
 from mtlbench.store import DEFAULT_RESULTS
 from mtlbench.store.runs import Store, read_run
+from mtlbench.study.frozen import weights_in
 from mtlbench.study.plan import plan
 from mtlbench.training.job import Job
 from mtlbench.training.jobs import RunJob
@@ -116,10 +118,34 @@ def run_study(
     Raises:
         UserError: anything in it that does not exist or is out of range.
     """
-    specs = plan(suite, strategies=strategies, variants=variants, seeds=seeds, overrides=overrides)
+    study: dict[str, Any] = {
+        "strategies": listed("strategy", strategies),
+        "variants": listed("variant", variants),
+        "seeds": seeds,
+        "overrides": overrides,
+    }
+    store, known_trackers = Store(results), load(trackers)
+    found_by: dict[str, RunSpec] = {}
+
+    def ask(spec: RunSpec) -> dict[str, float]:
+        found_by[spec.hash] = spec
+        return {}
+
+    plan(suite, **study, weights_of=ask)
+    sources = [RunJob(spec) for spec in found_by.values()]
+    if any(job.found(store) is None for job in sources):
+        train_missing(
+            sources,
+            store,
+            suite,
+            "runs whose weights others freeze",
+            plugins=plugins,
+            resources=resources,
+            trackers=known_trackers,
+        )
+    specs = plan(suite, **study, weights_of=weights_in(store))
     keeps = frozenset(spec.strategy for spec in specs) if traces is True else traces or ()
     jobs = [RunJob(spec, spec.strategy in keeps) for spec in specs]
-    store = Store(results)
     train_missing(
         jobs,
         store,
@@ -127,7 +153,7 @@ def run_study(
         "runs",
         plugins=plugins,
         resources=resources,
-        trackers=load(trackers),
+        trackers=known_trackers,
     )
     paths = [job.path(store) for job in jobs]
     statuses = Counter(read_run(path).info["status"] for path in paths if path.exists())

@@ -32,6 +32,7 @@ from mtlbench.store.trials import (
     write_tuning,
 )
 from mtlbench.strategies.compose import DEFAULT_TASK_STAGE, Composition
+from mtlbench.study.frozen import WeightsOf, weights_in
 from mtlbench.study.plan import plan
 from mtlbench.study.run import Outcome, train_missing
 from mtlbench.suites.build import suite_of
@@ -128,11 +129,18 @@ def tune_study(
     if isinstance(trials, bool) or not isinstance(trials, int) or not 1 <= trials <= MOST_TRIALS:
         raise UserError(f"trials must be at least 1 and at most {MOST_TRIALS}, but is {trials!r}")
     strategies, variants = listed("strategy", strategies), listed("variant", variants)
-    candidates = plan_trials(suite, strategies, variants, trials, overrides)
-    finals = plan(suite, strategies=strategies, variants=variants, seeds=seeds, overrides=overrides)
+    store = Store(results)
+    candidates = plan_trials(suite, strategies, variants, trials, overrides, weights_in(store))
+    finals = plan(
+        suite,
+        strategies=strategies,
+        variants=variants,
+        seeds=seeds,
+        overrides=overrides,
+        weights_of=weights_in(store),
+    )
     seeds = 1 + max(spec.seed for spec in finals)
     known_trackers = load(trackers)
-    store = Store(results)
     check_folders(store)
     jobs = {
         spec.hash: TrialJob(spec, number=number)
@@ -179,6 +187,7 @@ def plan_trials(
     variants: Iterable[str] | None,
     count: int,
     overrides: Mapping[str, Any] | None,
+    weights_of: WeightsOf | None = None,
 ) -> list[Candidate]:
     """The trials of every strategy on every variant: the default parameters, then points of its
     space, which all strategies begin with the same dimensions.
@@ -188,7 +197,14 @@ def plan_trials(
     """
     strategies, variants = listed("strategy", strategies), listed("variant", variants)
     overrides = dict(overrides or {})
-    study = plan(suite, strategies=strategies, variants=variants, seeds=1, overrides=overrides)
+    study = plan(
+        suite,
+        strategies=strategies,
+        variants=variants,
+        seeds=1,
+        overrides=overrides,
+        weights_of=weights_of,
+    )
     built = suite_of(study[0])
     shared, tasks = built.space(), [task.name for task in built.tasks()]
     found = []
@@ -241,7 +257,8 @@ def _trial(spec: RunSpec, overrides: Mapping[str, Any], change: Mapping[str, Any
         variants=[spec.variant],
         seeds=1,
         overrides={
-            **{k: v for k, v in overrides.items() if "." not in k or k in spec.strategy_parameters},
+            **{k: v for k, v in overrides.items() if "." not in k},
+            **spec.strategy_parameters,
             **change,
         },
     )

@@ -4,6 +4,7 @@ import io
 import json
 import math
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from hypothesis import strategies as st
 from mtlbench.analysis.reference import TABLE
 from mtlbench.errors import UserError
 from mtlbench.store.runs import Store, read_run
-from mtlbench.store.table import read_table, write_table
+from mtlbench.store.table import read_table, read_tunings, write_table, write_tunings
+from mtlbench.store.trials import TrialScore, Tuning
 
 LEFT_OUT = {"schema_version", "files", "tasks", "changed", "population"}
 
@@ -116,3 +118,33 @@ def test_a_table_of_another_version_or_of_something_else_is_not_read(tmp_path: P
 def test_parameters_are_json_that_others_can_read() -> None:
     column = pq.read_table(TABLE, columns=["suite_parameters"]).column(0)
     assert {json.loads(text)["epochs"] for text in column.to_pylist()} == {14, 20, 50}
+
+
+# --- tunings --------------------------------------------------------------------------------------
+
+TUNING = Tuning(
+    "digits",
+    "clean",
+    "static",
+    {"suite_parameters": {"lr": 0.1}, "strategy_parameters": {"static.weights": {}}, "sources": {}},
+    "0123456789ab",
+    [
+        TrialScore("aaaaaaaaaaaa", {}, 0.0),
+        TrialScore("bbbbbbbbbbbb", {"lr": 0.3, "static.weights": {"left": 1 / 3}}, 0.1 + 0.2),
+        TrialScore("cccccccccccc", {"lr": 1e-5}, None),
+    ],
+    [0, 1, 2],
+    networks=3,
+)
+
+
+def test_tunings_come_back_whole(tmp_path: Path) -> None:
+    write_tunings([TUNING, replace(TUNING, variant="left@0.4")], tmp_path / "t")
+    assert read_tunings(tmp_path / "t") == [TUNING, replace(TUNING, variant="left@0.4")]
+
+
+def test_a_table_of_runs_is_none_of_tunings(tmp_path: Path) -> None:
+    write_tunings([TUNING], tmp_path / "t")
+    for file, read in ((TABLE, read_tunings), (tmp_path / "t", read_table)):
+        with pytest.raises(UserError, match="is not a results table of this version of mtlbench"):
+            read(file)

@@ -1,0 +1,109 @@
+"""The mean weights of a run, fixed in others."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import TINY, run_mtlbench
+
+from mtlbench.errors import UserError
+from mtlbench.spec import RunSpec
+from mtlbench.store.runs import Store, read_run
+from mtlbench.study.frozen import weights_in
+from mtlbench.study.plan import plan
+from mtlbench.training.job import Place, run_directory
+from mtlbench.training.jobs import RunJob
+
+WEIGHTS = {"left": 0.5, "right": 1.5, "offset": 1.0}
+
+
+def frozen(name: str = "frozen:dwa", **options: Any) -> list[RunSpec]:
+    overrides = {**TINY, **options.pop("overrides", {})}
+    return plan("digits", strategies=[name], overrides=overrides, **options)
+
+
+def train_into(store: Store, spec: RunSpec) -> None:
+    job = RunJob(spec)
+    *_, ended = job.train(Place(), None)
+    job.write(store, ended)
+
+
+def test_the_weights_are_those_of_the_same_variant_with_seed_0() -> None:
+    asked: list[RunSpec] = []
+
+    def weights_of(spec: RunSpec) -> dict[str, float]:
+        asked.append(spec)
+        return WEIGHTS
+
+    specs = frozen(seeds=2, variants=["clean", "left@0.4"], weights_of=weights_of)
+    assert [(s.variant, s.strategy, s.seed) for s in asked] == [
+        ("clean", "dwa", 0),
+        ("left@0.4", "dwa", 0),
+    ]
+    assert all(s.suite_parameters == specs[0].suite_parameters for s in asked)
+    assert [s.strategy_parameters for s in specs] == [{"frozen:dwa.weights": WEIGHTS}] * 4
+
+
+def test_parameters_of_the_other_strategy_are_those_of_its_run() -> None:
+    asked: list[RunSpec] = []
+    frozen(
+        overrides={"dwa.temperature": 0.5},
+        weights_of=lambda spec: asked.append(spec) or WEIGHTS,  # type: ignore[func-returns-value]
+    )
+    assert {spec.strategy_parameters["dwa.temperature"] for spec in asked} == {0.5}
+
+
+def test_weights_set_by_hand_need_no_run() -> None:
+    specs = frozen(overrides={"frozen:dwa.weights": WEIGHTS})
+    assert specs[0].strategy_parameters == {"frozen:dwa.weights": WEIGHTS}
+    with pytest.raises(UserError, match="give the weights: --set frozen:dwa.weights"):
+        frozen()
+
+
+def test_the_weights_are_the_means_over_all_epochs(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (source,) = plan("digits", strategies=["mgda"], variants=["clean"], seeds=1, overrides=TINY)
+    with pytest.raises(UserError, match="digits/clean/mgda/seed-0, .* is not in .*: train it"):
+        weights_in(store)(source)
+    train_into(store, source)
+    history = read_run(run_directory(source, store)).history()
+    found = weights_in(store)(source)
+    assert set(found) == set(WEIGHTS)
+    for task, value in found.items():
+        assert value == pytest.approx(np.mean(history[f"weight/{task}"]), rel=1e-3)
+    assert sum(found.values()) == pytest.approx(1, abs=1e-3)  # MGDA's are a convex combination
+
+
+def test_a_frozen_run_is_the_run_with_these_weights_by_hand() -> None:
+    (one,) = frozen(seeds=1, variants=["clean"], overrides={"frozen:dwa.weights": WEIGHTS})
+    (other,) = frozen("static", seeds=1, variants=["clean"], overrides={"static.weights": WEIGHTS})
+    ends = []
+    for spec in (one, other):
+        *_, ended = RunJob(spec).train(Place(), None)
+        ends.append(ended.result)
+    assert ends[0].history == ends[1].history
+    assert ends[0].info["metrics"] == ends[1].info["metrics"]
+    assert ends[0].info["label"] == "Frozen DWA"
+
+
+@pytest.mark.parametrize("name", ["single", "ilt", "data-parameters", "frozen:dwa"])
+def test_what_weighs_no_tasks_cannot_be_frozen(name: str) -> None:
+    with pytest.raises(UserError, match="finds no weights of tasks to freeze"):
+        frozen(f"frozen:{name}")
+
+
+def test_a_study_trains_the_other_strategy_first(tmp_path: Path) -> None:
+    options = ["--seeds", "2", "--variants", "clean", "--results", "runs"]
+    options += [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
+    done = run_mtlbench(
+        ["run", "digits", "--strategies", "equal,frozen:dwa", *options], cwd=tmp_path
+    )
+    assert done.status == 0
+    assert "Frozen DWA" in done.out
+    assert "DWA " not in done.out.replace("Frozen DWA", "")
+    assert "1 runs whose weights others freeze" in done.err
+    again = run_mtlbench(
+        ["run", "digits", "--strategies", "equal,frozen:dwa", *options], cwd=tmp_path
+    )
+    assert "nothing to do" in again.err
