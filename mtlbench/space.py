@@ -96,6 +96,34 @@ Dimension = Range | Choice | TaskWeights
 Space = Mapping[str, Dimension]
 """Parameter to the values among which it is searched; the order counts."""
 
+
+def dimension(text: str) -> Dimension:
+    """From `LOW:HIGH`, `LOW:HIGH:log`, `LOW:HIGH:whole` or `A,B,C`.
+
+    Raises:
+        ValueError: it is none of them, or what `Range` and `Choice` refuse.
+    """
+    ends, *kinds = text.split(":")
+    if "," in ends and not kinds:
+        return Choice(tuple(_number_in(part.strip()) for part in ends.split(",")))
+    low, high = _number_in(ends), _number_in(kinds[0]) if kinds else None
+    known = set(kinds[1:]) <= {"log", "whole"} and len(set(kinds[1:])) == len(kinds[1:])
+    if isinstance(low, str) or high is None or isinstance(high, str) or not known:
+        raise ValueError(
+            f"values are LOW:HIGH, LOW:HIGH:log, LOW:HIGH:whole or A,B,C, not {text!r}"
+        )
+    return Range(low, high, log="log" in kinds, whole="whole" in kinds)
+
+
+def _number_in(text: str) -> float | int | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
 MOST_COORDINATES = 64
 """Points are drawn with so many coordinates, of which a space takes the first."""
 

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtlbench.space import MOST_COORDINATES, Choice, Range, TaskWeights, around, points
+from mtlbench.space import (
+    MOST_COORDINATES,
+    Choice,
+    Range,
+    TaskWeights,
+    around,
+    dimension,
+    points,
+)
 
 LR = around(4e-3)
 
@@ -102,3 +110,29 @@ def test_weights_of_tasks_are_spread_over_all_of_the_simplex() -> None:
         values = sorted(weights[task] / 3 for weights in drawn)
         quartiles = [values[128], values[256], values[384]]
         assert quartiles == pytest.approx([1 - 0.75**0.5, 1 - 0.5**0.5, 0.5], abs=0.03)
+
+
+# --- in words -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1e-4:1e-2:log", Range(1e-4, 1e-2, log=True)),
+        ("0.1:0.9", Range(0.1, 0.9)),
+        ("1:64:log:whole", Range(1, 64, log=True, whole=True)),
+        ("-1:1", Range(-1, 1)),
+        ("last, best", Choice(("last", "best"))),
+        ("1,2.5,many", Choice((1, 2.5, "many"))),
+    ],
+)
+def test_values_to_search_can_be_typed(text: str, expected: Any) -> None:
+    assert dimension(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "1", "a:b", "1:", ":2", "2:1", "1:1", "1:2:3", "1:2:log:log", "0:1:log", "1:nan"]
+)
+def test_what_is_no_set_of_values_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"values are|a range|the ends"):
+        dimension(text)

@@ -152,6 +152,24 @@ def overrides_of(options: argparse.Namespace) -> dict[str, Any]:
     return overrides
 
 
+def space_of(options: Sequence[str]) -> dict[str, Any]:
+    """The values to search that --space gives, by parameter."""
+    from mtlbench.space import dimension
+
+    space = {}
+    for item in options:
+        name, separator, values = item.partition("=")
+        if not separator or not name:
+            raise UserError(f"--space takes NAME=VALUES, but got {item!r}")
+        if name.strip() in space:
+            raise UserError(f"--space has {name.strip()!r} twice")
+        try:
+            space[name.strip()] = dimension(values.strip())
+        except ValueError as error:
+            raise UserError(f"--space {name}: {error}") from error
+    return space
+
+
 def check_figures(figures: Path | None) -> None:
     """Makes sure, before anything is printed, that nothing else stands where figures will."""
     for part in () if figures is None else (figures, *figures.parents):

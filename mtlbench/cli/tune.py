@@ -8,6 +8,7 @@ from mtlbench.cli.options import (
     add_training,
     names,
     overrides_of,
+    space_of,
 )
 from mtlbench.cli.run import end_with_table
 
@@ -17,7 +18,8 @@ SUMMARY = "Tune strategies with the same budget each and compare them."
 def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("suite", metavar="SUITE")
     add_study(parser, or_all=True)
-    parser.add_argument(
+    amount = parser.add_mutually_exclusive_group()
+    amount.add_argument(
         "--trials",
         type=int,
         default=8,
@@ -25,12 +27,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="how many each strategy gets on each variant, its default parameters among them "
         "(default: 8)",
     )
+    amount.add_argument(
+        "--budget",
+        type=int,
+        metavar="N",
+        help="network-epochs instead: a strategy of eight networks gets an eighth of the trials",
+    )
+    parser.add_argument(
+        "--space",
+        action="append",
+        default=[],
+        metavar="NAME=VALUES",
+        help="search a parameter in LOW:HIGH, LOW:HIGH:log, LOW:HIGH:whole or A,B,C (repeatable)",
+    )
     add_training(parser, seeds="of the final runs, counted from 0")
     add_trackers(parser)
 
 
 def command(options: argparse.Namespace) -> int:
     overrides = overrides_of(options)
+    space = space_of(options.space)
 
     from mtlbench.execution.resources import Resources
     from mtlbench.plugins import read_plugins
@@ -41,6 +57,8 @@ def command(options: argparse.Namespace) -> int:
         strategies=names(options.strategies, "strategy"),
         variants=options.variants,
         trials=options.trials,
+        budget=options.budget,
+        space=space,
         seeds=options.seeds,
         overrides=overrides,
         plugins=read_plugins(options.plugin),

@@ -9,7 +9,7 @@ from typing import Any
 
 from mtlbench.analysis.aggregate import Comparison, compare
 from mtlbench.analysis.tuning import gain
-from mtlbench.errors import UnfinishedError, UserError, listed
+from mtlbench.errors import UnfinishedError, UserError, listed, unknown
 from mtlbench.execution import progress
 from mtlbench.execution.resources import Resources
 from mtlbench.execution.trackers.tracking import load
@@ -41,6 +41,7 @@ from mtlbench.training.jobs import RunJob
 from mtlbench.training.trials import TrialJob
 
 TRIALS, MOST_TRIALS = 8, 10_000
+MOST_BUDGET = 10_000_000
 
 BASELINE = DEFAULT_TASK_STAGE
 """Its first trial, with the default parameters, is what all trials are held against."""
@@ -70,6 +71,8 @@ def tune(
     strategies: Iterable[str] | None = None,
     variants: Iterable[str] | None = None,
     trials: int = TRIALS,
+    budget: int | None = None,
+    space: Space | None = None,
     seeds: int | None = None,
     overrides: Mapping[str, Any] | None = None,
     plugins: Sequence[str | Path] = (),
@@ -83,6 +86,10 @@ def tune(
         suite: the suite's name.
         strategies, variants: the study; the suite's default study where None.
         trials: how many each strategy gets on each variant, the default parameters included.
+        budget: network-epochs that each gets instead: one that trains eight networks a trial has
+            an eighth of the trials of others, but at least one.
+        space: values among which parameters are searched, beside those of the suite and of the
+            strategies and in place of theirs, by name: suite parameters and `STAGE.PARAMETER`.
         seeds: of the final runs, counted from 0; the suite's own number where None.
         overrides: parameters that are the same in all trials, as for `mtlbench.run`.
         plugins: files that register further strategies or suites.
@@ -98,6 +105,8 @@ def tune(
         strategies=strategies,
         variants=variants,
         trials=trials,
+        budget=budget,
+        space=space,
         seeds=seeds,
         overrides=overrides,
         plugins=read_plugins(plugins),
@@ -114,6 +123,8 @@ def tune_study(
     strategies: Iterable[str] | None,
     variants: Iterable[str] | None,
     trials: int,
+    budget: int | None = None,
+    space: Space | None = None,
     seeds: int | None,
     overrides: Mapping[str, Any] | None,
     plugins: Sequence[PluginFile],
@@ -126,11 +137,21 @@ def tune_study(
 
     Args and raises: as `tune`.
     """
-    if isinstance(trials, bool) or not isinstance(trials, int) or not 1 <= trials <= MOST_TRIALS:
-        raise UserError(f"trials must be at least 1 and at most {MOST_TRIALS}, but is {trials!r}")
+    _check_number("trials", trials, MOST_TRIALS)
+    if budget is not None:
+        _check_number("budget", budget, MOST_BUDGET)
     strategies, variants = listed("strategy", strategies), listed("variant", variants)
     store = Store(results)
-    candidates = plan_trials(suite, strategies, variants, trials, overrides, weights_in(store))
+    candidates = plan_trials(
+        suite,
+        strategies,
+        variants,
+        trials,
+        overrides,
+        budget=budget,
+        space=space,
+        weights_of=weights_in(store),
+    )
     finals = plan(
         suite,
         strategies=strategies,
@@ -181,16 +202,30 @@ def tune_study(
     return Outcome(list(unique.values()), statuses)
 
 
+def _check_number(name: str, number: Any, most: int) -> None:
+    whole = isinstance(number, int) and not isinstance(number, bool)
+    if not whole or not 1 <= number <= most:
+        raise UserError(f"{name} must be at least 1 and at most {most}, but is {number!r}")
+
+
 def plan_trials(
     suite: str,
     strategies: Iterable[str] | None,
     variants: Iterable[str] | None,
     count: int,
     overrides: Mapping[str, Any] | None,
+    *,
+    budget: int | None = None,
+    space: Space | None = None,
     weights_of: WeightsOf | None = None,
 ) -> list[Candidate]:
     """The trials of every strategy on every variant: the default parameters, then points of its
     space, which all strategies begin with the same dimensions.
+
+    Args:
+        suite, strategies, variants, overrides, budget, space: as for `tune`.
+        count: how many, where there is no budget.
+        weights_of: as for `plan`.
 
     Raises:
         UserError: anything that does not exist or is out of range, a bad space too.
@@ -206,23 +241,61 @@ def plan_trials(
         weights_of=weights_of,
     )
     built = suite_of(study[0])
-    shared, tasks = built.space(), [task.name for task in built.tasks()]
+    tasks = [task.name for task in built.tasks()]
+    asked = _checked_space(space or {}, study, overrides)
+    # What is asked for comes first where it is the suite's, so that all share its coordinates.
+    shared = {**built.space(), **{name: d for name, d in asked.items() if "." not in name}}
     found = []
     for spec in study:
+        own = {name: d for name, d in asked.items() if name in spec.strategy_parameters}
         # What is set by hand is not searched.
-        space = {
+        searched = {
             name: dimension
-            for name, dimension in {**shared, **strategy_space(spec.strategy)}.items()
+            for name, dimension in {**shared, **strategy_space(spec.strategy), **own}.items()
             if name not in overrides
         }
+        trials = count if budget is None else _trials_for(budget, spec)
         try:
-            drawn = points(space, count - 1, derive_seed("space", suite), tasks)
+            drawn = points(searched, trials - 1, derive_seed("space", suite), tasks)
         except ValueError as error:
             raise UserError(f"strategy {spec.strategy!r}: {error}") from error
         changes = [{}, *drawn]
-        trials = [_trial(spec, overrides, change) for change in changes]
-        found.append(Candidate(trials, changes))
+        specs = [_trial(spec, overrides, change) for change in changes]
+        found.append(Candidate(specs, changes))
     return found
+
+
+def _trials_for(budget: int, spec: RunSpec) -> int:
+    """How many trials so many network-epochs are, the first at any price.
+
+    Raises:
+        UserError: not even one network can be trained.
+    """
+    epochs = int(spec.suite_parameters["epochs"])
+    if budget < epochs:
+        raise UserError(f"budget must be at least {epochs} network-epochs, one network's, here")
+    return min(max(1, budget // RunJob(spec).epochs), MOST_TRIALS)
+
+
+def _checked_space(space: Space, study: Sequence[RunSpec], overrides: Mapping[str, Any]) -> Space:
+    """The same space.
+
+    Raises:
+        UserError: it has something else than values to search, names no parameter of the study, or
+            one that is set.
+    """
+    known = {name for spec in study for name in (*spec.suite_parameters, *spec.strategy_parameters)}
+    for name, dimension in space.items():
+        if not isinstance(dimension, Dimension):
+            raise UserError(
+                f"the space has {dimension!r} for {name!r}, which is none of Range, Choice and "
+                "TaskWeights"
+            )
+        if name not in known:
+            raise unknown("parameter", name, sorted(known))
+        if name in overrides:
+            raise UserError(f"parameter {name!r} is set and cannot be searched as well")
+    return space
 
 
 def strategy_space(strategy: str) -> Space:

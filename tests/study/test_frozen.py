@@ -57,14 +57,14 @@ def test_parameters_of_the_other_strategy_are_those_of_its_run() -> None:
 def test_weights_set_by_hand_need_no_run() -> None:
     specs = frozen(overrides={"frozen:dwa.weights": WEIGHTS})
     assert specs[0].strategy_parameters == {"frozen:dwa.weights": WEIGHTS}
-    with pytest.raises(UserError, match="give the weights: --set frozen:dwa.weights"):
+    with pytest.raises(UserError, match=r"give the weights: --set frozen:dwa\.weights"):
         frozen()
 
 
 def test_the_weights_are_the_means_over_all_epochs(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (source,) = plan("digits", strategies=["mgda"], variants=["clean"], seeds=1, overrides=TINY)
-    with pytest.raises(UserError, match="digits/clean/mgda/seed-0, .* is not in .*: train it"):
+    with pytest.raises(UserError, match=r"digits/clean/mgda/seed-0, .* is not in .*: train it"):
         weights_in(store)(source)
     train_into(store, source)
     history = read_run(run_directory(source, store)).history()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mtlbench.analysis.results import load_results
 from mtlbench.analysis.tuning import gain
 from mtlbench.errors import UserError
-from mtlbench.space import Range
+from mtlbench.space import Choice, Range
 from mtlbench.store.merge import merge_results
 from mtlbench.store.runs import Store, read_run
 from mtlbench.store.trials import (
@@ -378,3 +378,60 @@ def test_the_command_tunes_on_a_cluster_to_the_bits_of_this_process(
     for name in files:
         here_too = (tmp_path / "here" / ".tuned" / name).read_bytes()
         assert (tmp_path / "there" / ".tuned" / name).read_bytes() == here_too
+
+
+# --- budgets and spaces of one's own --------------------------------------------------------------
+
+
+def test_a_budget_of_network_epochs_gives_many_networks_fewer_trials() -> None:
+    names = ["equal", "single", "evolution"]  # 1, 3 and 8 networks of 2 epochs
+    candidates = plan_trials("digits", names, ["clean"], 99, TINY, budget=33)
+    assert {c.default.strategy: len(c.trials) for c in candidates} == {
+        "equal": 16,
+        "single": 5,
+        "evolution": 2,
+    }
+    few = plan_trials("digits", names, ["clean"], 99, TINY, budget=3)
+    assert [len(c.trials) for c in few] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget": 1}, "budget must be at least 2 network-epochs"),
+        ({"budget": 0}, "budget must be at least 1"),
+        ({"budget": True}, "budget must be at least 1"),
+        ({"trials": 0}, "trials must be at least 1"),
+        ({"space": {"lr": (0, 1)}}, "which is none of Range, Choice and TaskWeights"),
+        ({"space": {"learning_rate": Range(1, 2)}}, "unknown parameter 'learning_rate'"),
+        ({"space": {"ilt.lr": Range(1, 2)}}, "unknown parameter 'ilt.lr'"),
+        ({"space": {"epochs": Range(1, 2)}}, "parameter 'epochs' is set"),
+        ({"space": {"epoch_rule": Choice(("last", "first"))}, "trials": 4}, "epoch_rule must be"),
+    ],
+)
+def test_a_budget_or_a_space_that_cannot_be_right_is_refused(
+    options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        tune(
+            "digits",
+            strategies=["equal"],
+            variants=["clean"],
+            overrides=TINY,
+            results=tmp_path / "runs",
+            **options,
+        )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_space_of_ones_own_is_searched_beside_and_in_place_of_others() -> None:
+    space = {"weight_decay": Range(0.01, 1, log=True), "ilt.lr": Range(1, 2)}
+    one, other = plan_trials("digits", ["equal", "ilt"], ["clean"], 5, TINY, space=space)
+    assert set(one.changes[1]) == {"lr", "weight_decay"}
+    assert set(other.changes[1]) == {"lr", "weight_decay", "ilt.lr"}
+    for mine, others in zip(one.changes[1:], other.changes[1:], strict=True):
+        assert (mine["lr"], mine["weight_decay"]) == (others["lr"], others["weight_decay"])
+        assert 0.01 <= mine["weight_decay"] <= 1
+        assert 1 <= others["ilt.lr"] <= 2
+    (plain,) = plan_trials("digits", ["equal"], ["clean"], 5, TINY)
+    assert [c["lr"] for c in plain.changes[1:]] == [c["lr"] for c in one.changes[1:]]
