@@ -14,6 +14,7 @@ from mtlbench.analysis.settings import is_tuned, labelled
 from mtlbench.errors import listed
 from mtlbench.store.runs import Places, places
 from mtlbench.store.schema import DONE
+from mtlbench.store.trials import Tuning
 
 SUMMARY_COLUMNS = [
     "suite", "variant", "strategy", "metric", "task", "unit", "direction", "mean", "std", "n",
@@ -38,6 +39,7 @@ class Comparison:
         damaged: run directories that could not be read, as (path, what is wrong).
         runs: the rows of `load_results` for the runs compared, as `select` gives them, with all
             their metrics.
+        tunings: of each tuned (variant, strategy of `summary`), all trials with their scores.
     """
 
     suite: str
@@ -48,6 +50,7 @@ class Comparison:
     remarks: dict[str, list[str]]
     damaged: list[tuple[str, str]]
     runs: pd.DataFrame
+    tunings: dict[tuple[str, str], Tuning]
 
 
 def compare(
@@ -114,6 +117,7 @@ def compare_results(
     selected = runs if metrics is None else select(runs, suite, variants, strategies, metrics)
     names = list(selected["variant"].unique())
     tables = {name: selected[selected["variant"] == name] for name in names}
+    tunings = results.attrs.get("tunings", {})
     return Comparison(
         suite=suite,
         variants=names,
@@ -123,12 +127,18 @@ def compare_results(
         remarks={
             name: [
                 *remarks_on(rows, _labels(rows)),
-                *remarks_on_tuning(suite, name, _labels(rows), results.attrs.get("tunings", {})),
+                *remarks_on_tuning(suite, name, _labels(rows), tunings),
             ]
             for name, rows in tables.items()
         },
         damaged=results.attrs["damaged"],
         runs=runs,
+        tunings={
+            (name, key): tunings[suite, name, key]
+            for name, rows in tables.items()
+            for key in rows["configuration"].unique()
+            if (suite, name, key) in tunings
+        },
     )
 
 

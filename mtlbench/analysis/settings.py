@@ -114,10 +114,7 @@ def bracketed(settings: str) -> str:
 
 def labelled(label: str, settings: str) -> str:
     """What printed tables call a configuration: "ILT Params [ilt.lr=4.0] (tuned)"."""
-    own: list[str] = []
-    tuned: list[str] = []
-    for part in filter(None, settings.split(", ")):
-        (tuned if tuned or part == TUNED else own).append(part)
+    own, tuned = _parted(settings)
     return " ".join(filter(None, (label, bracketed(", ".join(own)), _in_parentheses(tuned))))
 
 
@@ -128,3 +125,15 @@ def _in_parentheses(parts: Sequence[str]) -> str:
 def is_tuned(settings: str) -> bool:
     """Whether settings are those of a tuned strategy."""
     return TUNED in settings.split(", ")
+
+
+def untuned(settings: str) -> str:
+    """The settings with which the tuning of a strategy began."""
+    return ", ".join(_parted(settings)[0])
+
+
+def _parted(settings: str) -> tuple[list[str], list[str]]:
+    """The parts that tell the parameters, and those that tell how they were tuned."""
+    parts = [part for part in settings.split(", ") if part]
+    place = parts.index(TUNED) if TUNED in parts else len(parts)
+    return parts[:place], parts[place:]

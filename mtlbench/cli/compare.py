@@ -61,7 +61,7 @@ def print_comparison(
     """Prints the tables of a suite, and draws its figures where a directory is given."""
     check_figures(figures)
 
-    from mtlbench.analysis import levels, paper
+    from mtlbench.analysis import budget_tables, levels, paper
     from mtlbench.analysis.aggregate import compare
     from mtlbench.analysis.tables import render
 
@@ -88,6 +88,8 @@ def print_comparison(
                 levels.render_levels(comparison, corruption, format, terminal=terminal)
                 for corruption in levels.corruptions(comparison)
             ]
+        if format in budget_tables.BUDGET_FORMATS:
+            tables.append(budget_tables.render_budgets(comparison, format, terminal=terminal))
     print("\n".join(tables).rstrip("\n"))
     if figures is not None:
         from mtlbench.analysis.figures.runs import draw_figures

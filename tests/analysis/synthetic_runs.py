@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from mtlbench.spec import RunSpec
 from mtlbench.store.runs import RunRecord, Store
 from mtlbench.store.schema import DONE
+from mtlbench.store.trials import TRIAL_SEED, TrialScore, Tuning, tuning_file, write_tuning
 from mtlbench.tasks.detection import detection_accuracy
 
 LABELS = {
@@ -117,6 +119,32 @@ def write_run(
         predictions or {},
     )
     return Store(root).write(record)
+
+
+def tuned(
+    root: Path,
+    *scores: float | None,
+    variant: str = "clean",
+    strategy: str = "equal",
+    networks: int = 1,
+    searched: str = "lr",
+) -> Tuning:
+    """Writes a tuning whose trials have these scores, and one run before and one after it."""
+    defaults: dict[str, Any] = {"suite_parameters": {}, "strategy_parameters": {}, "sources": {}}
+    changes: list[dict[str, Any]] = [{}, *({searched: n} for n in range(1, len(scores)))]
+    trials = []
+    for change, score in zip(changes, scores, strict=True):
+        spec = RunSpec("streets", change, variant, strategy, {}, TRIAL_SEED, {})
+        trials.append(TrialScore(spec.hash, change, score))
+    tuning = Tuning("streets", variant, strategy, defaults, "0" * 12, trials, [0], networks)
+    path = tuning_file(Store(root), tuning.hash)
+    write_tuning(path, tuning)
+    for parameters in {json.dumps(change): change for change in ({}, tuning.chosen.parameters)}:
+        write_run(
+            root, metric(50.0), variant=variant, strategy=strategy,
+            suite_parameters=json.loads(parameters),
+        )  # fmt: skip
+    return tuning
 
 
 DIGIT_TASKS = [

@@ -6,6 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from mtlbench.analysis.aggregate import Comparison, compare
+from mtlbench.analysis.figures.budget import budget_figure
 from mtlbench.analysis.figures.curves import detection, validation_curves
 from mtlbench.analysis.figures.labels import label_figures
 from mtlbench.analysis.figures.levels import levels_figure
@@ -68,6 +69,10 @@ def _figures(comparison: Comparison) -> Iterator[tuple[str, Figure]]:
         ]
         for name, figure in _variant_figures(configurations):
             yield f"{comparison.suite}_{variant}_{name}", figure
+    for variant in comparison.variants:
+        budget = budget_figure(comparison, variant)
+        if budget is not None:
+            yield f"{comparison.suite}_{variant}_budget", budget
     for corruption in corruptions(comparison):
         yield f"{comparison.suite}_levels_{corruption}", levels_figure(comparison, corruption)
 

@@ -13,7 +13,13 @@ from mtlbench.analysis.report import runs as about
 from mtlbench.analysis.report.board import Board, Scope, boards
 from mtlbench.analysis.report.charts import CurveChart, DotChart
 from mtlbench.analysis.report.commands import run_commands
-from mtlbench.analysis.report.figures import GREY, dot_charts, epoch_charts, level_charts
+from mtlbench.analysis.report.figures import (
+    GREY,
+    budget_charts,
+    dot_charts,
+    epoch_charts,
+    level_charts,
+)
 from mtlbench.analysis.report.pictures import Painter, PictureGrid
 from mtlbench.analysis.report.runs import RunSummary, read_runs
 from mtlbench.analysis.results import directories, load_results, named
@@ -37,7 +43,7 @@ class VariantSection:
         table: its printed table.
         configurations: the key of each of the table's rows.
         dots: means by metric.
-        curves: over epochs.
+        curves: over numbers of trials and over epochs.
         pictures: of labels and of predictions.
     """
 
@@ -202,7 +208,10 @@ def _suite(
                 table,
                 list(_summary_of(comparison, variant)["strategy"].unique()),
                 dot_charts(comparison, variant, css),
-                epoch_charts(comparison, done, runs[rows["path"].iloc[0]].corrupted, css),
+                [
+                    *budget_charts(comparison, variant, css),
+                    *epoch_charts(comparison, done, runs[rows["path"].iloc[0]].corrupted, css),
+                ],
                 painter.pictures(coloured, comparison.labels),
             )
         )

@@ -10,6 +10,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from mtlbench.analysis.aggregate import DETECTION, Comparison
+from mtlbench.analysis.budget import SPREAD, budgets
 from mtlbench.analysis.levels import corrupted_labels, corruptions, levels, metrics
 from mtlbench.analysis.printing import heading, rounded_cells
 from mtlbench.analysis.report.charts import (
@@ -106,6 +107,32 @@ def _series(label: str, css: str, mean: np.ndarray, low: np.ndarray, high: np.nd
 def _grey_first(series: Iterable[Series]) -> list[Series]:
     """So that coloured curves lie above the others."""
     return sorted(series, key=lambda one: one.css != GREY)
+
+
+# --- budgets of trials --------------------------------------------------------------------------
+
+
+def budget_charts(comparison: Comparison, variant: str, css: Mapping[str, str]) -> list[CurveChart]:
+    """The expected best of n trials of the strategies of a variant that were tuned."""
+    rows = budgets(comparison)
+    rows = rows[rows["variant"] == variant]
+    if rows.empty:
+        return []
+    trials = np.arange(1, rows["trials"].max() + 1)
+    series = []
+    for key, curve in rows.groupby("strategy", sort=False):
+        columns = curve.set_index("trials")[["expected", "low", "high"]].reindex(trials)
+        series.append(_series(comparison.labels[str(key)], css[str(key)], *columns.to_numpy().T))
+    low, high = (f"{100 * share:g}" for share in SPREAD)
+    chart = curve_chart(
+        "best of n trials: Δm (%) ↑, validation",
+        "trials",
+        trials,
+        _grey_first(series),
+        band=f"{low} to {high} % of the ways to draw the trials",
+        log=False,
+    )
+    return [chart] if chart else []
 
 
 # --- epochs -------------------------------------------------------------------------------------
