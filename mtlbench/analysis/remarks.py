@@ -8,6 +8,7 @@ import pandas as pd
 
 from mtlbench.store.schema import DIVERGED, DONE, FAILED
 from mtlbench.store.trials import Tuning
+from mtlbench.tasks.epoch_rule import EpochRule
 
 
 def remarks_on(table: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
@@ -44,7 +45,23 @@ def remarks_on(table: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
         if absent:
             named = ", ".join(map(str, absent))
             remarks.append(f"{label}: {plural('seed', len(absent))} {named} missing")
-    return remarks
+    return [*_epochs(first, labels), *remarks]
+
+
+def _epochs(runs: pd.DataFrame, labels: Mapping[str, str]) -> Iterator[str]:
+    """Which epochs the metrics are of."""
+    done = runs[runs["status"] == DONE].dropna(subset="epoch_rule")
+    by_rule = done.groupby("epoch_rule", sort=False)["configuration"]
+    for rule, configurations in by_rule:
+        whose = ", ".join(dict.fromkeys(map(labels.__getitem__, configurations)))
+        yield f"{f'{whose}: ' * (len(by_rule) > 1)}metrics {_in_words(str(rule))}"
+
+
+def _in_words(rule: str) -> str:
+    try:
+        return str(EpochRule.parse(rule))
+    except ValueError:  # of another release
+        return f"by the rule {rule!r}"
 
 
 def remarks_on_tuning(

@@ -16,10 +16,11 @@ from mtlbench.store import DEFAULT_RESULTS
 from mtlbench.store.runs import Places, Store, places
 from mtlbench.store.schema import FAILED
 from mtlbench.store.trials import Tuning, tuning_file, tunings
+from mtlbench.tasks.epoch_rule import LAST
 
 RESULT_COLUMNS = [
     "suite", "variant", "strategy", "label", "stage", "seed", "settings", "status",
-    "networks", "metric", "metric_label", "task", "unit", "direction", "value", "hash", "path",
+    "networks", "epoch_rule", "metric", "metric_label", "task", "unit", "direction", "value", "hash", "path",
 ]  # fmt: skip
 
 
@@ -46,8 +47,9 @@ def load_results(
     own one of the same hash, whatever came of that.
 
     A run without metrics (failed or diverged) has one row, whose metric is missing. The column
-    `settings` tells configurations of one suite apart; see `settings.settings_of`. `path` is the
-    run's directory, and empty for a reference run.
+    `settings` tells configurations of one suite apart; see `settings.settings_of`. `epoch_rule`
+    names the epochs that the metrics are of; see `EpochRule`. `path` is the run's directory, and
+    empty for a reference run.
 
     Args:
         results: the results directories; `runs` where None, or with `reference` none where there
@@ -167,7 +169,8 @@ def named(results: Places | None, reference: bool = False) -> str:
 
 
 _IDENTITY = [
-    "suite", "variant", "strategy", "label", "stage", "seed", "status", "networks", "hash", "path",
+    "suite", "variant", "strategy", "label", "stage", "seed", "status", "networks", "epoch_rule",
+    "hash", "path",
 ]  # fmt: skip
 _METRIC = ["metric", "metric_label", "task", "unit", "direction", "value"]
 _METRIC_KEYS = ("metric", "label", "task", "unit", "direction", "value")
@@ -193,7 +196,7 @@ class _Run:
         self.identity = (
             spec["suite"], spec["variant"], spec["strategy"], info["label"], info.get("stage", ""),
             spec["seed"], info["status"], info.get("population", {}).get("networks", 1),
-            info["hash"], path,
+            spec["suite_parameters"].get("epoch_rule", LAST), info["hash"], path,
         )  # fmt: skip
 
     @property

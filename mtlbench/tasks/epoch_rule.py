@@ -45,7 +45,7 @@ class EpochRule:
         return {
             LAST: "after the last epoch",
             BEST: "at the best epoch on validation data",
-            MEAN: f"mean over the last {self.count} epochs",
+            MEAN: f"as the mean over the last {self.count} epochs",
         }[self.kind]
 
 

@@ -49,6 +49,9 @@ def test_columns_are_the_promised_ones(tmp_path: Path) -> None:
     assert list(summarise(results, "streets").columns) == SUMMARY_COLUMNS
 
 
+LAST_EPOCH = "metrics after the last epoch"
+
+
 def test_a_result_that_is_not_finite_counts_for_nothing_and_is_remarked(tmp_path: Path) -> None:
     write_run(tmp_path, metric(50.0), abs_err(0.01), seed=0)
     write_run(tmp_path, metric(52.0), abs_err(float("inf")), seed=1)
@@ -56,7 +59,8 @@ def test_a_result_that_is_not_finite_counts_for_nothing_and_is_remarked(tmp_path
     assert list(comparison.summary["mean"]) == [51.0, 0.01]
     assert list(comparison.summary["n"]) == [2, 1]
     assert comparison.remarks["clean"] == [
-        "Eq. Weight: Abs. Err. of depth is not finite in 1 of 2 runs"
+        LAST_EPOCH,
+        "Eq. Weight: Abs. Err. of depth is not finite in 1 of 2 runs",
     ]
 
 
@@ -167,6 +171,18 @@ def test_a_suite_from_two_versions_of_a_file_is_told_apart_across_strategies(
 # --- remarks ------------------------------------------------------------------------------------
 
 
+def test_the_rule_of_the_epoch_is_named_under_a_table(tmp_path: Path) -> None:
+    write_run(tmp_path, metric(1.0), strategy="equal", suite_parameters={"epoch_rule": "mean:10"})
+    assert compare(tmp_path, "streets").remarks["clean"] == [
+        "metrics as the mean over the last 10 epochs"
+    ]
+    write_run(tmp_path, metric(1.0), strategy="mtu", suite_parameters={"epoch_rule": "best"})
+    assert compare(tmp_path, "streets").remarks["clean"] == [
+        "Eq. Weight [epoch_rule=mean:10]: metrics as the mean over the last 10 epochs",
+        "MTU [epoch_rule=best]: metrics at the best epoch on validation data",
+    ]
+
+
 def test_diverged_failed_and_missing_runs_are_counted_in_remarks(tmp_path: Path) -> None:
     seeds(tmp_path, [1.0, 2.0, 3.0], strategy="equal")
     seeds(tmp_path, [1.0, 2.0], strategy="dwa")
@@ -177,6 +193,7 @@ def test_diverged_failed_and_missing_runs_are_counted_in_remarks(tmp_path: Path)
     write_run(tmp_path, strategy="gls", seed=1, status=FAILED)
     comparison = compare(tmp_path, "streets")
     assert comparison.remarks["clean"] == [
+        LAST_EPOCH,
         "MTU: 1 of 3 runs diverged",
         "DWA: seed 2 missing",
         "GLS: 1 of 2 runs failed",

@@ -163,7 +163,7 @@ def test_a_mean_over_more_epochs_than_there_are_is_refused() -> None:
 def test_a_rule_says_what_it_does() -> None:
     assert str(EpochRule.parse("last")) == "after the last epoch"
     assert str(EpochRule.parse("best")) == "at the best epoch on validation data"
-    assert str(EpochRule.parse("mean:10")) == "mean over the last 10 epochs"
+    assert str(EpochRule.parse("mean:10")) == "as the mean over the last 10 epochs"
 
 
 def test_tasks_without_a_metric_do_not_count_in_a_score() -> None:
