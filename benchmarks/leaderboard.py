@@ -76,7 +76,16 @@ def run_info(suite: str, variant: str, strategy: str, stage: str, seed: int) -> 
         "spec": spec,
         "label": strategy.title(),
         "stage": stage,
-        "tasks": [{"name": task, "classes": list(map(str, range(10)))} for task in tasks],
+        "tasks": [
+            {
+                "name": task,
+                "kind": "classification",
+                "classes": list(map(str, range(10))),
+                "palette": None,
+                "unit": "",
+            }
+            for task in tasks
+        ],
         "corrupted": {},
         "metrics": [
             {"metric": m, "label": label, "task": t, "unit": unit, "direction": direction}

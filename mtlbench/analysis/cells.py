@@ -133,6 +133,23 @@ def paired_differences(block: Block, baseline: int) -> np.ndarray:
     return np.einsum("src,c->sr", relative, weights(block.cells))
 
 
+def common(block: Block, baseline: int) -> tuple[np.ndarray, np.ndarray]:
+    """The values of all strategies and those of the baseline, NaN where not both have one: each
+    [S, R, C]."""
+    base = block.values[[baseline]]
+    both = np.isfinite(block.values) & np.isfinite(base)
+    return np.where(both, block.values, np.nan), np.where(both, base, np.nan)
+
+
+def coverage(parts: Sequence[Block], strategies: int) -> np.ndarray:
+    """Which share each strategy has of the values in some blocks, weighed as in averages over
+    cells, every seed the same [S]."""
+    there = np.zeros(strategies)
+    for block in parts:
+        there += np.isfinite(block.values).mean(1) @ weights(block.cells) / len(parts)
+    return np.round(there, 12)  # all of them are 1
+
+
 def ranks_by_seed(block: Block, ranked: Sequence[int]) -> np.ndarray:
     """Mean over cells of the rank of each run among those of its seed [S, R], NaN for strategies
     that are not ranked."""

@@ -35,10 +35,12 @@ class Leaderboard:
 
     Attributes:
         table: one row a scope and strategy, with the columns `scope.LEADERBOARD_COLUMNS`: in each
-            scope the best mean rank first, and those that miss runs last, without numbers.
+            scope the best mean rank first; those that miss runs last, the best rating first.
         scopes: `all`, and what divides it: `clean` and `corrupted`, `suite:NAME`, and
             `stage:NAME` for the strategies of one stage and the baseline.
         notes: for each scope, sentences about what its numbers rest on.
+        win_shares: for each scope, of the comparisons of the strategy of a row with that of a
+            column the share that it wins, on the cells and seeds that both have.
         friedman: Friedman's test of each scope in which it can reject.
         baseline: the strategy that the others are held against.
         labels: what printed tables call each strategy.
@@ -47,6 +49,7 @@ class Leaderboard:
     table: pd.DataFrame
     scopes: list[str]
     notes: dict[str, list[str]]
+    win_shares: dict[str, pd.DataFrame]
     friedman: dict[str, statistics.Friedman]
     baseline: str
     labels: dict[str, str]
@@ -66,9 +69,14 @@ def leaderboard(
     """Ranks strategies over everything that some results directories hold.
 
     A strategy is ranked in a scope if it has every run there that any strategy has. Those of
-    `selection.APART` are not; one of them may be the baseline. The numbers:
+    `selection.APART` are not; one of them may be the baseline. One that misses runs has what
+    compares it with others on the cells and seeds that both have: elo, improvement, wins, ties and
+    losses. The numbers:
 
+        coverage        the share of all values, weighed as in averages, that it has
         mean_rank       of the mean over seeds, averaged over cells; 1 is best
+        elo             rating by the wins of all strategies of one another, seed by seed:
+                        `rating.Rating`; the baseline is 1000, or the mean where it is not rated
         delta_m         Δm (%): how much that mean is better than the baseline's, relative to it,
                         averaged over cells
         flat_rank, drop MR and Δm (%) as Nash-MTL's tables have them: all metrics of a variant
@@ -129,6 +137,7 @@ def leaderboard(
         table.astype(dict.fromkeys(COUNTS, "Int64")),
         [scope.name for scope in scopes],
         {scope.name: notes(scope) for scope in scopes},
+        {scope.name: scope.win_shares for scope in scopes},
         {scope.name: scope.friedman for scope in scopes if scope.friedman},
         field.baseline,
         field.labels,

@@ -20,7 +20,8 @@ from mtlbench.tasks.epoch_rule import LAST
 
 RESULT_COLUMNS = [
     "suite", "variant", "strategy", "label", "stage", "seed", "settings", "status",
-    "networks", "epoch_rule", "metric", "metric_label", "task", "unit", "direction", "value", "hash", "path",
+    "networks", "epoch_rule", "metric", "metric_label", "task", "unit", "direction", "value",
+    "hash", "path",
 ]  # fmt: skip
 
 

@@ -9,12 +9,22 @@ import numpy as np
 import pandas as pd
 
 from mtlbench.analysis import statistics
-from mtlbench.analysis.cells import Block, missing, paired_differences, ranks_by_seed, weights
+from mtlbench.analysis.cells import (
+    Block,
+    common,
+    coverage,
+    missing,
+    paired_differences,
+    ranks_by_seed,
+    weights,
+)
+from mtlbench.analysis.rating import Rating, win_shares
 from mtlbench.analysis.selection import is_apart
 
 LEADERBOARD_COLUMNS = [
-    "scope", "strategy", "label", "stage", "cells", "complete", "missing",
-    "mean_rank", "rank_low", "rank_high", "delta_m", "delta_m_low", "delta_m_high",
+    "scope", "strategy", "label", "stage", "cells", "coverage", "complete", "missing",
+    "mean_rank", "rank_low", "rank_high", "elo", "elo_low", "elo_high",
+    "delta_m", "delta_m_low", "delta_m_high",
     "flat_rank", "drop", "improvement", "wins", "ties", "losses", "p_value", "effect_size",
 ]  # fmt: skip
 COUNTS = ["wins", "ties", "losses"]
@@ -22,7 +32,7 @@ COUNTS = ["wins", "ties", "losses"]
 
 @dataclass
 class Bootstrap:
-    """Mean ranks and Δm of resampled seeds, the same draws for all strategies.
+    """Numbers of resampled seeds, the same draws for all strategies.
 
     Attributes:
         resamples: how many.
@@ -33,6 +43,17 @@ class Bootstrap:
     seed: int
     _draws: dict[Any, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
     _resampled: dict[Any, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    def draws(self, suite: str, seeds: Iterable[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Resamples of a suite's seeds: `statistics.draw_seeds`.
+
+        Variants with the same seeds get the same draws: they are one unit.
+        """
+        numbers = [int(seed) for seed in seeds]
+        names = self.seed, *suite.encode(), *numbers
+        if names not in self._draws:
+            self._draws[names] = statistics.draw_seeds(len(numbers), self.resamples, *names)
+        return self._draws[names]
 
     def rank_and_improve(
         self,
@@ -53,11 +74,7 @@ class Bootstrap:
         """
         key = number, *strategies, baseline
         if key not in self._resampled:
-            # Variants with the same seeds get the same draws: they are one unit.
-            names = self.seed, *block.suite.encode(), *map(int, block.seeds)
-            if names not in self._draws:
-                self._draws[names] = statistics.draw_seeds(len(block.seeds), self.resamples, *names)
-            shares, which = self._draws[names]
+            shares, which = self.draws(block.suite, block.seeds)
             # Not by a matrix product, which may round equal strategies differently.
             by_seed = np.ascontiguousarray(block.values.transpose(1, 2, 0))
             means = np.einsum("ur,rcs->ucs", shares, by_seed)
@@ -94,7 +111,11 @@ class Field:
 
 
 class Scope:
-    """Some blocks and some strategies, and the numbers of those that have all runs there.
+    """Some blocks and some strategies, and their numbers.
+
+    All that is averaged over cells is of the strategies that have all runs there. What compares two
+    strategies (the rating, and how often the baseline is beaten) is on the cells and seeds that
+    both have, and so of the others, too.
 
     Attributes:
         name: of the scope.
@@ -103,11 +124,14 @@ class Scope:
         without_results: the blocks in which none of them has.
         total: how many cells there are.
         whole: how many each strategy has in all seeds [S].
+        coverage: the share that it has of the values of all cells and seeds [S].
         complete: numbers of the strategies that have all.
         base: the baseline's place among those, or None.
         apart: whether the baseline stands apart, and so has no rank.
         others: the places of the others.
         blocks: the parts, of the strategies that are complete.
+        players: the places among `strategies` of those that are rated if anything joins them: all
+            with results but a baseline that stands apart.
     """
 
     def __init__(
@@ -121,6 +145,7 @@ class Scope:
         self.total = sum(len(block.cells) for block in self.parts.values())
         self.whole = np.array([block.whole().sum(1) for block in self.parts.values()])
         self.whole = self.whole.reshape(-1, len(strategies)).sum(0)
+        self.coverage = coverage(list(self.parts.values()), len(strategies))
         self.complete = [
             strategy
             for strategy, cells in zip(strategies, self.whole, strict=True)
@@ -131,10 +156,15 @@ class Scope:
         self.apart = self.base is not None and is_apart(field.baseline)
         self.blocks = {i: field.blocks[i].take(self.complete) for i in self.parts}
         self.others = [i for i in range(len(self.complete)) if i != self.base]
+        self.players = [
+            place
+            for place, i in enumerate(strategies)
+            if self.coverage[place] and not (field.is_baseline(i) and is_apart(field.baseline))
+        ]
 
     def table(self) -> pd.DataFrame:
         """The columns `LEADERBOARD_COLUMNS`, the best mean rank first, after a baseline that stands
-        apart."""
+        apart; then those that miss runs, the best rating first."""
         field = self.field
         table = pd.DataFrame(
             {
@@ -143,6 +173,7 @@ class Scope:
                 "label": [field.label(i) for i in self.strategies],
                 "stage": [field.stages[i] for i in self.strategies],
                 "cells": self.whole.astype(int),
+                "coverage": self.coverage,
                 "complete": [i in self.complete for i in self.strategies],
                 "missing": [
                     "" if i in self.complete else missing(list(self.parts.values()), position)
@@ -153,9 +184,13 @@ class Scope:
         )
         for column, values in self._numbers().items():
             table[column] = pd.Series(values, index=self.complete, dtype=float)
-        table = table.reindex(columns=LEADERBOARD_COLUMNS).sort_values("mean_rank", kind="stable")
-        first = table["complete"] & table["mean_rank"].isna()  # the baseline, where it is apart
-        return pd.concat([table[first], table[~first]])
+        for column, values in (self._ratings() | self._on_common_cells()).items():
+            table[column] = values
+        table = table.reindex(columns=LEADERBOARD_COLUMNS)
+        apart = table["complete"] & table["mean_rank"].isna()  # the baseline
+        # Ratings that differ by rounding alone are those of a tie.
+        rating = table["elo"].astype(float).where(~table["complete"], 0).round(6)
+        return table.iloc[np.lexsort([-rating, table["mean_rank"], ~apart])]
 
     def _numbers(self) -> dict[str, np.ndarray]:
         if not self.complete:
@@ -187,7 +222,7 @@ class Scope:
                 numbers[f"{ends}_low"] = np.minimum(low, numbers[name])
                 numbers[f"{ends}_high"] = np.maximum(high, numbers[name])
         if self.base is not None:
-            numbers |= self._against_baseline(self.base)
+            numbers |= self._tested(self.base)
         return numbers
 
     def _averages(
@@ -198,29 +233,70 @@ class Scope:
         known = [values for values in improvements if not np.isnan(values).all()]
         return np.mean(mean_ranks, 0), np.mean(known or improvements, 0)
 
-    def _against_baseline(self, base: int) -> dict[str, np.ndarray]:
-        probability = np.zeros(len(self.complete))
-        counts = np.zeros((len(COUNTS), len(self.complete)))
-        for block in self.blocks.values():
-            means = block.values.mean(1)
-            better = statistics.improvement_probability(block.values, block.values[base])
-            probability += better @ weights(block.cells) / len(self.blocks)
-            counts += [
-                (means > means[base]).sum(1),
-                (means == means[base]).sum(1),
-                (means < means[base]).sum(1),
-            ]
+    def _tested(self, base: int) -> dict[str, np.ndarray]:
         effect = np.array([statistics.rank_biserial(row) for row in self.differences])
-        numbers = {
-            "improvement": probability,
-            "effect_size": effect,
-            **dict(zip(COUNTS, counts, strict=True)),
-        }
+        numbers = {"effect_size": effect}
         if self.testable:
             p = np.full(len(self.complete), np.nan)
             p[self.others] = statistics.holm(statistics.signed_rank(self.differences[self.others]))
             numbers["p_value"] = p
         return {name: _without(values, base) for name, values in numbers.items()}
+
+    # --- pairs of strategies ----------------------------------------------------------------
+
+    @cached_property
+    def rating(self) -> Rating | None:
+        """Of the players; None where there are not two."""
+        if len(self.players) < 2:
+            return None
+        chosen = [self.strategies[place] for place in self.players]
+        baseline = [i for i, strategy in enumerate(chosen) if self.field.is_baseline(strategy)]
+        blocks = [self.field.blocks[i].take(chosen) for i in self.parts]
+        return Rating([block for block in blocks if block.cells], baseline[0] if baseline else None)
+
+    @property
+    def win_shares(self) -> pd.DataFrame:
+        """Of the comparisons of the strategy of a row with that of a column, the share won."""
+        names = [self.field.strategies[self.strategies[place]] for place in self.players]
+        wins = self.rating.wins if self.rating else np.zeros((len(names), len(names)))
+        return pd.DataFrame(win_shares(wins), index=names, columns=names)
+
+    def _ratings(self) -> dict[str, np.ndarray]:
+        """Of all strategies, NaN for those that are not rated."""
+        numbers = np.full((3, len(self.strategies)), np.nan)
+        if self.rating is not None:
+            numbers[0, self.players] = self.rating.elo
+            numbers[1:, self.players] = self.rating.intervals(self.field.bootstrap.draws)
+        return dict(zip(("elo", "elo_low", "elo_high"), numbers, strict=True))
+
+    def _on_common_cells(self) -> dict[str, np.ndarray]:
+        """How all strategies do against the baseline where both have cells and seeds; NaN for
+        those that share none with it, and for itself."""
+        places = [
+            i for i, strategy in enumerate(self.strategies) if self.field.is_baseline(strategy)
+        ]
+        if not places:
+            return {}
+        probability, weight = np.zeros((2, len(self.strategies)))
+        counts = np.zeros((len(COUNTS), len(self.strategies)))
+        for block in self.parts.values():
+            ours, base = common(block, places[0])
+            both = np.isfinite(ours).sum(1)
+            sums, base_sums = np.nansum(ours, 1), np.nansum(base, 1)
+            better = np.where(both, statistics.improvement_probability(ours, base), 0)
+            probability += better @ weights(block.cells)
+            weight += (both > 0) @ weights(block.cells)
+            counts += [
+                (sums > base_sums).sum(1),
+                ((sums == base_sums) & (both > 0)).sum(1),
+                (sums < base_sums).sum(1),
+            ]
+        held = (weight > 0) & (np.arange(len(weight)) != places[0])
+        numbers = {
+            "improvement": probability / np.where(held, weight, 1),
+            **dict(zip(COUNTS, counts, strict=True)),
+        }
+        return {name: np.where(held, values, np.nan) for name, values in numbers.items()}
 
     # --- units and tests --------------------------------------------------------------------
 
@@ -230,12 +306,12 @@ class Scope:
 
     @property
     def fewest_seeds(self) -> int:
-        return min(len(block.seeds) for block in self.blocks.values())
+        return min(len(block.seeds) for block in self.parts.values())
 
     @cached_property
     def units(self) -> list[tuple[str, int]]:
         """Each suite and seed."""
-        pairs = ((block.suite, int(seed)) for block in self.blocks.values() for seed in block.seeds)
+        pairs = ((block.suite, int(seed)) for block in self.parts.values() for seed in block.seeds)
         return sorted(set(pairs))
 
     @cached_property

@@ -15,7 +15,7 @@ FEW_SEEDS = 5
 
 def notes(scope: Scope) -> list[str]:
     """Sentences about what the numbers of a scope rest on."""
-    found = [_extent(scope), *_tests(scope), *_baseline(scope), *_intervals(scope)]
+    found = [_extent(scope), *_tests(scope), *_baseline(scope), *_intervals(scope), *_rating(scope)]
     for block in scope.without_results:
         found.append(f"{block.name}: no run has results")
     for i, block in scope.parts.items():
@@ -67,7 +67,10 @@ def _baseline(scope: Scope) -> list[str]:
     if scope.base is None:
         if field.baseline in field.strategies:
             label = field.labels[field.baseline]
-            return [f"{label} is incomplete: nothing can be held against it"]
+            return [
+                f"{label} is incomplete: no Δm and no test against it; Better and W, T, L are of "
+                "the cells and seeds that it shares"
+            ]
         alike = [s for s in field.strategies if s.startswith(f"{field.baseline}[")]
         stands = f"the baseline {field.baseline!r} "
         stands += f"stands for {', '.join(alike)}" if alike else "has no runs"
@@ -82,15 +85,37 @@ def _baseline(scope: Scope) -> list[str]:
 
 
 def _intervals(scope: Scope) -> list[str]:
-    if not scope.complete or scope.fewest_seeds >= FEW_SEEDS:
+    rated = scope.rating.blocks if scope.rating else []
+    blocks = list(scope.blocks.values()) if scope.complete else rated
+    fewest = min((len(block.seeds) for block in blocks), default=FEW_SEEDS)
+    if fewest >= FEW_SEEDS:
         return []
-    if scope.fewest_seeds == 1:
+    if fewest == 1:
         places = defaultdict(list)
-        for block in scope.blocks.values():
+        for block in blocks:
             if len(block.seeds) == 1:
                 places[block.suite].append(block.variant)
-        return [f"no intervals: a single seed of {block_names(places)}"]
-    return [f"intervals from {scope.fewest_seeds} seeds are shorter than 95 % intervals should be"]
+        known = scope.rating is not None and scope.rating.varied.any()
+        of = " of mean rank and Δm" if known else ""
+        return [f"no intervals{of}: a single seed of {block_names(places)}"]
+    return [f"intervals from {fewest} seeds are shorter than 95 % intervals should be"]
+
+
+def _rating(scope: Scope) -> list[str]:
+    rating = scope.rating
+    if rating is None:
+        return []
+    labels = np.array([scope.field.label(scope.strategies[i]) for i in scope.players], dtype=object)
+    always, never = rating.always
+    told = [
+        (~rating.rated, "no Elo of {}: no cell and seed in common with those that have one"),
+        (always, "{} won every comparison: a draw alone keeps that Elo from being higher"),
+        (never, "{} lost every comparison: a draw alone keeps that Elo from being lower"),
+    ]
+    if rating.varied.any():
+        alone = rating.rated & ~rating.varied
+        told.append((alone, "no interval of the Elo of {}: in some variant a single seed"))
+    return [text.format(", ".join(labels[those])) for those, text in told if those.any()]
 
 
 def _incomplete(scope: Scope) -> list[str]:

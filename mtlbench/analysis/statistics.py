@@ -38,20 +38,23 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 
 def improvement_probability(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """The share of pairs in which our value is above theirs; a tie counts half.
+    """The share of pairs in which our value is above theirs; a tie counts half, and NaN not.
 
     Agarwal et al.: Deep Reinforcement Learning at the Edge of the Statistical Precipice, NeurIPS
     2021: P(X > Y), the Mann-Whitney statistic over the number of pairs.
 
     Args:
         ours: values of the runs of one strategy or of S, higher is better [..., R, C].
-        theirs: those of the other [Q, C].
+        theirs: those of the other [..., Q, C].
 
     Returns:
-        A probability for each of the C columns [..., C].
+        A probability for each of the C columns, NaN where there is no pair [..., C].
     """
-    difference = ours[..., None, :] - theirs
-    return np.asarray(0.5 + 0.5 * np.sign(difference).mean((-3, -2)))
+    difference = ours[..., None, :] - theirs[..., None, :, :]
+    pairs = (~np.isnan(difference)).sum((-3, -2))
+    balance = np.nansum(np.sign(difference), (-3, -2))
+    share = np.divide(balance, pairs, out=np.full(pairs.shape, np.nan), where=pairs > 0)
+    return np.asarray(0.5 + 0.5 * share)
 
 
 def rank_biserial(differences: np.ndarray) -> float:

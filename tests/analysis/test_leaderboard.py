@@ -274,7 +274,7 @@ def test_a_failed_run_decides_neither_label_nor_stage() -> None:
 # --- missing runs ---------------------------------------------------------------------------------
 
 
-def test_a_strategy_that_misses_runs_has_no_numbers_and_says_what_it_misses() -> None:
+def test_a_strategy_that_misses_runs_is_not_averaged_and_says_what_it_misses() -> None:
     results = many({"equal": 50, "ilt": 51, "mtu": 49}, seeds=2)
     gone = (results["strategy"] == "ilt") & (results["suite"] == "suite-1")
     gone |= (
@@ -285,7 +285,10 @@ def test_a_strategy_that_misses_runs_has_no_numbers_and_says_what_it_misses() ->
     assert not ilt["complete"]
     assert ilt["missing"] == "no runs: suite-1 clean, depth@0.4"
     assert mtu["missing"] == "seed 1 missing: suite-0 clean, suite-1 clean"
-    assert ilt.loc["mean_rank":].isna().all()
+    averaged = ["mean_rank", "rank_low", "rank_high", "delta_m", "delta_m_low", "delta_m_high"]
+    averaged += ["flat_rank", "drop", "p_value", "effect_size"]
+    assert ilt[averaged].isna().all()
+    assert mtu[averaged].isna().all()
     assert (ilt["cells"], row_of(board, "equal")["cells"]) == (6, 12)
     assert row_of(board, "ilt", "suite:suite-0")["complete"]
     assert row_of(board, "equal")["mean_rank"] == 1, "ranked among the complete ones"
@@ -307,6 +310,91 @@ def test_diverged_runs_and_values_that_are_not_finite_make_a_strategy_incomplete
     assert row_of(board, "dwa")["missing"] == infinite
     assert row_of(board, "gls")["missing"] == infinite.replace("1", "0")
     assert f"incomplete: DWA ({infinite})" in board.notes["all"]
+
+
+def test_incomplete_strategies_come_last_by_their_rating() -> None:
+    results = many({"equal": 50, "mtu": 49, "ilt": 48, "dwa": 53, "gls": 30}, seeds=3)
+    gone = results["strategy"].isin(["ilt", "dwa", "gls"]) & (results["suite"] == "suite-1")
+    rows = leaderboard(results[~gone]).table
+    rows = rows[rows["scope"] == "all"]
+    assert list(rows["strategy"]) == ["equal", "mtu", "dwa", "ilt", "gls"]
+    assert rows["elo"].notna().all()
+    assert rows["elo"].iloc[2] > 1000, "it wins more often than the one that is ranked first"
+    assert list(rows["coverage"]) == [1, 1, 0.5, 0.5, 0.5]
+    assert (rows["elo_low"] <= rows["elo"]).all()
+    assert (rows["elo"] <= rows["elo_high"]).all()
+
+
+def test_an_incomplete_strategy_is_held_against_the_baseline_where_both_have_results() -> None:
+    results = frame(
+        run("equal", {"miou": 50, "abs_err": 0.2}, 0),
+        run("equal", {"miou": 52, "abs_err": 0.2}, 1),
+        run("equal", {"miou": 90, "abs_err": 0.9}, 0, "depth@0.4"),
+        run("equal", {"miou": 90, "abs_err": 0.9}, 1, "depth@0.4"),
+        run("ilt", {"miou": 51, "abs_err": NAN}, 0),
+        run("mtu", {"miou": 10, "abs_err": 0.9}, 2),
+    )
+    board = leaderboard(results)
+    # Seed 0 of miou is all that they share, which ilt wins, though equal's mean is as high.
+    ilt, mtu = row_of(board, "ilt"), row_of(board, "mtu")
+    assert (ilt["wins"], ilt["ties"], ilt["losses"], ilt["improvement"]) == (1, 0, 0, 1)
+    assert mtu[["wins", "ties", "losses", "improvement", "elo"]].isna().all()
+    assert board.win_shares["all"].loc["ilt", "equal"] == 1
+    assert np.isnan(board.win_shares["all"].loc["mtu", "equal"])
+    assert any(note.startswith("no Elo of MTU:") for note in board.notes["all"])
+
+
+def test_a_baseline_that_misses_runs_is_still_held_against_where_it_has_them() -> None:
+    results = many({"equal": 50, "ilt": 51, "mtu": 49}, seeds=3)
+    gone = (results["strategy"] == "equal") & (results["suite"] == "suite-1")
+    board, alone = leaderboard(results[~gone]), leaderboard(results, suites=["suite-0"])
+    for strategy in ("ilt", "mtu"):
+        row, same = row_of(board, strategy), row_of(alone, strategy)
+        compared = ["improvement", "wins", "ties", "losses"]
+        assert list(row[compared]) == pytest.approx(list(same[compared]))
+        assert np.isnan(row["delta_m"])
+    assert row_of(board, "equal")["elo"] == 1000
+    assert any(note.startswith("EQUAL is incomplete: no Δm") for note in board.notes["all"])
+
+
+def test_a_variant_that_one_strategy_alone_has_takes_no_interval_from_the_ratings() -> None:
+    results = many({"equal": 50, "ilt": 51, "mtu": 49}, seeds=3)
+    more = frame(run("ilt", 50.0, variant="x@0.1", suite="suite-0"))
+    board = leaderboard(pd.concat([results, more], ignore_index=True))
+    note = "no intervals of mean rank and Δm: a single seed of suite-0 x@0.1"
+    assert note in board.notes["all"]
+    assert row_of(board, "mtu")["elo_low"] < row_of(board, "mtu")["elo"]
+    without = leaderboard(results)
+    for strategy in ("equal", "ilt", "mtu"):
+        same = row_of(without, strategy)["elo"]
+        assert row_of(board, strategy)["elo"] == pytest.approx(same)
+
+
+def test_win_shares_of_two_strategies_add_up_and_weigh_variants_alike() -> None:
+    results = frame(
+        *(run("equal", 50.0, seed) for seed in range(2)),
+        *(run("ilt", 49.0 + seed, seed) for seed in range(2)),
+        *(run("equal", 50.0, seed, "depth@0.4") for seed in range(4)),
+        *(run("ilt", 60.0, seed, "depth@0.4") for seed in range(4)),
+    )
+    shares = leaderboard(results).win_shares["all"]
+    assert shares.loc["ilt", "equal"] == pytest.approx((0.25 + 1) / 2)
+    assert shares.loc["equal", "ilt"] == pytest.approx((0.75 + 0) / 2)
+
+
+def test_one_that_wins_all_is_rated_and_named() -> None:
+    board = leaderboard(frame(*(run("equal", 1.0, s) for s in (0, 1)), run("ilt", 2.0, 0)))
+    assert 1100 < row_of(board, "ilt")["elo"] < 1600
+    assert any(note.startswith("ILT won every comparison:") for note in board.notes["all"])
+    assert "no interval of the Elo of ILT: in some variant a single seed" in board.notes["all"]
+
+
+def test_the_seeds_of_a_baseline_that_is_not_rated_make_no_interval() -> None:
+    singles = [run("single", 50.0 + seed, seed) for seed in range(3)]
+    results = frame(*singles, run("equal", 50.0), run("mtu", 51.0))
+    board = leaderboard(results, baseline="single")
+    assert np.isfinite(row_of(board, "mtu")["elo"])
+    assert board.table[["elo_low", "elo_high"]].isna().all().all()
 
 
 def test_variants_that_only_some_strategies_have_are_named() -> None:
@@ -426,22 +514,24 @@ def test_the_table_shows_estimates_with_intervals_and_what_is_incomplete() -> No
     results = results[(results["strategy"] != "mtu") | (results["seed"] != 3)]
     text = render_leaderboard(leaderboard(results))
     lines = text.splitlines()
-    assert lines[0] == "Leaderboard: all runs"
+    assert lines[0] == "Leaderboard: all runs (1 of 2)"
     ilt = next(line for line in lines if line.startswith("  ILT"))
     assert "1.00 [1.00, 1.00]" in ilt
     assert "0.031" in ilt, "the one test that is left, of six pairs"
     assert any(line.startswith("  EQUAL (baseline)") for line in lines)
-    assert any(line.split()[:2] == ["MTU", "incomplete"] for line in lines)
+    below = lines[lines.index("Leaderboard: all runs, incomplete") + 3]
+    assert below.split()[:2] == ["MTU", "83"], "five of six seeds"
     assert "incomplete: MTU (seed 3 missing: suite-0 clean, depth@0.4)" in text
 
 
-def test_many_incomplete_strategies_are_named_below_the_table_only() -> None:
+def test_strategies_with_the_same_gaps_are_named_together_below_the_table() -> None:
     levels = {"equal": 50, "ilt": 60} | {f"s{number}": 40 for number in range(6)}
     results = many(levels, seeds=2, suites=1)
     lacking = results["strategy"].str.startswith("s") & (results["seed"] == 1)
     lines = render_leaderboard(leaderboard(results[~lacking])).splitlines()
     assert "2 of 8 complete" in lines
-    assert not any(line.strip().startswith("S0") for line in lines)
+    below = lines.index("Leaderboard: all runs, incomplete") + 3
+    assert {line.split()[0] for line in lines[below : below + 6]} == {f"S{i}" for i in range(6)}
     assert any(line.startswith("incomplete: S0, S1, S2, S3, S4, S5 (seed 1") for line in lines)
 
 
@@ -487,7 +577,7 @@ def test_every_format_ends_with_one_newline(format: str) -> None:
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_where_no_strategy_is_complete_there_are_notes_and_no_table(format: str) -> None:
+def test_where_no_strategy_is_complete_those_that_can_be_compared_are_rated(format: str) -> None:
     names = [f"s{number}" for number in range(8)]
     results = frame(
         *(run(name, 1.0, 0, suite="digits") for name in names),
@@ -496,6 +586,8 @@ def test_where_no_strategy_is_complete_there_are_notes_and_no_table(format: str)
     text = render_leaderboard(leaderboard(results, baseline="s0"), format)
     if format not in ("csv", "json"):
         assert "0 of 16 complete" in text
+        assert "Leaderboard: all runs, incomplete" in text
+        assert "no Elo of OTHER" in text
 
 
 # --- single-task networks -----------------------------------------------------------------------
@@ -515,6 +607,15 @@ def test_single_task_networks_are_not_ranked() -> None:
     without = leaderboard(results[results["strategy"] != "single"])
     pd.testing.assert_frame_equal(with_them.table, without.table)
     assert with_them.notes == without.notes
+
+
+def test_single_task_networks_as_the_baseline_have_no_rating() -> None:
+    board = leaderboard(beside_single(), baseline="single")
+    assert np.isnan(row_of(board, "single")["elo"])
+    ratings = [row_of(board, name)["elo"] for name in ("equal", "mtu")]
+    assert np.mean(ratings) == pytest.approx(1000)
+    alone = row_of(leaderboard(beside_single()), "mtu")["elo"]
+    assert ratings[1] - ratings[0] == pytest.approx(alone - 1000)
 
 
 def test_single_task_networks_as_the_baseline_stand_first_without_a_rank() -> None:

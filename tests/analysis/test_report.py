@@ -261,6 +261,17 @@ def test_runs_that_all_diverged_make_a_page_that_says_so(tmp_path):
     assert "Eq. Weight: 1 of 1 run diverged" in text
 
 
+def test_strategies_that_all_miss_a_run_are_shown_with_their_ratings(tmp_path):
+    for strategy, seeds in (("equal", (0, 1)), ("ilt", (1, 2))):
+        for seed in seeds:
+            write_run(tmp_path, metric(50.0 + len(strategy)), strategy=strategy, seed=seed)
+    text = " ".join(Page(render_report(tmp_path)).text.split())
+    assert "Nothing can be ranked" not in text
+    assert "incomplete: 66 % of values" in text
+    elo = leaderboard(load_results(tmp_path)).table.set_index("strategy")["elo"]
+    assert f" {elo['ilt']:.0f} " in text
+
+
 def test_numbers_that_are_not_finite_leave_gaps(tmp_path):
     history = {
         "epoch": [1, 2, 3],

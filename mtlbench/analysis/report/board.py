@@ -31,11 +31,15 @@ class Standing:
     label: str
     stage: str
     cells: int
+    coverage: float
     complete: bool
     missing: str
     mean_rank: float
     rank_low: float
     rank_high: float
+    elo: float
+    elo_low: float
+    elo_high: float
     delta_m: float
     delta_m_low: float
     delta_m_high: float
@@ -161,7 +165,11 @@ def boards(results: pd.DataFrame) -> Board:
             # A suite's only corrupted variant is both a kind and a variant: the same comparison.
             if choice is not None and choice not in scopes:
                 scopes[choice] = Scope(*choice, _entries(table), found.notes[str(name)])
-    ranked = any(scope.ranked for scope in scopes.values())
+    ranked = any(
+        entry.place or math.isfinite(entry.elo)
+        for scope in scopes.values()
+        for entry in scope.entries
+    )
     return Board(
         _opening(list(scopes.values())) if ranked else [],
         baseline,
