@@ -19,7 +19,7 @@ from mtlbench.analysis.results import load_results
 from mtlbench.analysis.scope import COUNTS, Bootstrap, Field, Scope
 from mtlbench.analysis.scope_notes import notes
 from mtlbench.analysis.selection import APART, configured, paper_order
-from mtlbench.analysis.settings import labelled
+from mtlbench.analysis.settings import is_tuned, labelled
 from mtlbench.data.variants import CLEAN
 from mtlbench.errors import UserError, listed, require_known
 from mtlbench.stages import STAGES
@@ -162,7 +162,13 @@ def _field(frame: pd.DataFrame, baseline: str, bootstrap: Bootstrap) -> Field:
         for key, settings, label in zip(first.index, first["settings"], first["label"], strict=True)
     }
     return Field(
-        strategies, labels, list(first["stage"]), baseline, blocks(frame, strategies), bootstrap
+        strategies,
+        labels,
+        list(first["stage"]),
+        [is_tuned(settings) for settings in first["settings"]],
+        baseline,
+        blocks(frame, strategies),
+        bootstrap,
     )
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 from mtlbench.analysis import statistics
 from mtlbench.analysis.printing import BEST, Cell, legend
 from mtlbench.analysis.selection import APART
+from mtlbench.analysis.settings import is_tuned
 from mtlbench.store.schema import DONE
 
 
@@ -59,13 +60,16 @@ def marks(runs: pd.DataFrame) -> Marks:
     """The marks of one variant.
 
     Strategies that have all the seeds that any has, but for those that stand apart, are tested: in
-    each column all pairs of them over seeds; see `statistics.like_the_best`.
+    each column all pairs of them over seeds; see `statistics.like_the_best`. Not those that were
+    tuned: their seeds share the one choice that was made, and another might have done better.
 
     Args:
         runs: rows of one variant, as from `aggregate.select`.
     """
     done = runs[(runs["status"] == DONE) & np.isfinite(runs["value"])]
     done = done[~done["strategy"].isin(APART)]
+    tuned = done["settings"].map(is_tuned).astype(bool)
+    done = done[~tuned]
     seeds = done["seed"].nunique()
     columns = {}
     for (metric, task), rows in done.groupby(["metric", "task"]):
@@ -93,6 +97,8 @@ def marks(runs: pd.DataFrame) -> Marks:
     )
     if most < strategies:
         rule += "; strategies with fewer runs are not compared"
+    if tuned.any():
+        rule += "; tuned strategies are not tested: each was tuned once"
     return Marks(
         {
             column: set(table.index[statistics.like_the_best(table.to_numpy())])

@@ -91,6 +91,7 @@ class Field:
         strategies: the configurations [S].
         labels: what printed tables call each of them.
         stages: of each [S].
+        tuned: whether its parameters were chosen by a tuning, once in each variant [S].
         baseline: the strategy that the others are held against.
         blocks: all runs, by suite and variant.
         bootstrap: for the intervals.
@@ -99,6 +100,7 @@ class Field:
     strategies: list[str]
     labels: dict[str, str]
     stages: list[str]
+    tuned: list[bool]
     baseline: str
     blocks: list[Block]
     bootstrap: Bootstrap
@@ -234,12 +236,18 @@ class Scope:
         return np.mean(mean_ranks, 0), np.mean(known or improvements, 0)
 
     def _tested(self, base: int) -> dict[str, np.ndarray]:
-        effect = np.array([statistics.rank_biserial(row) for row in self.differences])
-        numbers = {"effect_size": effect}
-        if self.testable:
-            p = np.full(len(self.complete), np.nan)
-            p[self.others] = statistics.holm(statistics.signed_rank(self.differences[self.others]))
-            numbers["p_value"] = p
+        p, effect = np.full((2, len(self.complete)), np.nan)
+        for places, differences in (
+            (self.held_by_seed, self.differences),
+            (self.held_by_variant, self.differences_by_variant),
+        ):
+            effect[places] = [statistics.rank_biserial(row) for row in differences[places]]
+            if self.testable(differences.shape[1]):
+                p[places] = statistics.signed_rank(differences[places])
+        tested = np.isfinite(p)
+        if tested.any():
+            p[tested] = statistics.holm(p[tested])
+        numbers = {"effect_size": effect, "p_value": p}
         return {name: _without(values, base) for name, values in numbers.items()}
 
     # --- pairs of strategies ----------------------------------------------------------------
@@ -300,9 +308,27 @@ class Scope:
 
     # --- units and tests --------------------------------------------------------------------
 
+    def testable(self, pairs: int) -> bool:
+        """Whether tests of all others against the baseline can reject with so many pairs."""
+        return statistics.can_reject(pairs, len(self.others))
+
+    @cached_property
+    def tuned(self) -> list[int]:
+        """The places of those that were tuned."""
+        return [i for i, strategy in enumerate(self.complete) if self.field.tuned[strategy]]
+
     @property
-    def testable(self) -> bool:
-        return statistics.can_reject(len(self.units), len(self.others))
+    def held_by_seed(self) -> list[int]:
+        """The others that are tested over units."""
+        return [i for i in self.others if i not in self.held_by_variant]
+
+    @cached_property
+    def held_by_variant(self) -> list[int]:
+        """The others that are tested over variants: where either of a pair was tuned, its seeds
+        share the one choice that was made, and tell nothing of how another would have turned out.
+        """
+        of_all = self.base in self.tuned
+        return [i for i in self.others if of_all or i in self.tuned]
 
     @property
     def fewest_seeds(self) -> int:
@@ -321,8 +347,17 @@ class Scope:
         return self._by_unit(lambda block: paired_differences(block, base))
 
     @cached_property
+    def differences_by_variant(self) -> np.ndarray:
+        """The same in each variant, averaged over seeds [S, blocks]."""
+        base = self.base or 0
+        each = [paired_differences(block, base).mean(1) for block in self.blocks.values()]
+        return np.stack(each, axis=1)
+
+    @cached_property
     def friedman(self) -> statistics.Friedman | None:
+        """Of those with default parameters."""
         ranked = self.others if self.apart else list(range(len(self.complete)))
+        ranked = [i for i in ranked if i not in self.tuned]
         if not statistics.friedman_can_reject(len(ranked), len(self.units)):
             return None
         names = [self.field.strategies[self.complete[i]] for i in ranked]

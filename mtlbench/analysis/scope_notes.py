@@ -51,13 +51,21 @@ def _tests(scope: Scope) -> list[str]:
         )
     elif len(scope.complete) > 2:
         found.append(f"{units}: too few for Friedman's test to reject at {level}")
-    if scope.base is not None and scope.others and not scope.testable:
-        tests = len(scope.others)
-        some = f"any of {tests} tests" if tests > 1 else "a test"
-        baseline = scope.field.label(scope.complete[scope.base])
+    if scope.base is None or not scope.others:
+        return found
+    tests = len(scope.others)
+    some = f"any of {tests} tests" if tests > 1 else "a test"
+    baseline = scope.field.label(scope.complete[scope.base])
+    too_few = f"too few for {some} against {baseline} to reject at {level}; "
+    too_few += f"{statistics.pairs_needed(tests)} are needed"
+    if scope.held_by_seed and not scope.testable(len(scope.units)):
+        found.append(f"{units}: {too_few}")
+    if scope.held_by_variant:
+        variants = _count(len(scope.blocks), "variant")
+        able = scope.testable(len(scope.blocks))
         found.append(
-            f"{units}: too few for {some} against {baseline} to reject at {level}; "
-            f"{statistics.pairs_needed(tests)} are needed"
+            "what was tuned is tested over variants, in each of which it was tuned once, and its "
+            f"intervals say nothing of other tunings: {variants}{'' if able else f', {too_few}'}"
         )
     return found
 

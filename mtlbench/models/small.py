@@ -61,7 +61,7 @@ class BatchNorm(nn.BatchNorm1d):
 
 
 class _OverlappingPatches(nn.Module):
-    """Images [B, 1, H, W], with a rim of zeros, to patches of 4×4 in steps of 2: [B, H/2, W/2, 16]."""
+    """Images [B, 1, H, W] with a rim of 0 to patches of 4×4 in steps of 2: [B, H/2, W/2, 16]."""
 
     def forward(self, images: Tensor) -> Tensor:
         padded = functional.pad(images[:, 0], (1, 1, 1, 1))
