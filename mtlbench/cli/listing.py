@@ -32,7 +32,8 @@ def _strategies() -> tuple[str, Rows]:
     rows.sort(key=lambda row: list(STAGES).index(row[1]))
     return (
         "strategies (any instance stage goes with any task stage: ilt+pcgrad; those of TorchJD: "
-        "torchjd:NAME; gradient: also NAME.on=representation, NAME.every=N)"
+        "torchjd:NAME; the mean weights that one found, fixed: frozen:NAME; gradient: also "
+        "NAME.on=representation, NAME.every=N)"
     ), rows
 
 
