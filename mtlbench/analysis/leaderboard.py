@@ -6,8 +6,8 @@ share the seed's initial weights and batches. The metrics of a run are not, nor 
 and intervals are over units: they speak of new seeds on these suites, not of other suites.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,8 +25,12 @@ from mtlbench.errors import UserError, listed, require_known
 from mtlbench.stages import STAGES
 from mtlbench.store.runs import Places
 from mtlbench.store.schema import DONE
+from mtlbench.store.trials import Tuning
 
 BASELINE = "equal"
+
+Tunings = Mapping[tuple[str, str, str], Tuning]
+"""By suite, variant and configuration."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,7 @@ def leaderboard(
         *_low, *_high   ends of 95 % bootstrap intervals, by resampled seeds, the same for all
         improvement     how probably a run is better than one of the baseline, averaged over cells:
                         `statistics.improvement_probability`
+        networks        trained for a result: those of a run, of all trials where it was tuned
         wins, …         cells in which the mean is better than, equal to, worse than the baseline's
         p_value         of the signed-rank test against the baseline over units, corrected by Holm
                         over the strategies of the scope; NaN where no such test could reject
@@ -110,6 +115,7 @@ def leaderboard(
         frame = configured(results)
     else:
         frame = configured(load_results(results, reference=reference))
+    tunings: Tunings = frame.attrs.get("tunings", {})
     if frame.empty:
         raise UserError("there are no runs to rank")
     suites, variants = listed("suite", suites), listed("variant", variants)
@@ -130,7 +136,7 @@ def leaderboard(
     frame = frame[~frame["strategy"].isin(APART) | (frame["configuration"] == baseline)]
     if frame.empty:
         raise UserError("there are no runs to rank")
-    field = _field(frame, baseline, Bootstrap(resamples, seed))
+    field = _field(frame, tunings, baseline, Bootstrap(resamples, seed))
     scopes = [Scope(field, *division) for division in _divisions(field)]
     table = pd.concat([scope.table() for scope in scopes], ignore_index=True)
     return Leaderboard(
@@ -147,7 +153,7 @@ def leaderboard(
 # --- scopes ---------------------------------------------------------------------------------------
 
 
-def _field(frame: pd.DataFrame, baseline: str, bootstrap: Bootstrap) -> Field:
+def _field(frame: pd.DataFrame, tunings: Tunings, baseline: str, bootstrap: Bootstrap) -> Field:
     """All runs by cell, from which every scope takes its part."""
     # A run that failed may know neither its label nor its stage.
     known = frame.assign(stage=frame.groupby("configuration")["stage"].transform("max"))
@@ -165,11 +171,21 @@ def _field(frame: pd.DataFrame, baseline: str, bootstrap: Bootstrap) -> Field:
         strategies,
         labels,
         list(first["stage"]),
+        _networks(known, tunings, strategies),
         [is_tuned(settings) for settings in first["settings"]],
         baseline,
         blocks(frame, strategies),
         bootstrap,
     )
+
+
+def _networks(runs: pd.DataFrame, tunings: Tunings, strategies: list[str]) -> list[int]:
+    """How many networks are trained for a result of each: for a run, or for all trials."""
+    of_run = runs.groupby("configuration")["networks"].max().fillna(1)
+    trials: Counter[str] = Counter()
+    for (_, _, configuration), tuning in tunings.items():
+        trials[configuration] = max(trials[configuration], len(tuning.trials))
+    return [int(of_run[key]) * (trials[key] or 1) for key in strategies]
 
 
 def _divisions(field: Field) -> list[tuple[str, list[int], list[int]]]:

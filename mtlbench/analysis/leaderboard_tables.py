@@ -12,6 +12,7 @@ from mtlbench.analysis.table import Column, Row, Section, Table
 from mtlbench.analysis.writers import markdown, sentence_width, wrapped, write
 from mtlbench.data.variants import CLEAN
 
+NETWORKS = "Networks"
 COLUMNS = ["Mean rank", "Elo", "Δm (%) ↑", "Better", "W, T, L", "p", "Effect", "MR", "Δm% ↓"]
 INCOMPLETE_COLUMNS = ["Values (%)", "Elo", "Better", "W, T, L"]
 
@@ -66,6 +67,10 @@ def _tables(board: Leaderboard, scope: str, legend: list[str]) -> list[Table]:
     else:
         shown = [Row(_label(row, board.baseline), _cells(row, board.baseline)) for row in complete]
         columns = [Column(name) for name in COLUMNS]
+        if any(row["networks"] > 1 for row in rows):
+            columns.insert(1, Column(NETWORKS))
+            for row, cells in zip(complete, shown, strict=True):
+                cells.cells.insert(1, Cell(f"{row['networks']}"))
         tables = [Table(title, columns, [Section(counted, shown)], notes)]
     if others:
         shown = [Row(_label(row, board.baseline), _shared(row, board.baseline)) for row in others]
@@ -126,6 +131,7 @@ def _number(value: float, form: str) -> str:
 def _legend(board: Leaderboard) -> list[str]:
     """What the columns are."""
     baseline = board.labels.get(board.baseline, board.baseline)
+    several = bool((board.table["networks"] > 1).any())
     shared = (
         "Incomplete strategies are compared on the cells and seeds that they share with another, "
         "and nothing is said of what they miss"
@@ -135,6 +141,7 @@ def _legend(board: Leaderboard) -> list[str]:
         "seeds",
         "Elo: rating by which strategy wins of which on the cells and seeds that both have, 400 "
         f"points for 10 wins in 11; {baseline} is 1000, or the mean where it has none",
+        *([f"{NETWORKS}: trained for a result, those of all trials where it was tuned"] * several),
         f"Δm (%) ↑: mean over cells of the improvement relative to {baseline}, positive is better",
         "In all three, every variant of a suite weighs the same, in it every task, in that every "
         "metric; in brackets: 95 % bootstrap intervals over seeds",

@@ -22,7 +22,7 @@ from mtlbench.analysis.rating import Rating, win_shares
 from mtlbench.analysis.selection import is_apart
 
 LEADERBOARD_COLUMNS = [
-    "scope", "strategy", "label", "stage", "cells", "coverage", "complete", "missing",
+    "scope", "strategy", "label", "stage", "networks", "cells", "coverage", "complete", "missing",
     "mean_rank", "rank_low", "rank_high", "elo", "elo_low", "elo_high",
     "delta_m", "delta_m_low", "delta_m_high",
     "flat_rank", "drop", "improvement", "wins", "ties", "losses", "p_value", "effect_size",
@@ -91,6 +91,7 @@ class Field:
         strategies: the configurations [S].
         labels: what printed tables call each of them.
         stages: of each [S].
+        networks: how many are trained for a result of each, of all trials of what was tuned [S].
         tuned: whether its parameters were chosen by a tuning, once in each variant [S].
         baseline: the strategy that the others are held against.
         blocks: all runs, by suite and variant.
@@ -100,6 +101,7 @@ class Field:
     strategies: list[str]
     labels: dict[str, str]
     stages: list[str]
+    networks: list[int]
     tuned: list[bool]
     baseline: str
     blocks: list[Block]
@@ -174,6 +176,7 @@ class Scope:
                 "strategy": [field.strategies[i] for i in self.strategies],
                 "label": [field.label(i) for i in self.strategies],
                 "stage": [field.stages[i] for i in self.strategies],
+                "networks": [field.networks[i] for i in self.strategies],
                 "cells": self.whole.astype(int),
                 "coverage": self.coverage,
                 "complete": [i in self.complete for i in self.strategies],

@@ -16,7 +16,7 @@ from conftest import CHECKOUT
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from synthetic_runs import abs_err, detection, metric, write_run
+from synthetic_runs import abs_err, detection, metric, tuned, write_run
 
 from mtlbench.analysis.leaderboard import Leaderboard, leaderboard
 from mtlbench.analysis.leaderboard_tables import render_leaderboard
@@ -686,3 +686,19 @@ def test_the_order_of_rows_changes_no_number(order: list[int]) -> None:
     ]
     board = leaderboard(frame(*(runs[i] for i in order)))
     pd.testing.assert_frame_equal(board.table, leaderboard(frame(*runs)).table)
+
+
+# --- cost -----------------------------------------------------------------------------------------
+
+
+def test_the_networks_trained_for_a_result_stand_beside_the_rank(tmp_path: Path) -> None:
+    write_run(tmp_path, metric(50.0), strategy="equal")
+    tuned(tmp_path, 0.0, 20.0, None, strategy="mtu")
+    board = leaderboard(tmp_path)
+    found = board.table.set_index("strategy")["networks"]
+    assert found["equal"] == 1
+    assert found["mtu[tuned]"] == 3
+    text = render_leaderboard(board)
+    assert "Networks: trained for a result, those of all trials" in " ".join(text.split())
+    alone = leaderboard(tmp_path, strategies=["equal"])
+    assert "Networks" not in render_leaderboard(alone)

@@ -56,8 +56,8 @@ def tuned_study(generator: np.random.Generator, advantage: float = 0.0) -> list[
 def scope(blocks: list[Block], *, tuned: bool = True) -> Scope:
     names = [f"s{number}" for number in range(STRATEGIES)]
     labels, stages = dict(zip(names, names, strict=True)), ["loss"] * STRATEGIES
-    flags = [tuned] * STRATEGIES
-    field = Field(names, labels, stages, flags, "s0", blocks, Bootstrap(1, 0))
+    flags, networks = [tuned] * STRATEGIES, [1] * STRATEGIES
+    field = Field(names, labels, stages, networks, flags, "s0", blocks, Bootstrap(1, 0))
     return Scope(field, "all", range(len(blocks)), range(STRATEGIES))
 
 
