@@ -2,6 +2,7 @@
 
     python benchmarks/claims.py             of the reference results that come with the package
     for suite in digits streets bodies; do mtlbench run $suite --results DIR; done
+    mtlbench tune digits --strategies equal,mtu,dwa,gls,ilt,static --seeds 5 --results DIR
     python benchmarks/claims.py DIR         of runs of one's own
 
 Ends with status 1 where a bar is missed.
@@ -15,6 +16,7 @@ import pandas as pd
 
 from mtlbench import load_results
 from mtlbench.analysis.aggregate import summarise
+from mtlbench.analysis.leaderboard import leaderboard
 
 PAPER = ("equal", "mtu", "dwa", "gls", "ilt")
 """The strategies that the paper compares."""
@@ -42,7 +44,7 @@ def at_most(sentence: str, measured: float, bar: float) -> Claim:
 
 
 class Means:
-    """Test results of one suite with the paper's strategies, averaged over seeds.
+    """Test results of one suite with the paper's strategies as they are, averaged over seeds.
 
     Args:
         results: rows as from `load_results`.
@@ -51,7 +53,8 @@ class Means:
 
     def __init__(self, results: pd.DataFrame, suite: str) -> None:
         self.suite = suite
-        self.summary = summarise(results, suite, strategies=PAPER)
+        summary = summarise(results, suite, strategies=PAPER)
+        self.summary = summary[summary["strategy"].isin(PAPER)]
         self._mean = self.summary.set_index(["variant", "strategy", "metric", "task"])["mean"]
 
     def __call__(self, variant: str, strategy: str, metric: str, task: str) -> float:
@@ -81,6 +84,74 @@ class Means:
             ranks = rows["mean"].rank(ascending=rows["direction"].iloc[0] == "min", method="min")
             rank = float(ranks[rows["strategy"] == "ilt"].iloc[0])
             yield at_most(f"{self.suite} {variant}: rank of ilt in {task} {metric}", rank, worst)
+
+
+class Tuned:
+    """Strategies of one suite and variant that were given the same budget of trials.
+
+    Args:
+        results: rows as from `load_results`.
+        suite, variant: which.
+    """
+
+    def __init__(self, results: pd.DataFrame, suite: str, variant: str) -> None:
+        self.results, self.suite, self.variant = results, suite, variant
+        summary = summarise(results, suite)
+        summary = summary[summary["variant"] == variant]
+        self._mean = summary.set_index(["strategy", "metric", "task"])["mean"]
+
+    def gain(self, ours: str, theirs: str, metric: str, task: str) -> float:
+        """What one is above another."""
+        return float(self._mean[ours, metric, task] - self._mean[theirs, metric, task])
+
+    def delta_m(self, baseline: str) -> pd.DataFrame:
+        """`delta_m`, `delta_m_low` and `delta_m_high` (%) of the tuned rows over a baseline."""
+        board = leaderboard(
+            self.results,
+            suites=[self.suite],
+            variants=[self.variant],
+            strategies=[f"{name}[tuned]" for name in (*PAPER, "static")],
+            baseline=baseline,
+        ).table
+        return board[board["scope"] == "all"].set_index("strategy")
+
+
+def equal_budgets(results: pd.DataFrame) -> Iterator[Claim]:
+    """What is left of the differences when every strategy is tuned."""
+    noisy, clean = (Tuned(results, "digits", variant) for variant in ("left@0.4", "clean"))
+    left = ("accuracy", "left")
+    yield at_least(
+        "digits left@0.4: accuracy of left, ilt (tuned) − equal (tuned) (points)",
+        noisy.gain("ilt[tuned]", "equal[tuned]", *left),
+        8,
+    )
+    yield at_least(
+        "digits left@0.4: accuracy of left, ilt (tuned) − static (tuned) (points)",
+        noisy.gain("ilt[tuned]", "static[tuned]", *left),
+        8,
+    )
+    yield at_most(
+        "digits left@0.4: accuracy of left, equal (tuned) − equal (points)",
+        noisy.gain("equal[tuned]", "equal", *left),
+        0,
+    )
+    over_static = noisy.delta_m("static[tuned]")
+    yield at_least(
+        "digits left@0.4: Δm of ilt (tuned) over static (tuned), lower end (%)",
+        over_static["delta_m_low"]["ilt[tuned]"],
+        10,
+    )
+    dynamic = [f"{name}[tuned]" for name in PAPER if name != "equal"]
+    yield at_most(
+        "digits clean: best Δm of a strategy (tuned) over static (tuned) (%)",
+        clean.delta_m("static[tuned]")["delta_m"][dynamic].max(),
+        0,
+    )
+    yield at_most(
+        "digits clean: Δm of ilt (tuned) over equal (tuned), upper end (%)",
+        clean.delta_m("equal[tuned]")["delta_m_high"]["ilt[tuned]"],
+        2,
+    )
 
 
 def claims(results: pd.DataFrame) -> Iterator[Claim]:
@@ -124,6 +195,7 @@ def claims(results: pd.DataFrame) -> Iterator[Claim]:
     yield from bodies.ranks("segmentation@0.4", 1)
     yield from bodies.ranks("clean", 2)
     yield from bodies.detections(97)
+    yield from equal_budgets(results)
 
 
 def main() -> None:
@@ -131,7 +203,7 @@ def main() -> None:
     found = list(claims(load_results(own, reference=not own)))
     for claim in found:
         verdict = "met" if claim.met else "MISSED"
-        print(f"{claim.sentence:67} {claim.measured:8.2f}  bar {claim.bar:6.2f}  {verdict}")
+        print(f"{claim.sentence:73} {claim.measured:8.2f}  bar {claim.bar:6.2f}  {verdict}")
     sys.exit(not all(claim.met for claim in found))
 
 
