@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mtlbench.data.splits import Split
 from mtlbench.data.variants import Variant
-from mtlbench.errors import describe
+from mtlbench.errors import UserError, describe
 from mtlbench.randomness import derive_seed, named_generator
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import History, RunRecord
@@ -221,7 +221,7 @@ class Run:
 
     def test(self) -> None:
         """The final metrics by the rule of the epoch, and a few predictions of test instances."""
-        if self.counted.get("model"):
+        if self.rule.kind == BEST:
             self.model.load_state_dict(self.counted["model"])
         test = self.data.test
         rows = torch.arange(min(EXAMPLES, len(test)))
@@ -256,6 +256,8 @@ class Run:
 
     def finish(self) -> Any:
         """The record, when all epochs are over or training diverged."""
+        if self.status == DONE and self.rule.kind == BEST and not self.counted:
+            raise UserError("no epoch is the best: none has finite metrics on validation data")
         if self.status == DONE and self.tested:
             self.test()
         elif self.status == DONE:

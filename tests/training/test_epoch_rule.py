@@ -144,6 +144,21 @@ def test_a_population_keeps_the_best_epoch_of_the_lineage(tmp_path: Path) -> Non
     assert (metrics_of(best) == metrics_of(last)) == (scores.index(max(scores)) == EPOCHS - 1)
 
 
+def test_where_no_epoch_can_be_judged_the_run_fails_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    untouched = Run.evaluate
+
+    def evaluate(run: Run, split: Any) -> dict[str, float]:
+        values = untouched(run, split)
+        return values if split is run.data.test else {**values, "offset/abs_err": math.nan}
+
+    monkeypatch.setattr(Run, "evaluate", evaluate)
+    record = trained(spec("best"))
+    assert record.info["status"] == "failed"
+    assert "no epoch is the best: none has finite metrics on validation" in record.info["error"]
+
+
 def test_a_population_is_not_tested_in_every_epoch() -> None:
     with pytest.raises(UserError, match="'evolution' takes no epoch_rule 'mean:2'"):
         plan("digits", strategies=["evolution"], overrides={"epoch_rule": "mean:2"})
