@@ -135,6 +135,17 @@ def equal_budgets(results: pd.DataFrame) -> Iterator[Claim]:
         noisy.gain("equal[tuned]", "equal", *left),
         0,
     )
+    for name in ("famo", "nash-mtl"):
+        yield at_most(
+            f"digits left@0.4: accuracy of left, {name} − frozen:{name} (points)",
+            noisy.gain(name, f"frozen:{name}", *left),
+            0,
+        )
+    yield at_least(
+        "digits left@0.4: accuracy of left, mtu − frozen:mtu (points)",
+        noisy.gain("mtu", "frozen:mtu", *left),
+        10,
+    )
     over_static = noisy.delta_m("static[tuned]")
     yield at_least(
         "digits left@0.4: Δm of ilt (tuned) over static (tuned), lower end (%)",
