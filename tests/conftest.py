@@ -15,6 +15,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from mtlbench.analysis.reference import reference_runs, reference_tunings
 from mtlbench.plugins import load_plugins
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import RunRecord
@@ -209,3 +210,10 @@ def cluster_address() -> Iterator[str]:
     yield host.stdout.readline().strip()
     host.stdin.close()
     host.wait(timeout=60)
+
+
+def reference_defaults() -> list[dict[str, Any]]:
+    """The reference runs with default parameters."""
+    chosen = [tuning for tuning in reference_tunings() if tuning.chosen.parameters]
+    tuned = {hash for tuning in chosen for hash in tuning.runs}
+    return [run for run in reference_runs() if run["hash"] not in tuned]
