@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +11,13 @@ from mtlbench.errors import UserError
 from mtlbench.registry import Entry
 from mtlbench.space import TaskWeights
 from mtlbench.stages import INSTANCE
-from mtlbench.strategies.base import LossWeighting, Setting, register_strategy, strategies
+from mtlbench.strategies.base import (
+    GradientWeighting,
+    LossWeighting,
+    Setting,
+    register_strategy,
+    strategies,
+)
 
 
 @register_strategy("equal", label="Eq. Weight")
@@ -106,12 +112,17 @@ def frozen(name: str) -> Entry:
     Raises:
         UserError: there is no such strategy, or it weighs no tasks in a network of all.
     """
+    if not name:
+        raise UserError(f"{FROZEN}: needs the name of a strategy, as in {FROZEN}:dwa")
     entry = strategies.get(name)
-    unfit = entry.cls.stage == INSTANCE or entry.cls.network_per_task  # type: ignore[attr-defined]
-    if unfit or issubclass(entry.cls, Frozen):
+    cls: Any = entry.cls
+    directs = (
+        issubclass(cls, GradientWeighting) and cls.direction is not GradientWeighting.direction
+    )
+    if cls.stage == INSTANCE or cls.network_per_task or directs or issubclass(cls, Frozen):
         raise UserError(f"strategy {FROZEN}:{name}: {name!r} finds no weights of tasks to freeze")
-    cls = type("Frozen", (Frozen,), {"of": name, "__doc__": Frozen.__doc__})
-    return Entry(f"{FROZEN}:{name}", cls, f"Frozen {entry.label}", entry.source)
+    own = type("Frozen", (Frozen,), {"of": name, "__doc__": Frozen.__doc__})
+    return Entry(f"{FROZEN}:{name}", own, f"Frozen {entry.label}", entry.source)
 
 
 strategies.register_namespace(FROZEN, frozen)

@@ -125,6 +125,44 @@ def run_study(
         "overrides": overrides,
     }
     store, known_trackers = Store(results), load(trackers)
+    train_sources(
+        suite, study, store, plugins=plugins, resources=resources, trackers=known_trackers
+    )
+    specs = plan(suite, **study, weights_of=weights_in(store))
+    keeps = frozenset(spec.strategy for spec in specs) if traces is True else traces or ()
+    jobs = [RunJob(spec, spec.strategy in keeps) for spec in specs]
+    train_missing(
+        jobs,
+        store,
+        suite,
+        "runs",
+        plugins=plugins,
+        resources=resources,
+        trackers=known_trackers,
+    )
+    paths = [job.path(store) for job in jobs]
+    statuses = Counter(read_run(path).info["status"] for path in paths if path.exists())
+    return Outcome(specs, statuses)
+
+
+def train_sources(
+    suite: str,
+    study: Mapping[str, Any],
+    store: Store,
+    *,
+    plugins: Sequence[PluginFile],
+    resources: Resources,
+    trackers: Mapping[str, type[Tracker]],
+) -> None:
+    """Trains those runs whose weights a study freezes and that are not in the store.
+
+    Args:
+        suite, study: what `plan` takes.
+        store, plugins, resources, trackers: as for `train_missing`.
+
+    Raises:
+        UserError: anything in the study that does not exist or is out of range.
+    """
     found_by: dict[str, RunSpec] = {}
 
     def ask(spec: RunSpec) -> dict[str, float]:
@@ -141,23 +179,8 @@ def run_study(
             "runs whose weights others freeze",
             plugins=plugins,
             resources=resources,
-            trackers=known_trackers,
+            trackers=trackers,
         )
-    specs = plan(suite, **study, weights_of=weights_in(store))
-    keeps = frozenset(spec.strategy for spec in specs) if traces is True else traces or ()
-    jobs = [RunJob(spec, spec.strategy in keeps) for spec in specs]
-    train_missing(
-        jobs,
-        store,
-        suite,
-        "runs",
-        plugins=plugins,
-        resources=resources,
-        trackers=known_trackers,
-    )
-    paths = [job.path(store) for job in jobs]
-    statuses = Counter(read_run(path).info["status"] for path in paths if path.exists())
-    return Outcome(specs, statuses)
 
 
 def train_missing(

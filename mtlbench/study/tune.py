@@ -15,7 +15,7 @@ from mtlbench.execution.resources import Resources
 from mtlbench.execution.trackers.tracking import load
 from mtlbench.plugins import PluginFile, read_plugins
 from mtlbench.randomness import derive_seed
-from mtlbench.space import Dimension, Space, points
+from mtlbench.space import Choice, Dimension, Range, Space, points
 from mtlbench.spec import RunSpec
 from mtlbench.store import DEFAULT_RESULTS
 from mtlbench.store.runs import DamagedRunError, Store, read_run
@@ -31,10 +31,12 @@ from mtlbench.store.trials import (
     tuning_file,
     write_tuning,
 )
+from mtlbench.strategies.base import strategies as known_strategies
 from mtlbench.strategies.compose import DEFAULT_TASK_STAGE, Composition
 from mtlbench.study.frozen import WeightsOf, weights_in
 from mtlbench.study.plan import plan
-from mtlbench.study.run import Outcome, train_missing
+from mtlbench.study.run import Outcome, train_missing, train_sources
+from mtlbench.suites.base import Suite
 from mtlbench.suites.build import suite_of
 from mtlbench.training.job import run_directory
 from mtlbench.training.jobs import RunJob
@@ -141,7 +143,23 @@ def tune_study(
     if budget is not None:
         _check_number("budget", budget, MOST_BUDGET)
     strategies, variants = listed("strategy", strategies), listed("variant", variants)
-    store = Store(results)
+    store, known_trackers = Store(results), load(trackers)
+    study = {"strategies": strategies, "variants": variants, "seeds": seeds, "overrides": overrides}
+    # First all that can be known before anything is trained.
+    plan_trials(
+        suite,
+        strategies,
+        variants,
+        trials,
+        overrides,
+        budget=budget,
+        space=space,
+        weights_of=lambda spec: {},
+    )
+    check_folders(store)
+    train_sources(
+        suite, study, store, plugins=plugins, resources=resources, trackers=known_trackers
+    )
     candidates = plan_trials(
         suite,
         strategies,
@@ -152,6 +170,14 @@ def tune_study(
         space=space,
         weights_of=weights_in(store),
     )
+    for candidate in candidates:
+        cost = RunJob(candidate.default).epochs
+        if budget is not None and cost > budget:
+            spec = candidate.default
+            progress.say(
+                f"{spec.variant}/{spec.strategy}: one trial takes {cost} network-epochs, more than "
+                f"the budget of {budget}"
+            )
     finals = plan(
         suite,
         strategies=strategies,
@@ -161,8 +187,6 @@ def tune_study(
         weights_of=weights_in(store),
     )
     seeds = 1 + max(spec.seed for spec in finals)
-    known_trackers = load(trackers)
-    check_folders(store)
     jobs = {
         spec.hash: TrialJob(spec, number=number)
         for candidate in candidates
@@ -242,7 +266,7 @@ def plan_trials(
     )
     built = suite_of(study[0])
     tasks = [task.name for task in built.tasks()]
-    asked = _checked_space(space or {}, study, overrides)
+    asked = _checked_space(space or {}, built, study, overrides)
     # What is asked for comes first where it is the suite's, so that all share its coordinates.
     shared = {**built.space(), **{name: d for name, d in asked.items() if "." not in name}}
     found = []
@@ -277,13 +301,17 @@ def _trials_for(budget: int, spec: RunSpec) -> int:
     return min(max(1, budget // RunJob(spec).epochs), MOST_TRIALS)
 
 
-def _checked_space(space: Space, study: Sequence[RunSpec], overrides: Mapping[str, Any]) -> Space:
+def _checked_space(
+    space: Space, suite: Suite, study: Sequence[RunSpec], overrides: Mapping[str, Any]
+) -> Space:
     """The same space.
 
     Raises:
-        UserError: it has something else than values to search, names no parameter of the study, or
-            one that is set.
+        UserError: it has something else than values to search, values that a parameter cannot have,
+            or names one that is not of the study, that is set, or that decides more than how the
+            network is trained: then a tuned strategy would be measured on other data.
     """
+    of_suite = study[0].suite_parameters
     known = {name for spec in study for name in (*spec.suite_parameters, *spec.strategy_parameters)}
     for name, dimension in space.items():
         if not isinstance(dimension, Dimension):
@@ -292,10 +320,32 @@ def _checked_space(space: Space, study: Sequence[RunSpec], overrides: Mapping[st
                 "TaskWeights"
             )
         if name not in known:
+            stage = name.rpartition(".")[0]
+            if stage:
+                known_strategies.get(stage)
+                raise UserError(f"parameter {name!r} is of none of the strategies of this study")
             raise unknown("parameter", name, sorted(known))
         if name in overrides:
             raise UserError(f"parameter {name!r} is set and cannot be searched as well")
+        if name in of_suite and name not in suite.searchable:
+            raise UserError(
+                f"parameter {name!r} cannot be searched: it decides more than how the network is "
+                f"trained; of the suite can be {', '.join(suite.searchable)}"
+            )
+        spec = next(s for s in study if name in {**s.suite_parameters, **s.strategy_parameters})
+        for value in _ends(dimension):
+            try:
+                _trial(spec, overrides, {name: value})
+            except UserError as error:
+                raise UserError(f"the space of {name!r}: {error}") from error
     return space
+
+
+def _ends(dimension: Dimension) -> tuple[Any, ...]:
+    """The values of a choice, and the outermost ones of a range."""
+    if isinstance(dimension, Choice):
+        return dimension.values
+    return (dimension.at([0.0]), dimension.at([1 - 1e-9])) if isinstance(dimension, Range) else ()
 
 
 def strategy_space(strategy: str) -> Space:

@@ -56,6 +56,8 @@ class Suite(ABC):
     default_variants: ClassVar[tuple[str, ...]] = (CLEAN,)
     default_strategies: ClassVar[tuple[str, ...]] = PAPER_STRATEGIES
     default_seeds: ClassVar[int] = 3
+    searchable: ClassVar[tuple[str, ...]] = ("lr", "weight_decay", "batch_size", "precision")
+    """Fields that decide only how the network is trained, or which: what a tuning may search."""
     compiled: ClassVar[bool] = False
     """True where `torch.compile` pays; a suite may make it a field."""
 

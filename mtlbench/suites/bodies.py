@@ -1,7 +1,7 @@
 """People drawn from a seed."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -27,6 +27,8 @@ class Bodies(PeopleSuite):
         branch_lr: learning rate of the fully connected layers. At the convolutions' rate their
             steps are too large and the surface is 15 mm worse.
     """
+
+    searchable: ClassVar[tuple[str, ...]] = (*PeopleSuite.searchable, "branch_lr", "channels")
 
     epochs: int = 12
     batch_size: int = 32

@@ -1,6 +1,7 @@
 """Street scenes drawn from a seed."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -23,6 +24,8 @@ class Streets(StreetSuite):
         height, width: of an image (px), each divisible by 16.
         channels: of the network, for a patch of 4×4 pixels.
     """
+
+    searchable: ClassVar[tuple[str, ...]] = (*StreetSuite.searchable, "channels")
 
     epochs: int = 50
     batch_size: int = 32

@@ -87,7 +87,7 @@ def test_a_frozen_run_is_the_run_with_these_weights_by_hand() -> None:
     assert ends[0].info["label"] == "Frozen DWA"
 
 
-@pytest.mark.parametrize("name", ["single", "ilt", "data-parameters", "frozen:dwa"])
+@pytest.mark.parametrize("name", ["single", "ilt", "data-parameters", "frozen:dwa", "graddrop"])
 def test_what_weighs_no_tasks_cannot_be_frozen(name: str) -> None:
     with pytest.raises(UserError, match="finds no weights of tasks to freeze"):
         frozen(f"frozen:{name}")

@@ -404,9 +404,15 @@ def test_a_budget_of_network_epochs_gives_many_networks_fewer_trials() -> None:
         ({"trials": 0}, "trials must be at least 1"),
         ({"space": {"lr": (0, 1)}}, "which is none of Range, Choice and TaskWeights"),
         ({"space": {"learning_rate": Range(1, 2)}}, "unknown parameter 'learning_rate'"),
-        ({"space": {"ilt.lr": Range(1, 2)}}, "unknown parameter 'ilt.lr'"),
+        ({"space": {"ilt.lr": Range(1, 2)}}, "'ilt.lr' is of none of the strategies"),
         ({"space": {"epochs": Range(1, 2)}}, "parameter 'epochs' is set"),
-        ({"space": {"epoch_rule": Choice(("last", "first"))}, "trials": 4}, "epoch_rule must be"),
+        *(
+            ({"space": {name: Choice((1, 2))}}, f"parameter '{name}' cannot be searched")
+            for name in ("missing_labels", "corruption_seed", "epoch_rule")
+        ),
+        ({"space": {"lr": Choice((0.001, "oops"))}}, "the space of 'lr': .* must be a number"),
+        ({"space": {"lr": Range(-1, 1)}}, "the space of 'lr': .* lr must be above 0"),
+        ({"space": {"batch_size": Range(16, 64, log=True)}}, "must be a whole number"),
     ],
 )
 def test_a_budget_or_a_space_that_cannot_be_right_is_refused(
