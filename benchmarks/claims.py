@@ -104,13 +104,14 @@ class Tuned:
         """What one is above another."""
         return float(self._mean[ours, metric, task] - self._mean[theirs, metric, task])
 
-    def delta_m(self, baseline: str) -> pd.DataFrame:
-        """`delta_m`, `delta_m_low` and `delta_m_high` (%) of the tuned rows over a baseline."""
+    def delta_m(self, baseline: str, *others: str) -> pd.DataFrame:
+        """`delta_m`, `delta_m_low` and `delta_m_high` (%) of the tuned rows, and of others, over a
+        baseline."""
         board = leaderboard(
             self.results,
             suites=[self.suite],
             variants=[self.variant],
-            strategies=[f"{name}[tuned]" for name in (*PAPER, "static")],
+            strategies=[*others, *(f"{name}[tuned]" for name in (*PAPER, "static"))],
             baseline=baseline,
         ).table
         return board[board["scope"] == "all"].set_index("strategy")
@@ -151,6 +152,11 @@ def equal_budgets(results: pd.DataFrame) -> Iterator[Claim]:
         "digits left@0.4: Δm of ilt (tuned) over static (tuned), lower end (%)",
         over_static["delta_m_low"]["ilt[tuned]"],
         10,
+    )
+    yield at_least(
+        "digits clean: Δm of stch over static (tuned), lower end (%)",
+        clean.delta_m("static[tuned]", "stch")["delta_m_low"]["stch"],
+        0,
     )
     dynamic = [f"{name}[tuned]" for name in PAPER if name != "equal"]
     yield at_most(

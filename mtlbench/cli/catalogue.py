@@ -136,6 +136,9 @@ def render(costs: Mapping[str, float]) -> str:
         "the gradients over what the shared layers give to the heads and not over the shared "
         "parameters, and `NAME.every=N` weighs in every N-th step of the whole training only.",
         "",
+        "`frozen:NAME` is the mean weights that one of the other two stages found, fixed from the "
+        "first step on.",
+        "",
         "`mtlbench tune` searches the parameters that have a range in the column *tuned in*, and "
         "for every strategy alike what the suite shares: the learning rate, from an eighth to "
         "eight times that of the recipe. *(log)*: by the order of magnitude.",
