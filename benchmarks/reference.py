@@ -8,7 +8,6 @@ is damaged, a run failed, or the same is in two directories with other values.
 
 import argparse
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +48,7 @@ def main() -> None:
             known = tuned.setdefault(tuning.hash, tuning)
             if known.trials != tuning.trials:
                 wrong.append(f"{tuning_file(store, tuning.hash)}: other values than before")
-            seeds = sorted({*known.seeds, *tuning.seeds})
-            tuned[tuning.hash] = replace(known, seeds=seeds)
+            tuned[tuning.hash] = known.with_seeds(tuning.seeds)
     if wrong or not runs:
         sys.exit("\n".join(wrong or ["no runs"]))
     options.out.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +238,7 @@ def _take(
     for tuning in found:
         known = into.setdefault(tuning.hash, tuning)
         if known.trials == tuning.trials:
-            into[tuning.hash] = replace(known, seeds=sorted({*known.seeds, *tuning.seeds}))
+            into[tuning.hash] = known.with_seeds(tuning.seeds)
         else:
             damaged.append((place(tuning), "has other scores than the same trials elsewhere"))
     return damaged

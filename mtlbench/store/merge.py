@@ -270,9 +270,9 @@ class Tunings(Kind):
         return bool(replace(one, seeds=[]) == replace(other, seeds=[]))
 
     def join(self, there: Any, more: Any, path: Path) -> None:
-        seeds = sorted({*there.seeds, *more.seeds})
-        if seeds != there.seeds:
-            write_tuning(path, replace(there, seeds=seeds))
+        joined = there.with_seeds(more.seeds)
+        if joined != there:
+            write_tuning(path, joined)
 
 
 KINDS = (Folds(), Trials(), Tunings())

@@ -11,8 +11,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,10 @@ class Tuning:
         return RunSpec(
             self.suite, suite, self.variant, self.strategy, strategy, seed, self.defaults["sources"]
         )
+
+    def with_seeds(self, more: Iterable[int]) -> "Tuning":
+        """The same, with runs of more seeds."""
+        return replace(self, seeds=sorted({*self.seeds, *more}))
 
     @property
     def runs(self) -> list[str]:

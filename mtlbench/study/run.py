@@ -125,10 +125,9 @@ def run_study(
         "overrides": overrides,
     }
     store, known_trackers = Store(results), load(trackers)
-    train_sources(
+    specs = plan_with_sources(
         suite, study, store, plugins=plugins, resources=resources, trackers=known_trackers
     )
-    specs = plan(suite, **study, weights_of=weights_in(store))
     keeps = frozenset(spec.strategy for spec in specs) if traces is True else traces or ()
     jobs = [RunJob(spec, spec.strategy in keeps) for spec in specs]
     train_missing(
@@ -145,7 +144,7 @@ def run_study(
     return Outcome(specs, statuses)
 
 
-def train_sources(
+def plan_with_sources(
     suite: str,
     study: Mapping[str, Any],
     store: Store,
@@ -153,8 +152,9 @@ def train_sources(
     plugins: Sequence[PluginFile],
     resources: Resources,
     trackers: Mapping[str, type[Tracker]],
-) -> None:
-    """Trains those runs whose weights a study freezes and that are not in the store.
+) -> list[RunSpec]:
+    """The specs of a study, with those runs trained whose weights it freezes and that are not in
+    the store.
 
     Args:
         suite, study: what `plan` takes.
@@ -169,7 +169,9 @@ def train_sources(
         found_by[spec.hash] = spec
         return {}
 
-    plan(suite, **study, weights_of=ask)
+    specs = plan(suite, **study, weights_of=ask)
+    if not found_by:
+        return specs
     sources = [RunJob(spec) for spec in found_by.values()]
     if any(job.found(store) is None for job in sources):
         train_missing(
@@ -181,6 +183,7 @@ def train_sources(
             resources=resources,
             trackers=trackers,
         )
+    return plan(suite, **study, weights_of=weights_in(store))
 
 
 def train_missing(

@@ -34,8 +34,8 @@ from mtlbench.store.trials import (
 from mtlbench.strategies.base import strategies as known_strategies
 from mtlbench.strategies.compose import DEFAULT_TASK_STAGE, Composition
 from mtlbench.study.frozen import WeightsOf, weights_in
-from mtlbench.study.plan import plan
-from mtlbench.study.run import Outcome, train_missing, train_sources
+from mtlbench.study.plan import frozen_from, plan
+from mtlbench.study.run import Outcome, plan_with_sources, train_missing
 from mtlbench.suites.base import Suite
 from mtlbench.suites.build import suite_of
 from mtlbench.training.job import run_directory
@@ -145,31 +145,27 @@ def tune_study(
     strategies, variants = listed("strategy", strategies), listed("variant", variants)
     store, known_trackers = Store(results), load(trackers)
     study = {"strategies": strategies, "variants": variants, "seeds": seeds, "overrides": overrides}
+
+    def trials_with(weights_of: WeightsOf) -> list[Candidate]:
+        return plan_trials(
+            suite,
+            strategies,
+            variants,
+            trials,
+            overrides,
+            budget=budget,
+            space=space,
+            weights_of=weights_of,
+        )
+
     # First all that can be known before anything is trained.
-    plan_trials(
-        suite,
-        strategies,
-        variants,
-        trials,
-        overrides,
-        budget=budget,
-        space=space,
-        weights_of=lambda spec: {},
-    )
+    candidates = trials_with(lambda spec: {})
     check_folders(store)
-    train_sources(
+    finals = plan_with_sources(
         suite, study, store, plugins=plugins, resources=resources, trackers=known_trackers
     )
-    candidates = plan_trials(
-        suite,
-        strategies,
-        variants,
-        trials,
-        overrides,
-        budget=budget,
-        space=space,
-        weights_of=weights_in(store),
-    )
+    if any(frozen_from(Composition.parse(spec.strategy)) for spec in finals):
+        candidates = trials_with(weights_in(store))
     for candidate in candidates:
         cost = RunJob(candidate.default).epochs
         if budget is not None and cost > budget:
@@ -178,14 +174,6 @@ def tune_study(
                 f"{spec.variant}/{spec.strategy}: one trial takes {cost} network-epochs, more than "
                 f"the budget of {budget}"
             )
-    finals = plan(
-        suite,
-        strategies=strategies,
-        variants=variants,
-        seeds=seeds,
-        overrides=overrides,
-        weights_of=weights_in(store),
-    )
     seeds = 1 + max(spec.seed for spec in finals)
     jobs = {
         spec.hash: TrialJob(spec, number=number)
@@ -452,8 +440,7 @@ def _keep(store: Store, tuning: Tuning) -> None:
                 progress.say(f"{path}: {error}; set aside as {store.set_aside(path)}")
             else:
                 if before.trials == tuning.trials:
-                    seeds = sorted({*before.seeds, *tuning.seeds})
-                    tuning = replace(tuning, seeds=seeds)
+                    tuning = tuning.with_seeds(before.seeds)
                 else:
                     progress.say(f"{path} has other scores; set aside as {store.set_aside(path)}")
         write_tuning(path, tuning)

@@ -226,9 +226,8 @@ class Run:
         test = self.data.test
         rows = torch.arange(min(EXAMPLES, len(test)))
         self.predictions = example_predictions(self.suite, self.model, test, rows, self.device)
-        if self.rule.kind != MEAN:
-            self.counted["metrics"] = [self.evaluate(test)]
-        self._take_metrics(self.counted["metrics"])
+        of_mean = self.rule.kind == MEAN
+        self._take_metrics(self.counted["metrics"] if of_mean else [self.evaluate(test)])
 
     def _take_metrics(self, epochs: list[dict[str, float]]) -> None:
         """Takes the mean over epochs, of `TASK/METRIC`, as the final metrics."""
