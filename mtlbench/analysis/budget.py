@@ -91,13 +91,18 @@ def expected_best(scores: Sequence[float | None]) -> ExpectedBest:
 # --- of a comparison ------------------------------------------------------------------------------
 
 
-def tunings_of(comparison: Comparison, variant: str) -> dict[str, Tuning]:
+def tunings_of(comparison: Comparison, variant: str, *, fewest: int = 2) -> dict[str, Tuning]:
     """The tunings of a variant that have a curve, by strategy, in the order of its table.
 
-    They are those of more than one trial. One that a larger one continues is left out: the larger
-    one tells the same and more. Each stands under the key of the strategy with its default
-    parameters, where the curve begins; under that of the tuned one if there are several tunings of
-    the strategy, or no row of the default parameters.
+    Those whose trials were halved have none: their scores are of other numbers of epochs. One that
+    a larger one continues is left out: the larger one tells the same and more. Each stands under
+    the key of the strategy with its default parameters, where the curve begins; under that of the
+    tuned one if there are several tunings of the strategy, or no row of the default parameters.
+
+    Args:
+        comparison: of which.
+        variant: its variant.
+        fewest: trials of a tuning; one alone makes no curve.
     """
     found = {
         key: comparison.tunings[variant, key]
@@ -107,7 +112,9 @@ def tunings_of(comparison: Comparison, variant: str) -> dict[str, Tuning]:
     kept = {
         key: tuning
         for key, tuning in found.items()
-        if len(tuning.trials) > 1 and not any(_continues(o, tuning) for o in found.values())
+        if len(tuning.trials) >= fewest
+        and not tuning.rounds
+        and not any(other.continues(tuning) for other in found.values())
     }
     first = comparison.runs.drop_duplicates("configuration")
     default = {
@@ -158,12 +165,3 @@ def budgets_shown(trials: Sequence[int]) -> list[int]:
     """
     powers = (1 << power for power in range(max(trials).bit_length()))
     return sorted({*powers, *trials})
-
-
-def _continues(larger: Tuning, smaller: Tuning) -> bool:
-    count = len(smaller.trials)
-    return (
-        len(larger.trials) > count
-        and larger.against == smaller.against
-        and larger.trials[:count] == smaller.trials
-    )

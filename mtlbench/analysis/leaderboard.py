@@ -6,8 +6,9 @@ share the seed's initial weights and batches. The metrics of a run are not, nor 
 and intervals are over units: they speak of new seeds on these suites, not of other suites.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,9 +74,10 @@ def leaderboard(
     """Ranks strategies over everything that some results directories hold.
 
     A strategy is ranked in a scope if it has every run there that any strategy has. Those of
-    `selection.APART` are not; one of them may be the baseline. One that misses runs has what
-    compares it with others on the cells and seeds that both have: elo, improvement, wins, ties and
-    losses. The numbers:
+    `selection.APART` are not; one of them may be the baseline. A tuned strategy is left out where
+    another one has its trials and more of them wherever it was tuned, unless it is named. One that
+    misses runs has what compares it with others on the cells and seeds that both have: elo,
+    improvement, wins, ties and losses. The numbers:
 
         coverage        the share of all values, weighed as in averages, that it has
         mean_rank       of the mean over seeds, averaged over cells; 1 is best
@@ -133,16 +135,20 @@ def leaderboard(
         require_known("strategy", strategies, known)
         named = [*strategies, baseline]
         frame = frame[frame["strategy"].isin(named) | frame["configuration"].isin(named)]
+    outdone = _outdone(tunings, {*(strategies or ()), baseline})
+    frame = frame[~frame["configuration"].isin(list(outdone))]
     frame = frame[~frame["strategy"].isin(APART) | (frame["configuration"] == baseline)]
     if frame.empty:
         raise UserError("there are no runs to rank")
     field = _field(frame, tunings, baseline, Bootstrap(resamples, seed))
     scopes = [Scope(field, *division) for division in _divisions(field)]
     table = pd.concat([scope.table() for scope in scopes], ignore_index=True)
+    said = {scope.name: notes(scope) for scope in scopes}
+    said["all"] += [f"left out: {each}, which {more} continues" for each, more in outdone.items()]
     return Leaderboard(
         table.astype(dict.fromkeys(COUNTS, "Int64")),
         [scope.name for scope in scopes],
-        {scope.name: notes(scope) for scope in scopes},
+        said,
         {scope.name: scope.win_shares for scope in scopes},
         {scope.name: scope.friedman for scope in scopes if scope.friedman},
         field.baseline,
@@ -182,10 +188,25 @@ def _field(frame: pd.DataFrame, tunings: Tunings, baseline: str, bootstrap: Boot
 def _networks(runs: pd.DataFrame, tunings: Tunings, strategies: list[str]) -> list[int]:
     """How many networks are trained for a result of each: for a run, or for all trials."""
     of_run = runs.groupby("configuration")["networks"].max().fillna(1)
-    trials: Counter[str] = Counter()
+    trained: dict[str, float] = defaultdict(float)
     for (_, _, configuration), tuning in tunings.items():
-        trials[configuration] = max(trials[configuration], len(tuning.trials))
-    return [int(of_run[key]) * (trials[key] or 1) for key in strategies]
+        trained[configuration] = max(trained[configuration], tuning.trained)
+    return [math.ceil(trained[key] or of_run[key]) for key in strategies]
+
+
+def _outdone(tunings: Tunings, named: Collection[str]) -> dict[str, str]:
+    """Tuned configurations that others of more trials continue on every variant, with one of
+    those; not what is named."""
+    cells: dict[str, dict[tuple[str, str], Tuning]] = defaultdict(dict)
+    for (suite, variant, configuration), tuning in tunings.items():
+        cells[configuration][suite, variant] = tuning
+    return {
+        smaller: larger
+        for smaller, its in cells.items()
+        for larger, theirs in cells.items()
+        if smaller not in named
+        and all(cell in theirs and theirs[cell].continues(its[cell]) for cell in its)
+    }
 
 
 def _divisions(field: Field) -> list[tuple[str, list[int], list[int]]]:

@@ -134,7 +134,7 @@ def _legend(board: Leaderboard) -> list[str]:
     several = bool((board.table["networks"] > 1).any())
     shared = (
         "Incomplete strategies are compared on the cells and seeds that they share with another, "
-        "and nothing is said of what they miss"
+        "and nothing is said of what they miss; Values (%): the share of all values that they have"
     )
     return [
         "Mean rank: over cells (a metric of a task in a variant of a suite), of the mean over "

@@ -1,7 +1,7 @@
 """Sentences under a table: which runs its means do not rest on."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -29,6 +29,7 @@ def remarks_on(table: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
     for configuration, *run in zip(first["configuration"], *columns, strict=True):
         runs[configuration].append(tuple(run))
     remarks = []
+    of_many: dict[int, list[str]] = defaultdict(list)
     for configuration, of_one in runs.items():
         label = labels[configuration]
         statuses, seeds, networks = zip(*of_one, strict=True)
@@ -40,12 +41,16 @@ def remarks_on(table: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
             if whose == configuration:
                 remarks.append(f"{label}: {metric} of {task} is not finite in {count} {of_runs}")
         if max(networks) > 1:
-            remarks.append(f"{label}: {max(networks):.0f} networks were trained for each run")
+            of_many[round(max(networks))].append(label)
         absent = sorted(expected - set(seeds))
         if absent:
             named = ", ".join(map(str, absent))
             remarks.append(f"{label}: {plural('seed', len(absent))} {named} missing")
-    return [*_epochs(first, labels), *remarks]
+    many = [
+        f"{', '.join(whose)}: {count} networks were trained for each run"
+        for count, whose in of_many.items()
+    ]
+    return [*_epochs(first, labels), *remarks, *many]
 
 
 def _epochs(runs: pd.DataFrame, labels: Mapping[str, str]) -> Iterator[str]:
@@ -82,10 +87,17 @@ def remarks_on_tuning(
         if tuning is not None:
             chosen = tuning.chosen.parameters
             told = ", ".join(f"{name} {_shown(value)}" for name, value in chosen.items())
-            count = len(tuning.trials)
+            count = len(tuning.points)
             networks = f" of {tuning.networks} networks" if tuning.networks > 1 else ""
             what = told or "the default parameters"
-            yield f"{label}: {what}, the best of {count} {plural('trial', count)}{networks}"
+            rounds = f", halved to {_numbers(tuning.rounds[1:])}" if tuning.rounds else ""
+            yield f"{label}: {what}, the best of {count} {plural('trial', count)}{rounds}{networks}"
+
+
+def _numbers(counts: Sequence[int]) -> str:
+    """ "4 and 2"."""
+    *first, last = map(str, counts)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _shown(value: Any) -> str:

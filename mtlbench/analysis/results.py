@@ -263,22 +263,22 @@ def _with_tuned(runs: Sequence[_Run], tuned: Sequence[Tuning]) -> list[_Run]:
 
 
 def _budgets(tuned: Sequence[Tuning]) -> list[str]:
-    """For each tuning, in words, what tells it from others that it must not join: the number of
-    trials, where not all have the same; what was searched, where it was not the same for all of its
-    strategy in a suite; its hash, where there is still another of the same runs."""
-    counts = {len(tuning.trials) for tuning in tuned}
+    """For each tuning, in words, what tells it from others that it must not join: how many trials,
+    and whether they were halved, where not all have the same; what was searched, where it was not
+    the same for all of its strategy in a suite; its hash, where there is still another of the same
+    runs."""
+    counts = {_count(tuning) for tuning in tuned}
     searched: dict[Any, set[str]] = defaultdict(set)
     for tuning in tuned:
-        if len(tuning.trials) > 1:
-            searched[tuning.suite, tuning.strategy].add(_searched(tuning))
+        if len(tuning.points) > 1:
+            searched[tuning.suite, tuning.strategy].add(" ".join(tuning.searched))
     texts = []
     for tuning in tuned:
-        count = len(tuning.trials)
         parts = [TUNED]
         if len(counts) > 1:
-            parts.append(f"{count} {'trial' if count == 1 else 'trials'}")
+            parts.append(_count(tuning))
         if len(searched[tuning.suite, tuning.strategy]) > 1:
-            parts.append(f"of {_searched(tuning) or 'nothing'}")
+            parts.append(f"of {' '.join(tuning.searched) or 'nothing'}")
         texts.append(", ".join(parts))
     cells: dict[Any, set[str]] = defaultdict(set)
     keys = [
@@ -293,9 +293,10 @@ def _budgets(tuned: Sequence[Tuning]) -> list[str]:
     ]
 
 
-def _searched(tuning: Tuning) -> str:
-    """The names of the parameters that were searched."""
-    return " ".join(dict.fromkeys(name for trial in tuning.trials for name in trial.parameters))
+def _count(tuning: Tuning) -> str:
+    """ "8 trials", "8 trials halved"."""
+    count = len(tuning.points)
+    return f"{count} {'trial' if count == 1 else 'trials'}{' halved' * bool(tuning.rounds)}"
 
 
 def _frame(runs: Sequence[_Run], settings: Sequence[str], chosen: Sequence[int]) -> pd.DataFrame:

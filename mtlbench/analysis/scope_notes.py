@@ -112,7 +112,7 @@ def _intervals(scope: Scope) -> list[str]:
 def _rating(scope: Scope) -> list[str]:
     rating = scope.rating
     if rating is None:
-        return []
+        return ["no Elo: there are no two strategies to compare"]
     labels = np.array([scope.field.label(scope.strategies[i]) for i in scope.players], dtype=object)
     always, never = rating.always
     told = [

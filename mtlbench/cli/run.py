@@ -82,6 +82,8 @@ def end_with_table(options: argparse.Namespace, outcome: Any, *, tuned: bool) ->
         silence(sys.stdout)
     if outcome.all_done:
         return 0
-    counts = ", ".join(f"{count} {status}" for status, count in sorted(outcome.statuses.items()))
-    print(f"mtlbench: not all {len(outcome.specs)} runs are done: {counts}", file=sys.stderr)
+    ended = {**dict(sorted(outcome.statuses.items())), "left out": outcome.left_out}
+    counts = ", ".join(f"{count} {status}" for status, count in ended.items() if count)
+    asked = len(outcome.specs) + outcome.left_out
+    print(f"mtlbench: not all {asked} runs are done: {counts}", file=sys.stderr)
     return NOT_ALL_DONE

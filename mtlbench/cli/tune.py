@@ -34,6 +34,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="network-epochs instead: a strategy of eight networks gets an eighth of the trials",
     )
     parser.add_argument(
+        "--halving",
+        action="store_true",
+        help="train all trials for fewer epochs, and the better half of them for twice as many, "
+        "until two train for all (successive halving)",
+    )
+    parser.add_argument(
         "--space",
         action="append",
         default=[],
@@ -58,6 +64,7 @@ def command(options: argparse.Namespace) -> int:
         variants=options.variants,
         trials=options.trials,
         budget=options.budget,
+        halving=options.halving,
         space=space,
         seeds=options.seeds,
         overrides=overrides,

@@ -20,6 +20,13 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def counted(count: int, units: str) -> str:
+    """ "1 run of them", "2 runs of them": of units in the plural."""
+    first, _, rest = units.partition(" ")
+    words = (str(count), first.removesuffix("s") if count == 1 else first, rest)
+    return " ".join(filter(None, words))
+
+
 class Tally:
     """Counts what happened to the runs of a study."""
 

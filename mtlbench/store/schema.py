@@ -175,6 +175,7 @@ TUNING = Fields(
         ),
         "seeds": _list(_size),
         "networks": _count,
+        "rounds": _list(_count),
     }
 )
 """Of a tuning's file."""

@@ -54,6 +54,7 @@ TUNING_SCHEMA = pa.schema(
         *((name, pa.string()) for name in (*SPEC_TEXTS, "defaults", "against")),
         ("seeds", pa.list_(pa.int64())),
         ("networks", pa.int64()),
+        ("rounds", pa.list_(pa.int64())),
         (
             "trials",
             pa.list_(

@@ -12,7 +12,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from mtlbench.store.runs import DamagedRunError, Store, finite, read_info
 from mtlbench.store.schema import PARAMETERS, SCHEMA_VERSION, TRIAL, TUNING
 
 TRIALS, TUNED = ".trials", ".tuned"
+
+EPOCHS = "epochs"
 
 TRIAL_SEED = -1
 """Of every trial; those of runs are counted from 0."""
@@ -54,6 +56,9 @@ class Tuning:
         trials: in their order; the first has the default parameters.
         seeds: of the runs that were trained with the chosen parameters.
         networks: how many a trial trains.
+        rounds: of successive halving: how many of the trials each had, the first ones first; empty
+            where all trained alike. Those of a round have `epochs` among their parameters where
+            they did not train for all, and scores against a trial of as many.
     """
 
     suite: str
@@ -64,6 +69,7 @@ class Tuning:
     trials: list[TrialScore]
     seeds: list[int]
     networks: int = 1
+    rounds: list[int] = field(default_factory=list)
 
     @property
     def hash(self) -> str:
@@ -72,8 +78,34 @@ class Tuning:
         return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()[:12]
 
     @property
+    def points(self) -> list[TrialScore]:
+        """The trials that differ in more than their epochs: those of the first round."""
+        return self.trials[: self.rounds[0]] if self.rounds else self.trials
+
+    @property
+    def searched(self) -> list[str]:
+        """The names of the parameters that were searched."""
+        names = dict.fromkeys(name for trial in self.points for name in trial.parameters)
+        return [name for name in names if not (self.rounds and name == EPOCHS)]
+
+    @property
     def chosen(self) -> TrialScore:
-        return self.trials[best([trial.score for trial in self.trials])]
+        """The best of the last round; the default parameters where no trial of it ended well."""
+        last = self.trials[-self.rounds[-1] :] if self.rounds else self.trials
+        found = last[best([trial.score for trial in last])]
+        if found.score is not None:
+            return found
+        default = TrialScore("", {}, None)
+        return replace(default, hash=self.spec(default, TRIAL_SEED).hash)
+
+    @property
+    def trained(self) -> float:
+        """How many networks the trials have trained, in those of all epochs."""
+        whole = self.defaults["suite_parameters"].get(EPOCHS)
+        if not self.rounds:
+            return float(self.networks * len(self.trials))
+        epochs = sum(trial.parameters.get(EPOCHS, whole) for trial in self.trials)
+        return float(self.networks * epochs / whole)
 
     def spec(self, trial: TrialScore, seed: int) -> RunSpec:
         """The run of a trial's parameters with a seed."""
@@ -82,6 +114,16 @@ class Tuning:
             (strategy if "." in name else suite)[name] = value
         return RunSpec(
             self.suite, suite, self.variant, self.strategy, strategy, seed, self.defaults["sources"]
+        )
+
+    def continues(self, smaller: "Tuning") -> bool:
+        """Whether it has all the trials of another one first, and more."""
+        count = len(smaller.trials)
+        return (
+            len(self.trials) > count
+            and not self.rounds
+            and self.against == smaller.against
+            and self.trials[:count] == smaller.trials
         )
 
     def with_seeds(self, more: Iterable[int]) -> "Tuning":
@@ -96,8 +138,18 @@ class Tuning:
 
 def best(scores: Sequence[float | None]) -> int:
     """The number of the largest score; the first of equal ones, and 0 where there is none."""
+    return _ranked(scores)[0]
+
+
+def best_half(scores: Sequence[float | None]) -> list[int]:
+    """The numbers of the larger half of the scores, in their order: of equal ones the first, and
+    one more than less of an odd number."""
+    return sorted(_ranked(scores)[: math.ceil(len(scores) / 2)])
+
+
+def _ranked(scores: Sequence[float | None]) -> list[int]:
     known = [-math.inf if score is None else score for score in scores]
-    return max(range(len(known)), key=known.__getitem__)
+    return sorted(range(len(known)), key=lambda number: -known[number])
 
 
 def trial_file(store: Store, hash: str) -> Path:
@@ -154,9 +206,22 @@ def read_tuning(path: Path) -> Tuning:
     tuning = Tuning(**{**values, "trials": trials})
     if not trials or any(trial.hash != tuning.spec(trial, TRIAL_SEED).hash for trial in trials):
         raise DamagedRunError(f"{path.name} has trials that are not those of its parameters")
+    if tuning.rounds and not _has_rounds(tuning):
+        raise DamagedRunError(f"{path.name} has trials that are not those of its rounds")
     if path.stem != tuning.hash:
         raise DamagedRunError(f"{path.name} is another tuning's, {tuning.hash}")
     return tuning
+
+
+def _has_rounds(tuning: Tuning) -> bool:
+    """Whether the trials of a tuning can be those of its rounds."""
+    whole = tuning.defaults["suite_parameters"].get(EPOCHS)
+    epochs = [trial.parameters.get(EPOCHS, whole) for trial in tuning.trials]
+    return (
+        sum(tuning.rounds) == len(tuning.trials)
+        and isinstance(whole, int)
+        and all(isinstance(count, int) and 0 < count <= whole for count in epochs)
+    )
 
 
 def tunings(store: Store) -> tuple[list[Tuning], list[tuple[Path, str]]]:

@@ -41,7 +41,8 @@ def plan(
         variants: names such as `depth@0.4`.
         seeds: how many, counted from 0.
         overrides: suite parameters by name, strategy parameters as `STAGE.PARAMETER`.
-        weights_of: the weights that a run found, for strategies that freeze them.
+        weights_of: the weights that a run found, for strategies that freeze them; those of a
+            variant without weights are left out.
 
     Raises:
         UserError: anything in it that does not exist or is out of range.
@@ -87,7 +88,10 @@ def plan(
                     seeds=1,
                     overrides={**of_suite, **_of(source, of_stages)},
                 )
-                given[weights] = dict(weights_of(found_by))
+                found = weights_of(found_by)
+                if found is None:
+                    continue
+                given[weights] = dict(found)
             resolved = recipe_parameters(benchmark, variant, composition, given)
             _try_out(composition, resolved, benchmark)
             sources = {

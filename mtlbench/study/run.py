@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from mtlbench.analysis.aggregate import Comparison, compare
-from mtlbench.errors import listed
+from mtlbench.errors import UserError, listed
 from mtlbench.execution import progress
 from mtlbench.execution.cluster import cluster
 from mtlbench.execution.events import Event
@@ -33,14 +33,16 @@ class Outcome:
     Attributes:
         specs: all its runs.
         statuses: how many of them are done, diverged and failed.
+        left_out: how many were asked for and have no weights to freeze.
     """
 
     specs: list[RunSpec]
     statuses: Counter[str]
+    left_out: int
 
     @property
     def all_done(self) -> bool:
-        return self.statuses["done"] == len(self.specs)
+        return self.statuses["done"] == len(self.specs) and not self.left_out
 
 
 def run(
@@ -125,7 +127,7 @@ def run_study(
         "overrides": overrides,
     }
     store, known_trackers = Store(results), load(trackers)
-    specs = plan_with_sources(
+    specs, left_out = plan_with_sources(
         suite, study, store, plugins=plugins, resources=resources, trackers=known_trackers
     )
     keeps = frozenset(spec.strategy for spec in specs) if traces is True else traces or ()
@@ -141,7 +143,7 @@ def run_study(
     )
     paths = [job.path(store) for job in jobs]
     statuses = Counter(read_run(path).info["status"] for path in paths if path.exists())
-    return Outcome(specs, statuses)
+    return Outcome(specs, statuses, left_out)
 
 
 def plan_with_sources(
@@ -152,16 +154,18 @@ def plan_with_sources(
     plugins: Sequence[PluginFile],
     resources: Resources,
     trackers: Mapping[str, type[Tracker]],
-) -> list[RunSpec]:
+) -> tuple[list[RunSpec], int]:
     """The specs of a study, with those runs trained whose weights it freezes and that are not in
-    the store.
+    the store; and how many are left out, because such a run gave no weights, which is told on
+    standard error.
 
     Args:
         suite, study: what `plan` takes.
         store, plugins, resources, trackers: as for `train_missing`.
 
     Raises:
-        UserError: anything in the study that does not exist or is out of range.
+        UserError: anything in the study that does not exist or is out of range, or nothing of it is
+            left.
     """
     found_by: dict[str, RunSpec] = {}
 
@@ -171,7 +175,7 @@ def plan_with_sources(
 
     specs = plan(suite, **study, weights_of=ask)
     if not found_by:
-        return specs
+        return specs, 0
     sources = [RunJob(spec) for spec in found_by.values()]
     if any(job.found(store) is None for job in sources):
         train_missing(
@@ -183,14 +187,20 @@ def plan_with_sources(
             resources=resources,
             trackers=trackers,
         )
-    return plan(suite, **study, weights_of=weights_in(store))
+    why: list[str] = []
+    known = plan(suite, **study, weights_of=weights_in(store, why.append))
+    if not known:
+        raise UserError(why[0])
+    for each in why:
+        progress.say(f"{each}: nothing can be trained with them")
+    return known, len(specs) - len(known)
 
 
 def train_missing(
     jobs: Sequence[Job],
     store: Store,
     what: str,
-    unit: str,
+    units: str,
     *,
     plugins: Sequence[PluginFile],
     resources: Resources,
@@ -201,7 +211,7 @@ def train_missing(
     Args:
         jobs: all that are wanted.
         store: where they go.
-        what, unit: what they are for, and how to call them.
+        what, units: what they are for, and how to call several of them.
         plugins: loaded in every worker.
         resources: what a job takes, and where.
         trackers: follow the runs among them, by name.
@@ -213,7 +223,12 @@ def train_missing(
     store.check_writable()
     missing = [job for job in jobs if job.found(store) is None]
     if not missing:
-        progress.say(f"nothing to do: all {len(jobs)} {unit} of this study are in {store.root}")
+        found = (
+            f"all {len(jobs)} {units} of this study are"
+            if len(jobs) > 1
+            else f"the {progress.counted(1, units)} is"
+        )
+        progress.say(f"nothing to do: {found} in {store.root}")
         return
     with (
         cluster(resources, plugins, len(missing)) as ray,
@@ -221,8 +236,9 @@ def train_missing(
     ):
         at_once = min(ray.capacity, len(missing))
         progress.say(
-            f"{what}: {len(jobs)} {unit}, {len(jobs) - len(missing)} finished before, "
-            f"{len(missing)} to train, {at_once} at a time, into {store.root}"
+            f"{what}: {progress.counted(len(jobs), units)}, "
+            f"{len(jobs) - len(missing)} finished before, {len(missing)} to train, "
+            f"{at_once} at a time, into {store.root}"
         )
         for name, place in places.items():
             progress.say(f"{name}: {place}")

@@ -702,3 +702,26 @@ def test_the_networks_trained_for_a_result_stand_beside_the_rank(tmp_path: Path)
     assert "Networks: trained for a result, those of all trials" in " ".join(text.split())
     alone = leaderboard(tmp_path, strategies=["equal"])
     assert "Networks" not in render_leaderboard(alone)
+
+
+def test_a_tuned_strategy_is_not_ranked_beside_one_of_more_of_its_trials(tmp_path: Path) -> None:
+    for variant in ("clean", "depth@0.4"):
+        tuned(tmp_path, 0.0, 1.0, variant=variant)
+        tuned(tmp_path, 0.0, 1.0, 2.0, variant=variant)
+    board = leaderboard(tmp_path)
+    assert set(board.table["strategy"]) == {"equal", "equal[tuned, 3 trials]"}
+    assert (
+        "left out: equal[tuned, 2 trials], which equal[tuned, 3 trials] continues"
+        in board.notes["all"]
+    )
+    named = leaderboard(tmp_path, strategies=["equal", "equal[tuned, 2 trials]"])
+    assert "equal[tuned, 2 trials]" in set(named.table["strategy"])
+
+
+def test_a_tuned_strategy_stays_where_more_trials_were_made_on_some_variants_only(
+    tmp_path: Path,
+) -> None:
+    for variant in ("clean", "depth@0.4"):
+        tuned(tmp_path, 0.0, 1.0, variant=variant)
+    tuned(tmp_path, 0.0, 1.0, 2.0)
+    assert "equal[tuned, 2 trials]" in set(leaderboard(tmp_path).table["strategy"])

@@ -135,6 +135,7 @@ TUNING = Tuning(
     ],
     [0, 1, 2],
     networks=3,
+    rounds=[2, 1],
 )
 
 

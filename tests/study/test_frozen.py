@@ -10,7 +10,7 @@ from conftest import TINY, run_mtlbench
 from mtlbench.errors import UserError
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import Store, read_run
-from mtlbench.study.frozen import weights_in
+from mtlbench.study.frozen import mean_weights
 from mtlbench.study.plan import plan
 from mtlbench.training.job import Place, run_directory
 from mtlbench.training.jobs import RunJob
@@ -65,10 +65,10 @@ def test_the_weights_are_the_means_over_all_epochs(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (source,) = plan("digits", strategies=["mgda"], variants=["clean"], seeds=1, overrides=TINY)
     with pytest.raises(UserError, match=r"digits/clean/mgda/seed-0, .* is not in .*: train it"):
-        weights_in(store)(source)
+        mean_weights(store, source)
     train_into(store, source)
     history = read_run(run_directory(source, store)).history()
-    found = weights_in(store)(source)
+    found = mean_weights(store, source)
     assert set(found) == set(WEIGHTS)
     for task, value in found.items():
         assert value == pytest.approx(np.mean(history[f"weight/{task}"]), rel=1e-3)
@@ -102,8 +102,25 @@ def test_a_study_trains_the_other_strategy_first(tmp_path: Path) -> None:
     assert done.status == 0
     assert "Frozen DWA" in done.out
     assert "DWA " not in done.out.replace("Frozen DWA", "")
-    assert "1 runs whose weights others freeze" in done.err
+    assert "1 run whose weights others freeze" in done.err
     again = run_mtlbench(
         ["run", "digits", "--strategies", "equal,frozen:dwa", *options], cwd=tmp_path
     )
     assert "nothing to do" in again.err
+
+
+def test_what_has_no_weights_to_freeze_is_left_out_and_the_others_are_trained(
+    tmp_path: Path,
+) -> None:
+    options = ["--seeds", "1", "--variants", "clean", "--results", "runs"]
+    sizes = {**TINY, "lr": 1e30}
+    options += [part for key, value in sizes.items() for part in ("--set", f"{key}={value}")]
+    for command in (["run", "digits", *options], ["run", "digits", *options]):
+        ended = run_mtlbench([*command, "--strategies", "static,frozen:dwa"], cwd=tmp_path)
+        assert ended.status == 1
+        assert "dwa/seed-0, whose weights are to be frozen, diverged: nothing can be" in ended.err
+        assert "not all 2 runs are done: 1 diverged, 1 left out" in ended.err
+        assert "Static" in ended.out
+    alone = run_mtlbench(["run", "digits", *options, "--strategies", "frozen:dwa"], cwd=tmp_path)
+    assert (alone.status, alone.out) == (2, "")
+    assert "dwa/seed-0, whose weights are to be frozen, diverged" in alone.err

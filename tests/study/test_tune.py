@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ from mtlbench.store.merge import merge_results
 from mtlbench.store.runs import Store, read_run
 from mtlbench.store.trials import (
     TRIAL_SEED,
+    TrialScore,
+    Tuning,
     best,
+    best_half,
     read_trial,
     trial_file,
     tuning_file,
@@ -28,7 +32,8 @@ from mtlbench.store.trials import (
 from mtlbench.strategies.base import strategies
 from mtlbench.strategies.compose import Composition
 from mtlbench.study import tune as tuning
-from mtlbench.study.tune import plan_trials, tune
+from mtlbench.study.trials import Candidate, plan_trials, rounds, shares_of_epochs
+from mtlbench.study.tune import tune
 from mtlbench.training.job import Ended, Job, Place
 from mtlbench.training.run import Run
 from mtlbench.training.trials import TrialJob
@@ -78,7 +83,7 @@ def test_the_first_of_equal_scores_is_the_best_and_none_the_worst() -> None:
 # --- the trials ---------------------------------------------------------------------------------
 
 
-def trials(names: Sequence[str], count: int = 5, **overrides: Any) -> list[tuning.Candidate]:
+def trials(names: Sequence[str], count: int = 5, **overrides: Any) -> list[Candidate]:
     return plan_trials("digits", names, ["clean"], count, {**TINY, **overrides})
 
 
@@ -393,6 +398,98 @@ def test_a_budget_of_network_epochs_gives_many_networks_fewer_trials() -> None:
     }
     few = plan_trials("digits", names, ["clean"], 99, TINY, budget=3)
     assert [len(c.trials) for c in few] == [1, 1, 1]
+
+
+# --- halving --------------------------------------------------------------------------------------
+
+
+def test_each_round_has_the_better_half_and_twice_the_epochs_until_two_train_for_all() -> None:
+    assert [(rounds(n, len(shares_of_epochs(n))), shares_of_epochs(n)) for n in (1, 2, 3, 8)] == [
+        ([1], [1.0]),
+        ([2], [1.0]),
+        ([3, 2], [0.5, 1.0]),
+        ([8, 4, 2], [0.25, 0.5, 1.0]),
+    ]
+
+
+@given(st.lists(st.none() | st.floats(allow_nan=False), min_size=1, max_size=9))
+def test_no_score_of_the_better_half_is_below_one_that_is_left_out(
+    scores: list[float | None],
+) -> None:
+    half = best_half(scores)
+    assert len(half) == math.ceil(len(scores) / 2)
+    known = [-math.inf if score is None else score for score in scores]
+    assert best(scores) in half
+    worst = min(known[i] for i in half)
+    assert all(known[i] <= worst for i in set(range(len(scores))) - set(half))
+
+
+def test_halved_trials_train_in_rounds_and_the_last_round_decides(
+    here: None, tmp_path: Path
+) -> None:
+    options: Any = {"strategies": ["equal"], "variants": ["clean"], "seeds": 1}
+    whole: Any = {**TINY, "epochs": 4}
+    comparison = tune(
+        "digits", **options, trials=5, halving=True, overrides=whole, results=tmp_path
+    )
+    (found,), damaged = tunings(Store(tmp_path))
+    assert not damaged
+    assert found.rounds == [5, 3, 2]
+    assert [found.spec(t, TRIAL_SEED).suite_parameters["epochs"] for t in found.trials] == [
+        *[1] * 5, *[2] * 3, *[4] * 2,
+    ]  # fmt: skip
+    assert found.trained == (5 + 6 + 8) / 4
+    assert found.searched == ["lr"]
+    # A trial goes on as it was, and only where it is of the better half of its round.
+    rates = [trial.parameters.get("lr") for trial in found.trials]
+    first, second, last = found.trials[:5], found.trials[5:8], found.trials[8:]
+    assert rates[5:8] == [rates[i] for i in best_half([trial.score for trial in first])]
+    assert rates[8:] == [rates[5 + i] for i in best_half([trial.score for trial in second])]
+    assert found.chosen in last
+    assert found.chosen.score == max(trial.score for trial in last)
+    # Each score is over equal weights of as many epochs: its own first trial.
+    assert first[0].score == 0
+    for seed, hash in enumerate(found.runs):
+        run = read_run(next(tmp_path.glob(f"digits/clean/equal/seed-{seed}-{hash}*")))
+        assert run.info["spec"]["suite_parameters"]["epochs"] == 4
+    assert any("the best of 5 trials, halved to 3 and 2" in t for t in comparison.remarks["clean"])
+    # Trials are shared with a search that trains all of them.
+    tune("digits", **options, trials=5, overrides=whole, results=tmp_path)
+    default_left = None not in rates[5:8]  # then it is trained to hold the others against
+    assert Counter(
+        read_trial(path)["spec"]["suite_parameters"]["epochs"]
+        for path in (tmp_path / ".trials").iterdir()
+    ) == {1: 5, 2: 3 + default_left, 4: 5}
+    assert set(load_results(tmp_path)["settings"]) == {
+        "", "tuned, 5 trials", "tuned, 5 trials halved",
+    }  # fmt: skip
+
+
+def test_of_halved_trials_that_all_diverge_the_default_parameters_are_chosen() -> None:
+    lost = [TrialScore(f"{i}", {"lr": float(i), "epochs": 1}, None) for i in range(3)]
+    defaults: Any = {
+        "suite_parameters": {"epochs": 2, "lr": 9.0},
+        "strategy_parameters": {},
+        "sources": {},
+    }
+    tuning = Tuning("s", "v", "x", defaults, "0", [*lost, *lost[1:]], [0], 1, [3, 2])
+    assert tuning.spec(tuning.chosen, 0).suite_parameters == {"epochs": 2, "lr": 9.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget": 99}, "halving takes a number of trials, not a budget"),
+        ({"overrides": {"epoch_rule": "mean:2"}}, "epoch_rule is 'mean:2', but there are 1 epochs"),
+    ],
+)
+def test_halving_of_what_cannot_be_halved_is_refused(
+    options: dict[str, Any], message: str, here: None, tmp_path: Path
+) -> None:
+    options = {**options, "overrides": {**TINY, **options.get("overrides", {})}}
+    with pytest.raises(UserError, match=message):
+        tune("digits", strategies=["equal"], halving=True, results=tmp_path, **options)
+    assert not list(tmp_path.glob("*/*"))
 
 
 @pytest.mark.parametrize(
