@@ -98,6 +98,7 @@ def corrupt(
     targets: Mapping[str, Rows],
     *,
     names: tuple[object, ...],
+    present: Tensor | None = None,
 ) -> tuple[dict[str, Rows], Tensor]:
     """The training labels of a variant.
 
@@ -106,6 +107,8 @@ def corrupt(
         tasks: the suite's K tasks.
         targets: clean training labels [N, …] of each task, on the CPU.
         names: what the draws depend on: the suite and the corruption seed.
+        present: which labels are present, bool [N, K] on the CPU, or None for all of them. Those
+            that are absent are neither corrupted nor given to others.
 
     Returns:
         The labels, and which are corrupted as bool [N, K]. Places of a label map that are not
@@ -118,11 +121,13 @@ def corrupt(
     for clause in variant.clauses:
         subset = named_generator("corrupted instances", *names, *clause.tasks)
         order = torch.randperm(count, generator=subset)
-        rows = order[: round(clause.fraction * count)].sort().values
+        hit = order[: round(clause.fraction * count)].sort().values
         for name, kind in zip(clause.tasks, clause.kinds, strict=True):
             task = tasks[column[name]]
             clean = targets[name]
-            span = task.noise or label_range(clean, task)
+            here = None if present is None else present[:, column[name]]
+            rows = hit if here is None else hit[here[hit]]
+            span = task.noise or label_range(clean, task, here)
             noise = named_generator("corrupted labels", *names, name, kind, clause.fraction)
             spoil = _spoiler(task, CORRUPTIONS[kind], span, noise)
             if isinstance(clean, Tensor):
@@ -135,10 +140,17 @@ def corrupt(
     return given, mask
 
 
-def label_range(labels: Rows, task: Task) -> Range:
-    """Smallest and largest label of a task, without the places that are not labelled."""
+def label_range(labels: Rows, task: Task, present: Tensor | None = None) -> Range:
+    """Smallest and largest label of a task, without the places that are not labelled.
+
+    Args:
+        labels: [N, …].
+        task: of which.
+        present: which labels are present, bool [N], or None for all of them.
+    """
     low, high = float("inf"), float("-inf")
-    for some in torch.arange(len(labels)).split(CHUNK):
+    rows = torch.arange(len(labels)) if present is None else present.nonzero()[:, 0]
+    for some in rows.split(CHUNK):
         values = labels[some]
         values = values[task.labelled(values)]
         if len(values):

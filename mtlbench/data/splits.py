@@ -1,14 +1,38 @@
 """Splits: instances with their labels."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from mtlbench.data.rows import Rows
+from mtlbench.errors import UserError
+from mtlbench.tasks.task import Task
 
 Targets = dict[str, Tensor]
 """Task name to labels [N, …]."""
+
+Inputs = Tensor | dict[str, Tensor]
+"""Of a batch: [B, …], or several by name."""
+
+One = TypeVar("One")
+Other = TypeVar("Other")
+
+
+def each_input(
+    values: One | Mapping[str, One], change: Callable[[One], Other]
+) -> Other | dict[str, Other]:
+    """The inputs with each part changed: the only one, or each by its name."""
+    if isinstance(values, Mapping):
+        return {name: change(value) for name, value in values.items()}
+    return change(values)
+
+
+def input_parts(values: One | Mapping[str, One]) -> list[One]:
+    """The parts of the inputs: the only one, or all that have a name."""
+    return list(values.values()) if isinstance(values, Mapping) else [values]
 
 
 @dataclass(frozen=True)
@@ -16,18 +40,59 @@ class Split:
     """Instances with their labels.
 
     Attributes:
-        inputs: [N, …]; images as uint8 [N, C, H, W].
-        targets: labels [N, …] of each task, except those that `Suite.complete` derives; any valid
-            label where one is absent.
-        present: which labels are present, bool [N, K], or None for all of them.
+        inputs: [N, …]; images as uint8 [N, C, H, W]. Several by name where an input is not one
+            tensor, as the atoms of a molecule, their places and which of them are padding.
+        targets: labels [N, …] of each task, except those that `Suite.complete` derives; NaN, or any
+            valid label, where one is absent.
+        present: which labels are present, bool [N, K], or None for all that are not NaN.
+        names: what people call each instance [N]; None where they have no names.
     """
 
-    inputs: Rows
+    inputs: Rows | Mapping[str, Rows]
     targets: Mapping[str, Rows]
     present: Tensor | None = None
+    names: Sequence[str] | None = None
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(input_parts(self.inputs)[0])
+
+    def without_nan(self, tasks: Sequence[Task]) -> "Split":
+        """The same with labels that are NaN absent, each with a valid label in its place.
+
+        Args:
+            tasks: the K tasks.
+
+        Raises:
+            UserError: a part of a label is NaN, which only an `ignore` value can stand for.
+        """
+        targets = dict(self.targets)
+        present = self.present
+        for k, task in enumerate(tasks):
+            labels = targets.get(task.name)
+            # Labels in files have been checked when they were prepared.
+            if not isinstance(labels, Tensor) or not labels.is_floating_point():
+                continue
+            absent = labels.isnan()
+            if not absent.any():
+                continue
+            gone = absent.flatten(1).all(1) if labels.ndim > 1 else absent
+            rest = absent & ~gone.reshape(-1, *[1] * (labels.ndim - 1))
+            if rest.any() and task.ignore is None:
+                raise UserError(
+                    f"labels of task {task.name!r} are NaN in a part: the task needs an 'ignore' "
+                    "value"
+                )
+            here = (~gone).nonzero()
+            valid = labels[here[0, 0]].nan_to_num() if len(here) else torch.zeros_like(labels[0])
+            filled = torch.where(absent, valid, labels)
+            targets[task.name] = (
+                filled if task.ignore is None else torch.where(rest, task.ignore, filled)
+            )
+            if present is None:
+                present = torch.ones(len(self), len(tasks), dtype=torch.bool)
+            present = present.clone()
+            present[:, k] &= ~gone.to(present.device)
+        return replace(self, targets=targets, present=present)
 
 
 @dataclass(frozen=True)
@@ -37,6 +102,12 @@ class Data:
     train: Split
     validation: Split
     test: Split
+
+    def without_nan(self, tasks: Sequence[Task]) -> "Data":
+        """The same with labels that are NaN absent; see `Split.without_nan`."""
+        return Data(
+            *(split.without_nan(tasks) for split in (self.train, self.validation, self.test))
+        )
 
 
 def drawn_data(draw: Callable[[int, int], Split], *sizes: int) -> Data:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mtlbench.analysis.label_errors.sheet import Suspects
 from mtlbench.data.rows import Rows
-from mtlbench.data.splits import Split
+from mtlbench.data.splits import Split, each_input
 from mtlbench.data.variants import Variant
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import Store, read_run
@@ -33,7 +33,9 @@ class Examples:
         """Examples of a spec's training split, with what the runs of these hashes predicted."""
         tasks = {task.name: task for task in suite.tasks()}
         variant = Variant.parse(spec.variant, suite.tasks())
-        split, _ = training_labels(suite, spec.suite, variant, suite.data(), torch.device("cpu"))
+        split, _ = training_labels(
+            suite, spec.suite, variant, suite.data().without_nan(suite.tasks()), torch.device("cpu")
+        )
         seen = []
         for path in Store(results).require().run_directories():
             if path.name.rpartition("-")[2] in hashes:
@@ -50,7 +52,7 @@ class Examples:
         def of(values: Rows) -> Tensor:
             return values[index]
 
-        inputs = of(self.split.inputs)
+        inputs = each_input(self.split.inputs, of)
         labels = self.suite.complete({k: of(v) for k, v in self.split.targets.items()})
         task, label = self.tasks[name], labels[name]
         shown = label.numpy()
@@ -71,7 +73,11 @@ class Examples:
             "palette": [list(colour) for colour in task.palette] or None,
         }
         mask = None if corrupted is None else corrupted[rows]
-        return Suspects(info, rows, inputs.numpy(), shown, suggestions, mask, views)
+        # Inputs of several parts are no pictures: there is nothing of them to show.
+        pictures = inputs.numpy() if isinstance(inputs, Tensor) else np.empty((len(rows), 0))
+        known = self.split.names
+        names = None if known is None else [known[i] for i in rows]
+        return Suspects(info, rows, pictures, shown, suggestions, mask, views, names)
 
 
 def _most_frequent(predictions: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtlbench.data.splits import Data, Targets
+from mtlbench.data.splits import Data, Inputs, Targets, each_input
 from mtlbench.data.variants import CLEAN, Variant
 from mtlbench.registry import Registry
 from mtlbench.space import Space, around
@@ -102,9 +102,13 @@ class Suite(ABC):
         """A new network, drawn from PyTorch's global generator, that takes a batch of inputs as
         `prepare` returns them and gives task name to output."""
 
-    def prepare(self, inputs: Tensor) -> Tensor:
+    def prepare(self, inputs: Inputs) -> Inputs:
         """Inputs as stored to inputs of the network; 8-bit images go to [−1, 1]."""
-        return inputs.float() / 127.5 - 1 if inputs.dtype == torch.uint8 else inputs
+
+        def scaled(values: Tensor) -> Tensor:
+            return values.float() / 127.5 - 1 if values.dtype == torch.uint8 else values
+
+        return each_input(inputs, scaled)
 
     def complete(self, targets: Targets) -> Targets:
         """Labels of a batch with those that follow from others, as the surface of a body from its
@@ -112,8 +116,8 @@ class Suite(ABC):
         return targets
 
     def augment(
-        self, inputs: Tensor, targets: Targets, generator: torch.Generator
-    ) -> tuple[Tensor, Targets]:
+        self, inputs: Any, targets: Targets, generator: torch.Generator
+    ) -> tuple[Any, Targets]:
         """Training batch (prepared inputs, labels) to the same, changed at random; none here.
 
         The generator is on the CPU; draw from it alone, and always the same number of values.
@@ -136,7 +140,7 @@ class Suite(ABC):
         half a cosine from 1 to 0 (Loshchilov & Hutter 2017)."""
         return 0.5 * (1 + math.cos(math.pi * progress))
 
-    def views(self, inputs: Tensor, values: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    def views(self, inputs: Any, values: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
         """Pictures of labels or predictions that a label map does not show, for people to look at.
 
         Args:

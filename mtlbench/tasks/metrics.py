@@ -49,6 +49,8 @@ class Metric:
         direction: whether a larger (`max`) or a smaller (`min`) value is better.
         make: a new torchmetrics object whose `update` takes predictions and targets.
         scale: factor from what torchmetrics computes to the unit.
+        of_probabilities: whether `update` takes the probabilities of classes, as
+            `Task.probabilities` has them, in place of predictions.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Metric:
     direction: Direction
     make: Callable[[], "torchmetrics.Metric"]
     scale: float = 1.0
+    of_probabilities: bool = False
 
     def __post_init__(self) -> None:
         for text in (self.name, self.label, self.unit):
@@ -72,6 +75,88 @@ def accuracy(classes: int) -> Metric:
         )
 
     return Metric("accuracy", "Acc.", "%", "max", make, 100.0)
+
+
+def binary_accuracy() -> Metric:
+    """Share of labels of 0 or 1 that are right (%)."""
+
+    def make() -> "torchmetrics.Metric":
+        return load_torchmetrics().classification.BinaryAccuracy(validate_args=False)
+
+    return Metric("accuracy", "Acc.", "%", "max", make, 100.0)
+
+
+def f1() -> Metric:
+    """Harmonic mean of precision and recall of class 1 (%), over all labels of 0 or 1.
+
+    Not a number where no label is 1: then there is nothing to find.
+    """
+
+    def make() -> "torchmetrics.Metric":
+        return _where_known(load_torchmetrics().classification.BinaryF1Score, least=1)
+
+    return Metric("f1", "F1", "%", "max", make, 100.0)
+
+
+def macro_f1(labels: int) -> Metric:
+    """The F1 of each of L labels [n, L] of 0 or 1, averaged (%)."""
+
+    def make() -> "torchmetrics.Metric":
+        return load_torchmetrics().classification.MultilabelF1Score(
+            labels, average="macro", validate_args=False
+        )
+
+    return Metric("macro_f1", "Macro F1", "%", "max", make, 100.0)
+
+
+def auroc() -> Metric:
+    """Area under the ROC curve (%): how probably a label of 1 has a larger score than one of 0.
+
+    Not a number where all labels are the same.
+    """
+
+    def make() -> "torchmetrics.Metric":
+        return _where_known(load_torchmetrics().classification.BinaryAUROC, least=1, zeros=True)
+
+    return Metric("auroc", "AUROC", "%", "max", make, 100.0, of_probabilities=True)
+
+
+def average_precision() -> Metric:
+    """Precision at each label of 1 in the order of the scores, averaged (%).
+
+    Not a number where no label is 1.
+    """
+
+    def make() -> "torchmetrics.Metric":
+        return _where_known(load_torchmetrics().classification.BinaryAveragePrecision, least=1)
+
+    return Metric("average_precision", "Avg. Prec.", "%", "max", make, 100.0, of_probabilities=True)
+
+
+def _where_known(
+    kind: Callable[..., "torchmetrics.Metric"], least: int, zeros: bool = False
+) -> "torchmetrics.Metric":
+    """A metric of labels of 0 and 1 that is not a number where there are fewer than `least` of 1,
+    or with `zeros` of 0: torchmetrics has a 0 there, which reads as a bad result."""
+    torch = import_module("torch")
+
+    class WhereKnown(kind):  # type: ignore[misc, valid-type]
+        def __init__(self) -> None:
+            super().__init__(validate_args=False)
+            self.add_state("counts", torch.zeros(2, dtype=torch.long), dist_reduce_fx="sum")
+
+        def update(self, prediction: Tensor, target: Tensor) -> None:
+            super().update(prediction, target)
+            ones = target.sum()
+            self.counts: Tensor = self.counts + torch.stack((target.numel() - ones, ones))
+
+        def compute(self) -> Tensor:
+            others, ones = self.counts.tolist()
+            if ones < least or (zeros and others < least):
+                return torch.full((), torch.nan)
+            return super().compute()
+
+    return WhereKnown()
 
 
 def pixel_accuracy(classes: int) -> Metric:
@@ -103,6 +188,43 @@ def absolute_error(unit: str) -> Metric:
         return load_torchmetrics().MeanAbsoluteError()
 
     return Metric("abs_err", "Abs. Err.", unit, "min", make)
+
+
+def root_mean_square_error(unit: str) -> Metric:
+    """Root of the mean squared error over all labelled values, in the unit of the label."""
+
+    def make() -> "torchmetrics.Metric":
+        return load_torchmetrics().MeanSquaredError(squared=False)
+
+    return Metric("rmse", "RMSE", unit, "min", make)
+
+
+def median_error(unit: str) -> Metric:
+    """Median absolute error over all labelled values, in the unit of the label."""
+
+    def make() -> "torchmetrics.Metric":
+        class MedianError(load_torchmetrics().CatMetric):  # type: ignore[misc]
+            def update(self, prediction: Tensor, target: Tensor) -> None:
+                super().update((prediction - target).abs().flatten())
+
+            def compute(self) -> Tensor:
+                return super().compute().quantile(0.5)
+
+        return MedianError()
+
+    return Metric("median_err", "Median Err.", unit, "min", make)
+
+
+def r2() -> Metric:
+    """Share of the labels' variance that the predictions explain: 1 − Σ(y − ŷ)² / Σ(y − ȳ)².
+
+    Below 0 where they are worse than the mean of the labels.
+    """
+
+    def make() -> "torchmetrics.Metric":
+        return load_torchmetrics().R2Score()
+
+    return Metric("r2", "R²", "", "max", make)
 
 
 def relative_error() -> Metric:

@@ -30,7 +30,15 @@ class Task:
         unit: unit of a regression label, or "".
         ignore: label value that stands for "not labelled" inside a label map.
         noise: range of the noise that corruptions add; that of the training labels where None.
-        scale: of regression labels: the network predicts, and the loss compares, label / scale.
+        binary: whether outputs are the logits of class 1 against class 0, in the shape of the
+            labels: one for each label of 0 or 1.
+        log: whether the network predicts, and the loss compares, the logarithm of a regression
+            label.
+        center, scale: of regression labels: the network predicts, and the loss compares,
+            (label − center) / scale, or (log label − center) / scale.
+
+    Raises:
+        ValueError: these cannot go together.
     """
 
     name: str
@@ -43,19 +51,47 @@ class Task:
     unit: str = ""
     ignore: float | None = None
     noise: tuple[float, float] | None = None
+    binary: bool = False
+    log: bool = False
+    center: float = 0.0
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.binary and (self.kind != "classification" or len(self.classes) != 2):
+            raise ValueError(
+                f"task {self.name!r}: a binary task is a classification of two classes"
+            )
+        if self.ignore is not None and (self.log or self.center):
+            raise ValueError(f"task {self.name!r}: ignore is a label as given, not a scaled one")
         for text in (self.name, self.unit, *self.classes):
             require_printable("a name or unit of a task", text)
 
     def losses(self, output: Tensor, target: Tensor) -> Tensor:
         """Network output [B, …] and labels [B, …] to per-instance losses [B]."""
+        if self.log:
+            target = target.log()
+        if self.center:
+            target = target - self.center
         return self.loss(output, target if self.scale == 1 else target / self.scale)
 
     def predict(self, output: Tensor) -> Tensor:
         """Network output to prediction: the likeliest class, or the value in the label's unit."""
-        return output.argmax(1) if self.kind == "classification" else output * self.scale
+        if self.kind == "classification":
+            return (output > 0).long() if self.binary else output.argmax(1)
+        value = output * self.scale
+        if self.center:
+            value = value + self.center
+        return value.exp() if self.log else value
+
+    def logits(self, output: Tensor) -> Tensor:
+        """Output of a classification to the logits of its classes [B, C, …]."""
+        return torch.stack((torch.zeros_like(output), output), 1) if self.binary else output
+
+    def probabilities(self, output: Tensor) -> Tensor:
+        """Output of a classification to the probabilities of its classes [B, C, …]; of class 1
+        alone [B, …] where it is binary."""
+        output = output.float()
+        return output.sigmoid() if self.binary else output.softmax(1)
 
     def labelled(self, target: Tensor) -> Tensor:
         """A mask of the labelled values of a label, as a boolean tensor of its shape."""
@@ -72,6 +108,23 @@ def cross_entropy(ignore: int = -1) -> Loss:
             output.float(), target.long(), ignore_index=ignore, reduction="none"
         )
         return _mean_where(each, target != ignore)
+
+    return loss
+
+
+def binary_cross_entropy(positive_weight: float | None = None) -> Loss:
+    """Binary cross entropy [B] of logits [B, …], averaged over an instance's labels.
+
+    Args:
+        positive_weight: of the labels that are 1, where they are rare; 1 where None.
+    """
+
+    def loss(output: Tensor, target: Tensor) -> Tensor:
+        weight = None if positive_weight is None else output.new_tensor(positive_weight).float()
+        each = functional.binary_cross_entropy_with_logits(
+            output.float(), target.float(), pos_weight=weight, reduction="none"
+        )
+        return _mean_where(each, None)
 
     return loss
 

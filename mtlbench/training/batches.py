@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mtlbench.data.rows import Rows
-from mtlbench.data.splits import Split, Targets
+from mtlbench.data.splits import Inputs, Split, Targets, each_input, input_parts
 
 READ_AHEAD = 3
 """Batches that are read before they are needed, where data lies in files."""
@@ -29,7 +29,7 @@ class Batch:
 
     index: Tensor
     rows: Tensor
-    inputs: Tensor
+    inputs: Inputs
     targets: Targets
     present: Tensor | None
 
@@ -49,7 +49,7 @@ class Batches:
 
     def __init__(self, split: Split, order: Tensor, size: int, device: torch.device) -> None:
         self.split, self.device = split, device
-        values = (split.inputs, *split.targets.values())
+        values = (*input_parts(split.inputs), *split.targets.values())
         self.in_files = any(not isinstance(value, Tensor) for value in values)
         self._chunks = [*zip(order.to(device).split(size), order.split(size), strict=True)]
         self.waited = 0.0
@@ -89,7 +89,7 @@ class Batches:
         return Batch(
             index,
             rows,
-            gather(split.inputs),
+            each_input(split.inputs, gather),
             {name: gather(target) for name, target in split.targets.items()},
             None if split.present is None else split.present[index],
         )

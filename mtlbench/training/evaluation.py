@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtlbench.data.splits import Split
+from mtlbench.data.splits import Inputs, Split, each_input, input_parts
 from mtlbench.suites.base import Suite
 from mtlbench.training.batches import Batches, take
 
@@ -17,14 +17,19 @@ EVALUATION_VALUES = 2**22
 """Most input values that are evaluated at a time: of large pictures fewer fit into memory."""
 
 
-def forward(suite: Suite, model: nn.Module, inputs: Tensor) -> dict[str, Tensor]:
+def forward(suite: Suite, model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
     """The outputs of the network by task [B, …], in the suite's precision."""
-    if inputs.ndim == 4:
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
+    inputs = each_input(inputs, _pixels_last)
     half = suite.precision == "bfloat16"
-    with torch.autocast(inputs.device.type, torch.bfloat16, enabled=half):
+    with torch.autocast(input_parts(inputs)[0].device.type, torch.bfloat16, enabled=half):
         outputs: dict[str, Tensor] = model(inputs)
     return outputs
+
+
+def _pixels_last(values: Tensor) -> Tensor:
+    """Pictures [B, C, H, W] with the channels of a pixel beside one another, as networks of
+    convolutions are fastest; other values as they are."""
+    return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
 
 
 @torch.no_grad()
@@ -35,23 +40,29 @@ def evaluate(
     tasks = suite.tasks()
     model.eval()
     meters = {(task, metric): metric.make().to(device) for task in tasks for metric in task.metrics}
-    fit = EVALUATION_VALUES // max(1, math.prod(split.inputs.shape[1:]))
+    values = sum(math.prod(part.shape[1:]) for part in input_parts(split.inputs))
+    fit = EVALUATION_VALUES // max(1, values)
     size = max(1, min(EVALUATION_BATCH, fit))
     for batch in Batches(split, torch.arange(len(split)), size, device):
         outputs = forward(suite, model, suite.prepare(batch.inputs))
         targets = suite.complete(batch.targets)
         for k, task in enumerate(tasks):
-            prediction, target = task.predict(outputs[task.name].float()), targets[task.name]
+            output, target = outputs[task.name].float(), targets[task.name]
             if task.kind == "classification":
                 target = target.long()  # suites may store them in 8 bits
             if batch.present is not None:
                 here = batch.present[:, k]
-                prediction, target = prediction[here], target[here]
-            if task.ignore is not None:
-                where = task.labelled(target)
-                prediction, target = prediction[where], target[where]
+                output, target = output[here], target[here]
+                if not len(target):
+                    continue
+            prediction = task.predict(output)
+            where = None if task.ignore is None else task.labelled(target)
             for metric in task.metrics:
-                meters[task, metric].update(prediction, target)
+                seen = task.probabilities(output) if metric.of_probabilities else prediction
+                labels = target
+                if where is not None:
+                    seen, labels = seen[where], target[where]
+                meters[task, metric].update(seen, labels)
     return {
         f"{task.name}/{metric.name}": meter.compute().item() * metric.scale
         for (task, metric), meter in meters.items()
@@ -75,14 +86,17 @@ def example_predictions(
             task.name: task.predict(outputs[task.name].float()) for task in suite.tasks()
         },
     }
-    arrays = {"input": batch.inputs.cpu().numpy()}
+    picture = batch.inputs if isinstance(batch.inputs, Tensor) else None
+    # Inputs of several parts are no pictures, and nothing draws them.
+    arrays = {} if picture is None else {"input": picture.cpu().numpy()}
     for kind, values in seen.items():
         views = suite.views(batch.inputs, values)
         arrays |= {f"{kind}/{name}": picture for name, picture in views.items()}
         for task in suite.tasks():
             value = values[task.name]
             # Numbers and maps; what else there is, views show.
-            if value.shape[1:] in (torch.Size(), batch.inputs.shape[2:]):
+            maps = torch.Size() if picture is None else picture.shape[2:]
+            if value.shape[1:] in (torch.Size(), maps):
                 small = torch.float16 if task.kind == "regression" else torch.int16
                 arrays[f"{kind}/{task.name}"] = value.to("cpu", small).numpy()
     return arrays

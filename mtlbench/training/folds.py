@@ -94,7 +94,7 @@ def _held_out(
     task: Task, output: Tensor, target: Tensor, present: np.ndarray | None
 ) -> dict[str, np.ndarray]:
     """Predictions that a fold keeps: `label` [n] and `probability` [n, C], or `quality`."""
-    probability = output.float().softmax(1).cpu().numpy()
+    probability = task.logits(output).float().softmax(1).cpu().numpy()
     label, labelled = target.cpu().numpy(), task.labelled(target).cpu().numpy()
     if label.ndim == 1:
         here = labelled if present is None else labelled & present

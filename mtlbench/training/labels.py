@@ -1,13 +1,14 @@
 """The data of a run on its device, and the training labels of its variant."""
 
 import functools
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from mtlbench.data.corruption import corrupt
 from mtlbench.data.rows import Rows, to_device
-from mtlbench.data.splits import Data, Split
+from mtlbench.data.splits import Data, Split, each_input, input_parts
 from mtlbench.data.variants import Variant
 from mtlbench.randomness import named_generator
 from mtlbench.suites.base import Suite
@@ -19,13 +20,12 @@ RESIDENT_SHARE = 0.5
 @functools.lru_cache(maxsize=2)
 def resident_data(suite: Suite, device: torch.device) -> Data:
     """The suite's data, as tensors on the device where it fits, kept from run to run."""
-    data = suite.data()
-
+    data = suite.data().without_nan(suite.tasks())
     splits = (data.train, data.validation, data.test)
     files = sum(
         values.nbytes
         for split in splits
-        for values in (split.inputs, *split.targets.values())
+        for values in (*input_parts(split.inputs), *split.targets.values())
         if not isinstance(values, Tensor)
     )
     # Files are read by the batch on a CPU, whose page cache all workers share.
@@ -37,9 +37,10 @@ def resident_data(suite: Suite, device: torch.device) -> Data:
     return Data(
         *(
             Split(
-                move(split.inputs),
+                each_input(split.inputs, move),
                 {name: move(target) for name, target in split.targets.items()},
                 None if split.present is None else split.present.to(device),
+                split.names,
             )
             for split in splits
         )
@@ -54,8 +55,14 @@ def training_labels(
         task: target.cpu() if isinstance(target, Tensor) else target
         for task, target in data.train.targets.items()
     }
-    given, mask = corrupt(variant, suite.tasks(), clean, names=(name, suite.corruption_seed))
     present = data.train.present
+    given, mask = corrupt(
+        variant,
+        suite.tasks(),
+        clean,
+        names=(name, suite.corruption_seed),
+        present=None if present is None else present.cpu(),
+    )
     if suite.missing_labels:
         chance = named_generator("missing labels", name, suite.corruption_seed)
         kept = torch.rand(mask.shape, generator=chance) >= suite.missing_labels
@@ -66,4 +73,4 @@ def training_labels(
         task: target.to(device) if isinstance(target, Tensor) else target
         for task, target in given.items()
     }
-    return Split(data.train.inputs, targets, present), mask
+    return replace(data.train, targets=targets, present=present), mask

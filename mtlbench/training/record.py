@@ -114,7 +114,8 @@ def label_arrays(
     rows = corrupted.any(1).nonzero()[:, 0][:EXAMPLES]
     arrays["example_index"] = rows.numpy()
     given_rows, clean_rows = take(given, rows, device), take(clean, rows, device)
-    arrays["example_input"] = given_rows.inputs.cpu().numpy()
+    if isinstance(given_rows.inputs, Tensor):
+        arrays["example_input"] = given_rows.inputs.cpu().numpy()
     for task in variant.fractions():
         arrays[f"clean/{task}"] = clean_rows.targets[task].cpu().numpy()
         arrays[f"given/{task}"] = given_rows.targets[task].cpu().numpy()

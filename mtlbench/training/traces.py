@@ -64,8 +64,8 @@ class Traces:
             self._loss[index, k] = torch.where(here, losses[task.name].float(), torch.nan)
             if task.kind == "classification":
                 self._margin[index, k] = torch.where(here, margins(task, output, target), torch.nan)
-                if output.ndim == 2:
-                    self._prediction[index, k] = output.argmax(1).to(torch.int16)
+                if task.logits(output).ndim == 2:
+                    self._prediction[index, k] = task.predict(output).to(torch.int16)
 
     def end_epoch(self) -> None:
         """Keeps what was noted, and starts anew."""
@@ -108,11 +108,11 @@ def margins(task: Task, output: Tensor, target: Tensor) -> Tensor:
 
     Args:
         task: with the label that stands for "not labelled".
-        output: logits [B, C, …].
+        output: logits [B, C, …], or [B, …] of a binary task.
         target: labels [B, …].
     """
     labelled = task.labelled(target)
-    logits = output.float()
+    logits = task.logits(output).float()
     given = torch.where(labelled, target, 0).long().unsqueeze(1)
     others = logits.scatter(1, given, -torch.inf).amax(1)
     margin = logits.gather(1, given).squeeze(1) - others

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,15 @@ import numpy as np
 
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import RunRecord, Store
-from mtlbench.store.schema import DONE
-from mtlbench.store.trials import TRIAL_SEED, TrialScore, Tuning, tuning_file, write_tuning
+from mtlbench.store.schema import DIVERGED, DONE
+from mtlbench.store.trials import (
+    TRIAL_SEED,
+    TrialScore,
+    Tuning,
+    tuning_file,
+    write_trial,
+    write_tuning,
+)
 from mtlbench.tasks.detection import detection_accuracy
 
 LABELS = {
@@ -86,8 +94,12 @@ def write_run(
     labels: dict[str, np.ndarray] | None = None,
     instance_parameters: dict[str, np.ndarray] | None = None,
     predictions: dict[str, np.ndarray] | None = None,
+    more: dict[str, Any] | None = None,
 ) -> Path:
-    """Writes one run into the store at `root` and returns its directory."""
+    """Writes one run into the store at `root` and returns its directory.
+
+    Its record says `more`, too, or instead.
+    """
     spec = {
         "suite": suite,
         "suite_parameters": suite_parameters or {},
@@ -110,6 +122,7 @@ def write_run(
         "versions": {"mtlbench": "0.1.0"},
         "device": "cpu",
         "error": None,
+        **(more or {}),
     }
     record = RunRecord(
         info,
@@ -144,6 +157,23 @@ def tuned(
             root, metric(50.0), variant=variant, strategy=strategy,
             suite_parameters=json.loads(parameters),
         )  # fmt: skip
+    return tuning
+
+
+def tried(root: Path, *trials: Sequence[dict[str, Any]], chosen: int = 0, **options: Any) -> Tuning:
+    """Writes a tuning with a file for each trial: its metrics, none where it diverged."""
+    scores = [float(i == chosen) if metrics else None for i, metrics in enumerate(trials)]
+    tuning = tuned(root, *scores, **options)
+    for trial, metrics in zip(tuning.trials, trials, strict=True):
+        info = {
+            "status": DONE if metrics else DIVERGED,
+            "hash": trial.hash,
+            "spec": asdict(tuning.spec(trial, TRIAL_SEED)),
+            "label": LABELS.get(tuning.strategy, tuning.strategy),
+            "tasks": TASKS,
+            "metrics": list(metrics),
+        }
+        write_trial(Store(root), info, {})
     return tuning
 
 

@@ -23,8 +23,8 @@ from mtlbench.analysis.budget import (
     tunings_of,
 )
 from mtlbench.analysis.budget_tables import BUDGET_FORMATS, build_budgets, render_budgets
-from mtlbench.analysis.figures.budget import BANDS, COLOURED, OTHERS, budget_figure
-from mtlbench.analysis.figures.panels import CROWD
+from mtlbench.analysis.figures.budget import BANDS, budget_figure
+from mtlbench.analysis.figures.panels import COLOURED, CROWD, OTHERS
 from mtlbench.analysis.figures.runs import draw_figures
 from mtlbench.analysis.figures.style import PAPER_LINES
 from mtlbench.analysis.report import render_report

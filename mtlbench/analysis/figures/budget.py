@@ -11,19 +11,14 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from mtlbench.analysis.aggregate import Comparison
 from mtlbench.analysis.budget import SPREAD, budgets, budgets_shown
-from mtlbench.analysis.figures.panels import CROWD, line_handles, panels
+from mtlbench.analysis.figures.panels import COLOURED, CROWD, OTHERS, line_handles, panels
 from mtlbench.analysis.figures.style import GREY, PAPER_LINES, Line, lines
-
-COLOURED = 8
-"""Strategies that have a line of their own where there are more than `CROWD`; others are grey."""
 
 BANDS = 5
 """More bands than these hide one another, and none is drawn: the table has their ends."""
 
 WIDE = 5
 """An axis is linear until the lowest score lies so many times as far below 0 as the best above."""
-
-OTHERS: Line = {"color": "#CCCCCC", "dashes": (), "marker": ""}
 
 
 def budget_figure(comparison: Comparison, variant: str) -> Figure | None:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from mtlbench.analysis.figures.pictures import (
     class_handles,
     class_legend,
+    is_pictures,
     legend_height,
     quantity,
     show,
@@ -31,7 +32,7 @@ def label_figures(configurations: Sequence[Configuration]) -> Iterator[tuple[str
         return
     for k, task in enumerate(run.info["tasks"]):
         keys = ["example_input", f"clean/{task['name']}", f"given/{task['name']}"]
-        if all(key in arrays for key in keys) and arrays["example_input"].ndim == 4:
+        if all(key in arrays for key in keys) and is_pictures(arrays["example_input"]):
             # With several tasks corrupted, an example need not be corrupted in this one.
             chosen = np.flatnonzero(arrays["corrupted"][arrays["example_index"], k])[:MAX_EXAMPLES]
             if len(chosen):

@@ -18,6 +18,12 @@ from mtlbench.analysis.figures.style import DOUBLE, GREY, SINGLE, Line, legend_c
 CROWD = 12
 """More lines than these have no bands, and more entries of a legend make each panel a large one."""
 
+COLOURED = 8
+"""Strategies that have a line of their own where there are too many of them."""
+
+OTHERS: Line = {"color": "#CCCCCC", "dashes": (), "marker": ""}
+"""The line of all others."""
+
 CHANCE: dict[str, Any] = {"color": GREY, "linestyle": ":", "linewidth": 1, "zorder": 1}
 CHANCE_TEXT: dict[str, Any] = {"fontsize": 7, "color": "#555555"}
 

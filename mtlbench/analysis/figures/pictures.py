@@ -18,6 +18,11 @@ MAX_CLASSES = 10
 """A legend of more classes takes more room than it is worth."""
 
 
+def is_pictures(values: np.ndarray | None) -> bool:
+    """Whether inputs are pictures [M, C, H, W]; those of several parts are not kept at all."""
+    return values is not None and values.ndim == 4
+
+
 def show(axes: Axes, picture: np.ndarray) -> None:
     """One input [C, H, W] as a colour or grey image; values outside [0, 1] are stretched."""
     image = picture.astype(float)

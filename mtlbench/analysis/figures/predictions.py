@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from mtlbench.analysis.figures.pictures import (
     class_handles,
     class_legend,
+    is_pictures,
     legend_height,
     quantity,
     show,
@@ -75,7 +76,7 @@ def predictions_figure(configurations: Sequence[Configuration]) -> Figure | None
 
 def _kinds(tasks: Sequence[Mapping[str, Any]], arrays: Arrays) -> list[str]:
     """Kinds of output that can be drawn: tasks with maps [M, H, W], then views [M, 3, H, W]."""
-    if arrays["input"].ndim != 4:
+    if not is_pictures(arrays.get("input")):
         return []
     dimensions = {
         key.removeprefix("truth/"): value.ndim

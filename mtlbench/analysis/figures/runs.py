@@ -8,12 +8,14 @@ from matplotlib.figure import Figure
 from mtlbench.analysis.aggregate import Comparison, compare
 from mtlbench.analysis.figures.budget import budget_figure
 from mtlbench.analysis.figures.curves import detection, validation_curves
+from mtlbench.analysis.figures.frontier import frontier_figure
 from mtlbench.analysis.figures.labels import label_figures
 from mtlbench.analysis.figures.levels import levels_figure
 from mtlbench.analysis.figures.predictions import predictions_figure
 from mtlbench.analysis.figures.sigma import sigma_figures
 from mtlbench.analysis.figures.style import Configuration, lines, save_figures
 from mtlbench.analysis.levels import corruptions
+from mtlbench.analysis.results import directories
 from mtlbench.store.runs import Places, read_run
 from mtlbench.store.schema import DONE
 
@@ -49,11 +51,11 @@ def draw_figures(
     comparison = compare(
         results, suite, variants, strategies, hashes=hashes, reference=reference, thorough=True
     )
-    return save_figures(_figures(comparison), out)
+    return save_figures(_figures(comparison, directories(results, reference)), out)
 
 
-def _figures(comparison: Comparison) -> Iterator[tuple[str, Figure]]:
-    """All figures of a comparison, as (name, figure)."""
+def _figures(comparison: Comparison, roots: Sequence[Path]) -> Iterator[tuple[str, Figure]]:
+    """All figures of a comparison with results directories, as (name, figure)."""
     runs = comparison.runs[comparison.runs["status"] == DONE].drop_duplicates("hash")
     runs = runs[runs["path"] != ""]
     line_of = lines(list(comparison.labels))
@@ -70,9 +72,13 @@ def _figures(comparison: Comparison) -> Iterator[tuple[str, Figure]]:
         for name, figure in _variant_figures(configurations):
             yield f"{comparison.suite}_{variant}_{name}", figure
     for variant in comparison.variants:
-        budget = budget_figure(comparison, variant)
-        if budget is not None:
-            yield f"{comparison.suite}_{variant}_budget", budget
+        of_tunings = {
+            "budget": budget_figure(comparison, variant),
+            "frontier": frontier_figure(comparison, variant, roots),
+        }
+        for name, drawn in of_tunings.items():
+            if drawn is not None:
+                yield f"{comparison.suite}_{variant}_{name}", drawn
     for corruption in corruptions(comparison):
         yield f"{comparison.suite}_levels_{corruption}", levels_figure(comparison, corruption)
 

@@ -1,6 +1,5 @@
 """Suspects for a person to judge: tables, contact sheets, a summary."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -78,13 +77,7 @@ def write_found(
     stem = f"suspects_{task}_{detector}"
     table, sheet = out / f"{stem}.csv", out / f"{stem}.png"
     _table(suspects, score[ranked], trace[:, ranked]).to_csv(table, index=False)
-    first = dataclasses.replace(
-        suspects,
-        index=suspects.index[:MOST_TILES],
-        inputs=suspects.inputs[:MOST_TILES],
-        labels=suspects.labels[:MOST_TILES],
-        views={name: view[:MOST_TILES] for name, view in suspects.views.items()},
-    )
+    first = suspects.first(MOST_TILES)
     heading = (
         f"{title}: {task}, the {len(first.index)} of {len(order(score)):,} with the "
         f"largest {DETECTOR_LABELS[detector]}"
@@ -98,13 +91,15 @@ def write_found(
 
 
 def _table(suspects: Suspects, score: np.ndarray, trace: np.ndarray) -> pd.DataFrame:
-    """The suspects, the first first: rank, dataset index, score, label where it is one value, and
-    the trace by epoch."""
+    """The suspects, the first first: rank, dataset index, score, name, label where it is one value,
+    and the trace by epoch."""
     columns: dict[str, Any] = {
         "rank": np.arange(1, len(score) + 1),
         "index": suspects.index,
         "score": score,
     }
+    if suspects.names is not None:
+        columns["name"] = suspects.names
     if suspects.corrupted is not None:
         columns["corrupted"] = suspects.corrupted
     if suspects.labels.ndim == 1:

@@ -1,8 +1,8 @@
 """A contact sheet: the most suspicious instances with their given labels, on one picture."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from mtlbench.analysis.figures.pictures import (
     class_handles,
+    is_pictures,
     legend_height,
     quantity,
     show,
@@ -31,6 +32,9 @@ MOST_TILES = 60
 GAP, TEXT, LINE = 0.06, 6.0, 0.11
 """Between tiles (in), size of their text (pt), and height of a line of it (in)."""
 
+LONGEST_NAME = 20
+"""Of an instance, in letters; the table has all of it."""
+
 CURVE_ASPECT = 0.6
 
 
@@ -46,6 +50,7 @@ class Suspects:
         suggestions: class that the network sees instead [M], -1 where it gives none; or None.
         corrupted: whether the label is corrupted, bool [M], where that is known.
         views: further pictures of the labels by name, uint8 [M, 3, H, W].
+        names: what people call the instances [M]; None where they have no names.
     """
 
     task: Mapping[str, Any]
@@ -55,6 +60,24 @@ class Suspects:
     suggestions: np.ndarray | None
     corrupted: np.ndarray | None
     views: Mapping[str, np.ndarray]
+    names: Sequence[str] | None = None
+
+    def first(self, count: int) -> "Suspects":
+        """The first so many of them."""
+
+        def of(values: Any) -> Any:
+            return None if values is None else values[:count]
+
+        return replace(
+            self,
+            index=self.index[:count],
+            inputs=self.inputs[:count],
+            labels=self.labels[:count],
+            suggestions=of(self.suggestions),
+            corrupted=of(self.corrupted),
+            views={name: view[:count] for name, view in self.views.items()},
+            names=of(self.names),
+        )
 
 
 def draw_sheet(suspects: Suspects, title: str, path: Path) -> None:
@@ -78,7 +101,7 @@ def sheet_figure(suspects: Suspects, title: str) -> Figure:
     across = max(across, min(6, count))
     cell = (DOUBLE - GAP) / max(across, 6)
     heights = [cell_height * (cell - GAP) for _, cell_height in rows]
-    lines = 1 + (suspects.labels.ndim == 1)
+    lines = 1 + (suspects.labels.ndim == 1) + (suspects.names is not None)
     tile = lines * LINE + sum(heights) + (len(rows) - 1) * 0.02 + GAP
     handles = _legend(suspects)
     foot = (legend_height(handles, DOUBLE) + 0.1) if handles else 0.0
@@ -120,9 +143,9 @@ def sheet_figure(suspects: Suspects, title: str) -> Figure:
 def _rows(suspects: Suspects) -> list[tuple[str, float]]:
     """The parts of a tile from top to bottom, as (kind, height over width)."""
     rows = []
-    if suspects.inputs.ndim == 4:
+    if is_pictures(suspects.inputs):
         rows.append(("input", suspects.inputs.shape[-2] / suspects.inputs.shape[-1]))
-    else:
+    elif suspects.inputs.size:
         rows.append(("input curve", CURVE_ASPECT))
     if suspects.labels.ndim == 3:
         rows.append(("label", suspects.labels.shape[-2] / suspects.labels.shape[-1]))
@@ -158,8 +181,11 @@ def _draw(
 
 
 def _text(suspects: Suspects, i: int) -> str:
-    """ "#4821" and, below it, "3 (8?)" or "2.1 px"."""
+    """ "#4821", below it its name, and below that "3 (8?)" or "2.1 px"."""
     number = f"#{suspects.index[i]}"
+    if suspects.names is not None:
+        name = suspects.names[i]
+        number += f"\n{name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + '…'}"
     if suspects.labels.ndim != 1:
         return number
     label = suspects.labels[i]

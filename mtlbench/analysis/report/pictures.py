@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from mtlbench.analysis.figures.pictures import is_pictures
 from mtlbench.store.runs import LABELS_FILE, PREDICTIONS_FILE, StoredRun, read_run
 
 MAX_EXAMPLES = 4
@@ -114,7 +115,7 @@ class Painter:
 def _labels(run: StoredRun) -> Iterator[PictureGrid]:
     """Inputs with their clean and their corrupted labels, for each corrupted task."""
     arrays = run.labels()
-    if arrays is None or arrays["example_input"].ndim != 4:
+    if arrays is None or not is_pictures(arrays.get("example_input")):
         return
     for k, task in enumerate(run.info["tasks"]):
         name = task["name"]
@@ -140,7 +141,7 @@ def _labels(run: StoredRun) -> Iterator[PictureGrid]:
 def _predictions(runs: Sequence[tuple[str, StoredRun]]) -> Iterator[PictureGrid]:
     """Test inputs, the truth and what the first run of each strategy predicts."""
     kept = [(label, arrays) for label, run in runs if (arrays := run.predictions()) is not None]
-    if not kept or kept[0][1]["input"].ndim != 4:
+    if not kept or not is_pictures(kept[0][1].get("input")):
         return
     truth, tasks = kept[0][1], {task["name"]: task for task in runs[0][1].info["tasks"]}
     shapes = {key.removeprefix("truth/"): truth[key].ndim for key in truth if "truth/" in key}
