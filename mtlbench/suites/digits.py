@@ -1,17 +1,15 @@
 """Two overlapping handwritten digits in one image."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import nn
 
+from mtlbench.data.packaged import packaged_file
 from mtlbench.data.splits import Data, Split
 from mtlbench.data.variants import CLEAN
-from mtlbench.errors import UserError
 from mtlbench.models.small import SmallConvNet
 from mtlbench.randomness import derive_seed
 from mtlbench.suites.base import Suite, register_suite
@@ -103,10 +101,9 @@ def _handwriting() -> tuple[np.ndarray, np.ndarray]:
 
     The package itself is not imported: that takes a second in every worker, the file 10 ms.
     """
-    found = find_spec("sklearn")
-    if found is None or found.origin is None:
-        raise UserError("suite 'digits' needs scikit-learn: pip install scikit-learn")
-    file = Path(found.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    file = packaged_file(
+        "sklearn", "datasets", "data", "digits.csv.gz", suite="digits", install="scikit-learn"
+    )
     rows = np.loadtxt(file, delimiter=",")
     return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)
 
