@@ -97,6 +97,11 @@ def digits(value: float, places: int) -> str:
     return "" if math.isnan(value) else f"{value:z.{places}f}"
 
 
+def signed(value: float, places: int) -> str:
+    """The same with its sign, also where it is positive."""
+    return "" if math.isnan(value) else f"{value:+z.{places}f}"
+
+
 def _magnitude(values: Iterable[float]) -> int | None:
     """The power of ten of the upper median of the positive values; None where there are none."""
     positive = sorted(value for value in values if value > 0)

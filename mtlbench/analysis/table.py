@@ -66,6 +66,8 @@ class Table:
         sections: the rows; without columns or rows, only title and notes are shown.
         notes: sentences below the table.
         corner: above the labels.
+        wide: whether it is for a paper: it stays whole up to `writers.WIDEST`, and LaTeX makes it
+            smaller, under a caption of sentences. On a terminal it is cut as any other.
     """
 
     title: str
@@ -73,6 +75,7 @@ class Table:
     sections: list[Section]
     notes: list[str]
     corner: str = ""
+    wide: bool = False
 
     @property
     def rows(self) -> list[Row]:

@@ -1,14 +1,27 @@
 """A comparison as tables, one per variant, and as data."""
 
 from mtlbench.analysis.aggregate import Comparison
+from mtlbench.analysis.contributions import contributions_table
 from mtlbench.analysis.marks import marks
 from mtlbench.analysis.printing import Cell, heading, one_line, rounded_cells
 from mtlbench.analysis.selection import is_apart
 from mtlbench.analysis.table import Column, Section, Table
+from mtlbench.analysis.wide import widen
 from mtlbench.analysis.writers import write
+from mtlbench.errors import UserError
+
+DATA_FORMATS = ("csv", "json")
+"""Those of `table.FORMATS` that hold means over runs alone."""
 
 
-def render(comparison: Comparison, format: str = "table", *, terminal: bool = False) -> str:
+def render(
+    comparison: Comparison,
+    format: str = "table",
+    *,
+    terminal: bool = False,
+    wide: bool = False,
+    contributions: bool = False,
+) -> str:
     """Writes a comparison in one of the `table.FORMATS`.
 
     Printed tables come one per variant. In each column, strategies that cannot be told from the
@@ -19,29 +32,58 @@ def render(comparison: Comparison, format: str = "table", *, terminal: bool = Fa
         comparison: what to write.
         format: one of the formats; `csv` and `json` hold `comparison.summary`.
         terminal: for the format `table`: whether the reader is a terminal that shows bold text.
+        wide: as a paper has it, with rows in blocks and more columns; see `wide.wide`.
+        contributions: below each table, what every metric adds to Δm; see
+            `contributions.contributions`.
 
     Raises:
-        UserError: there is no such format.
+        UserError: there is no such format, or it holds data and shows neither of these two.
     """
+    require_shown(format, wide=wide, contributions=contributions)
     return write(
         format,
-        lambda plain: build(comparison, plain=plain),
+        lambda plain: build(comparison, plain=plain, wide=wide, contributions=contributions),
         comparison.summary,
         terminal=terminal,
     )
 
 
-def build(comparison: Comparison, *, plain: bool = False) -> list[Table]:
-    """The tables of a comparison, one per variant.
+def require_shown(format: str, *, wide: bool, contributions: bool) -> None:
+    """Makes sure that a format shows what is asked for.
+
+    Raises:
+        UserError: it does not.
+    """
+    asked = ["--wide"] * wide + ["--contributions"] * contributions
+    if asked and format in DATA_FORMATS:
+        raise UserError(
+            f"no {' or '.join(asked)} in the format {format!r}, which holds means over runs alone"
+        )
+
+
+def build(
+    comparison: Comparison,
+    *,
+    plain: bool = False,
+    wide: bool = False,
+    contributions: bool = False,
+) -> list[Table]:
+    """The tables of a comparison, one per variant; with contributions, two.
 
     Args:
         comparison: what they show.
         plain: whether marks are ¹ and ², and not bold and underlined text.
+        wide, contributions: as for `render`.
     """
-    return [_table(comparison, variant, plain) for variant in comparison.variants]
+    tables = []
+    for variant in comparison.variants:
+        tables.append(_table(comparison, variant, plain, wide))
+        if contributions:
+            tables.append(contributions_table(comparison, variant))
+    return tables
 
 
-def _table(comparison: Comparison, variant: str, plain: bool) -> Table:
+def _table(comparison: Comparison, variant: str, plain: bool, wide: bool) -> Table:
     summary = comparison.summary[comparison.summary["variant"] == variant]
     strategies = list(summary["strategy"].unique())
     marked = marks(comparison.runs[comparison.runs["variant"] == variant])
@@ -71,4 +113,5 @@ def _table(comparison: Comparison, variant: str, plain: bool) -> Table:
     notes = [caption, *map(one_line, comparison.remarks[variant])]
     title = one_line(f"{comparison.suite}: {variant}")
     sections = [Section.of_columns("", labels, cells)] if columns else []
-    return Table(title, columns, sections, notes, "Strategy")
+    table = Table(title, columns, sections, notes, "Strategy")
+    return widen(table, comparison, variant, by_mean=marked.alike is None) if wide else table

@@ -33,6 +33,9 @@ WIDTH = 120
 LATEX_WIDTH = 107
 """Of tables that fit a text width of 6.5 inches (characters)."""
 
+WIDEST = 160
+"""Of tables that stay whole (characters): in LaTeX, letters of 6 points."""
+
 SENTENCE_WIDTH = 100
 """At which sentences are wrapped, but on a terminal that is narrower (characters)."""
 
@@ -43,8 +46,11 @@ TEX = {
     "[": "{[}", "]": "{]}",  # a bare bracket after \\ would be read as its argument
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "–": "--",
     "τ": r"$\tau$", "√": r"$\surd$", "−": "$-$", "²": r"\textsuperscript{2}",
-    "σ": r"$\sigma$", "χ": r"$\chi$", "Δ": r"$\Delta$", "°": r"$^\circ$",
+    "×": r"$\times$", "σ": r"$\sigma$", "χ": r"$\chi$", "Δ": r"$\Delta$", "°": r"$^\circ$",
 }  # fmt: skip
+
+SMALLER = r"\ifdim\width>\linewidth\linewidth\else\width\fi"
+"""As wide as it is, but no wider than the text."""
 
 STYLE = """<style>
 .mtlbench { border-collapse: collapse; margin: 1em 0; font-variant-numeric: tabular-nums; }
@@ -94,7 +100,12 @@ def writer_of(format: str, terminal: bool) -> Callable[[Table], str]:
         "latex": (LATEX_WIDTH, latex),
         "html": (WIDTH, html),
     }[format]
-    return lambda table: "\n\n".join(map(writer, table.split(widest)))
+
+    def write_parts(table: Table) -> str:
+        whole = table.wide and format != "table"
+        return "\n\n".join(map(writer, table.split(WIDEST if whole else widest)))
+
+    return write_parts
 
 
 def is_plain(format: str, terminal: bool) -> bool:
@@ -167,11 +178,13 @@ def _grid(table: Table, terminal: bool) -> list[str]:
 def _aligned(table: Table, place: int, terminal: bool) -> list[Text]:
     """One column's cells with their decimal points below one another.
 
-    Numbers of one metric are aligned; columns without ± are so throughout.
+    Numbers of one metric are aligned, by their decimals; columns without ± are so throughout.
     """
     parts = [[row.cells[place] for row in section.rows] for section in table.sections]
-    if not any(cell.std for part in parts for cell in part):
-        parts = [[cell for part in parts for cell in part]]
+    cells = [cell for part in parts for cell in part]
+    decimals = {len(cell.mean.partition(".")[2]) for cell in cells if cell.mean}
+    if len(decimals) < 2 or not any(cell.std for cell in cells):
+        parts = [cells]
     texts = []
     for part in parts:
         mean = 0 if table.columns[place].words else max(len(cell.mean) for cell in part)
@@ -281,7 +294,8 @@ def markdown_table(
 
 def latex(table: Table) -> str:
     """A float, with rules by booktabs."""
-    caption = ". ".join(map(tex, [table.title, *table.notes])) + "."
+    notes = [note[:1].upper() + note[1:] if table.wide else note for note in table.notes]
+    caption = ". ".join(map(tex, [table.title, *notes])) + "."
     if not table.columns:
         return f"\\begin{{table}}\n\\caption{{{caption}}}\n\\end{{table}}"
     sides = ["l" if column.words else "r" for column in table.columns]
@@ -298,7 +312,18 @@ def latex(table: Table) -> str:
         spans = [(places[0] + 2, places[-1] + 2) for group, places in table.groups() if group]
         rules = "".join(rf"\cmidrule(lr){{{first}-{last}}}" for first, last in spans)
         lines.insert(lines.index(r"\toprule") + 2, rules)
-    return "\n".join([r"% needs \usepackage{booktabs}", *lines])
+    place = lines.index(r"\midrule") + 1
+    for section in table.sections[:-1]:
+        place += len(section.rows) + bool(section.heading)
+        lines.insert(place, r"\midrule")
+        place += 1
+    packages = "booktabs"
+    if table.wide:
+        packages += ",graphicx"
+        first, last = (lines.index(line) for line in lines if "{tabular}" in line)
+        lines[first] = rf"\resizebox{{{SMALLER}}}{{!}}{{{lines[first]}"
+        lines[last] += "}"
+    return "\n".join([rf"% needs \usepackage{{{packages}}}", *lines])
 
 
 def html(table: Table) -> str:

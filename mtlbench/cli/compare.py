@@ -14,6 +14,7 @@ from mtlbench.cli.options import (
     name_figures,
     names,
 )
+from mtlbench.errors import UserError
 
 SUMMARY = "Compare the strategies of a suite: mean ± std over seeds."
 
@@ -23,6 +24,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_study(parser)
     parser.add_argument("--metrics", metavar="a,b", help="only these metrics")
     add_output(parser)
+    parser.add_argument(
+        "--wide",
+        action="store_true",
+        help="tables as papers have them: strategies in blocks, mean rank, Δm, cost of a step",
+    )
+    parser.add_argument(
+        "--contributions", action="store_true", help="also what every metric adds to Δm"
+    )
     parser.add_argument(
         "--against", choices=("paper",), help="put the published numbers beside ours"
     )
@@ -38,6 +47,8 @@ def command(options: argparse.Namespace) -> int:
         strategies=names(options.strategies, "strategy"),
         metrics=names(options.metrics, "metric"),
         format=options.format,
+        wide=options.wide,
+        contributions=options.contributions,
         against_paper=options.against == "paper",
         figures=options.figures,
     )
@@ -55,6 +66,8 @@ def print_comparison(
     hashes: set[str] | None = None,
     tuned: bool = True,
     format: str = "table",
+    wide: bool = False,
+    contributions: bool = False,
     against_paper: bool = False,
     figures: Path | None = None,
 ) -> None:
@@ -63,8 +76,11 @@ def print_comparison(
 
     from mtlbench.analysis import budget_tables, levels, paper
     from mtlbench.analysis.aggregate import compare
-    from mtlbench.analysis.tables import render
+    from mtlbench.analysis.tables import render, require_shown
 
+    require_shown(format, wide=wide, contributions=contributions)
+    if against_paper and (wide or contributions):
+        raise UserError("--against paper has tables of its own, without --wide and --contributions")
     comparison = compare(
         results,
         suite,
@@ -82,7 +98,9 @@ def print_comparison(
         against = paper.against_paper(comparison)
         tables = [paper.render_against(against, format, terminal=terminal)]
     else:
-        tables = [render(comparison, format, terminal=terminal)]
+        tables = [
+            render(comparison, format, terminal=terminal, wide=wide, contributions=contributions)
+        ]
         if format in levels.LEVEL_FORMATS:
             tables += [
                 levels.render_levels(comparison, corruption, format, terminal=terminal)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mtlbench.analysis.printing import BEST, MISSING, SECOND, Cell, rounded_cells
 from mtlbench.analysis.table import Column, Row, Section, Table
-from mtlbench.analysis.writers import STYLE, WIDTH, writer_of
+from mtlbench.analysis.writers import STYLE, WIDTH, latex, writer_of
 
 TASKS = (4, 16, 40)
 PEOPLE = ("table", "github", "latex", "html")
@@ -272,6 +272,42 @@ def test_latex_sets_wide_tables_inside_the_text_width(tmp_path):
     assert done.returncode == 0, done.stdout
     log = (tmp_path / "tables.log").read_text(errors="replace")
     assert not re.findall(r"Overfull.*|Missing character.*|Float too large.*", log)
+
+
+def test_the_caption_of_a_table_for_a_paper_is_made_of_sentences():
+    notes = ["mean over 3 runs", "ILT: seed 2 missing"]
+    table = replace(table_of(1), notes=notes, wide=True)
+    assert r"\caption{streets: 1 tasks. Mean over 3 runs. ILT: seed 2 missing.}" in latex(table)
+
+
+def test_latex_has_rules_between_sections():
+    lines = latex(sectioned(table_of(1))).splitlines()
+    first, second = (i for i, line in enumerate(lines) if line == r"\midrule")
+    assert second - first == 2 + len(LABELS)
+    assert r"\textit{second}" in lines[second + 1]
+
+
+def test_a_wide_table_is_one_in_latex_and_made_smaller(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    table = replace(table_of(5), wide=True)
+    assert len(table.split(WIDTH)) == 2
+    for format in ("github", "latex", "html"):
+        assert len(re.findall(r"\(1 of 2\)", text_of(table, format))) == 0
+    assert "(2 of 2)" in text_of(table, "table")
+    text = text_of(table, "latex")
+    assert re.search(r"\\resizebox\{.*\}\{!\}\{\\begin\{tabular\}", text)
+    assert r"\end{tabular}}" in text
+    assert r"\usepackage{booktabs,graphicx}" in text
+    assert "resizebox" not in text_of(replace(table, wide=False), "latex")
+
+
+def test_numbers_of_one_metric_are_aligned_over_sections():
+    cells = rounded_cells([9.5, 100.25], [0.5, 12.0], "max", 2)
+    sections = [
+        Section(label, [Row(label, [cell])]) for label, cell in zip("ab", cells, strict=True)
+    ]
+    lines = text_of(Table("t", [Column("m")], sections, []), "table").splitlines()
+    assert [lines[4], lines[6]] == ["  a    9.50 ±  0.50 ²", "  b  100.25 ± 12.00 ¹"]
 
 
 @pytest.mark.parametrize("tasks", TASKS)
