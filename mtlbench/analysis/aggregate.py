@@ -10,7 +10,7 @@ from mtlbench.analysis.remarks import remarks_on, remarks_on_tuning
 from mtlbench.analysis.repeats import repeats
 from mtlbench.analysis.results import load_copies, named, require_suite
 from mtlbench.analysis.selection import configured, select
-from mtlbench.analysis.settings import is_tuned, labelled
+from mtlbench.analysis.settings import configuration, is_tuned, labelled
 from mtlbench.errors import listed
 from mtlbench.store.runs import Places, places
 from mtlbench.store.schema import DONE
@@ -61,7 +61,7 @@ def compare(
     *,
     metrics: Iterable[str] | None = None,
     hashes: Collection[str] | None = None,
-    tuned: bool = True,
+    tunings: Collection[str] | None = None,
     reference: bool = False,
     thorough: bool = False,
 ) -> Comparison:
@@ -75,7 +75,7 @@ def compare(
         strategies: which strategies; all by default.
         metrics: which metrics; all by default.
         hashes: only the runs with these hashes; all by default.
-        tuned: tuned strategies, too.
+        tunings: of tuned strategies only those of the tunings with these hashes; all by default.
         reference: beside the reference results that come with the package. The remarks then tell
             whether own runs of the same configurations repeat them; see `repeats`.
         thorough: as for `load_results`.
@@ -89,8 +89,17 @@ def compare(
     counted = copies.counted
     if hashes is not None:
         counted = counted[counted["hash"].isin(list(hashes))]
-    if not tuned:
-        counted = counted[~counted["settings"].map(is_tuned)]
+    if tunings is not None:
+        known = counted.attrs["tunings"]
+        named_too = [
+            not is_tuned(settings)
+            or known[found, variant, configuration(strategy, settings)].hash in tunings
+            for found, variant, strategy, settings in zip(
+                *(counted[name] for name in ("suite", "variant", "strategy", "settings")),
+                strict=True,
+            )
+        ]
+        counted = counted[named_too]
     require_suite(counted, suite, named(results, reference))
     comparison = compare_results(counted, suite, variants, strategies, metrics=metrics)
     if reference:
@@ -173,16 +182,16 @@ def _summary(selected: pd.DataFrame) -> pd.DataFrame:
         there = set(measured[cell].itertuples(index=False, name=None))
         done = measured[measured["status"] == DONE].groupby(cell)["value"]
         numbers = done.agg(["mean", "std", "count"]).to_dict("index")
-        for configuration in table["configuration"].unique():
+        for strategy in table["configuration"].unique():
             for metric in metrics:
-                key = configuration, metric["metric"], metric["task"]
+                key = strategy, metric["metric"], metric["task"]
                 if metric["metric"] == DETECTION and key not in there:
                     continue
                 known = numbers.get(key, {"mean": math.nan, "std": math.nan, "count": 0})
                 rows.append(
                     {
                         **metric,
-                        "strategy": configuration,
+                        "strategy": strategy,
                         "mean": known["mean"],
                         "std": known["std"],
                         "n": known["count"],
@@ -195,8 +204,8 @@ def _summary(selected: pd.DataFrame) -> pd.DataFrame:
 def _labels(selected: pd.DataFrame) -> dict[str, str]:
     first = selected.drop_duplicates("configuration")
     return {
-        configuration: labelled(label, settings)
-        for configuration, label, settings in zip(
+        strategy: labelled(label, settings)
+        for strategy, label, settings in zip(
             first["configuration"], first["label"], first["settings"], strict=True
         )
     }

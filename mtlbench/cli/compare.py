@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mtlbench.cli.options import (
@@ -64,7 +64,7 @@ def print_comparison(
     strategies: Sequence[str] | None,
     metrics: Sequence[str] | None = None,
     hashes: set[str] | None = None,
-    tuned: bool = True,
+    tunings: Collection[str] | None = None,
     format: str = "table",
     wide: bool = False,
     contributions: bool = False,
@@ -88,7 +88,7 @@ def print_comparison(
         strategies,
         metrics=metrics,
         hashes=hashes,
-        tuned=tuned,
+        tunings=tunings,
         reference=reference,
         thorough=figures is not None,
     )

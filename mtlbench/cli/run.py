@@ -60,10 +60,10 @@ def command(options: argparse.Namespace) -> int:
         traces=options.traces,
         trackers=options.tracker,
     )
-    return end_with_table(options, outcome, tuned=False)
+    return end_with_table(options, outcome)
 
 
-def end_with_table(options: argparse.Namespace, outcome: Any, *, tuned: bool) -> int:
+def end_with_table(options: argparse.Namespace, outcome: Any) -> int:
     """Prints the table of what was trained; the exit status."""
     try:
         print_comparison(
@@ -75,7 +75,7 @@ def end_with_table(options: argparse.Namespace, outcome: Any, *, tuned: bool) ->
             if options.strategies
             else None,
             hashes={spec.hash for spec in outcome.specs},
-            tuned=tuned,
+            tunings=outcome.tunings,
         )
         sys.stdout.flush()
     except BrokenPipeError:  # what was trained still decides the status

@@ -73,4 +73,4 @@ def command(options: argparse.Namespace) -> int:
         resources=Resources(options.address, options.cpus_per_run, options.gpus_per_run),
         trackers=options.tracker,
     )
-    return end_with_table(options, outcome, tuned=True)
+    return end_with_table(options, outcome)

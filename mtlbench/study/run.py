@@ -34,11 +34,13 @@ class Outcome:
         specs: all its runs.
         statuses: how many of them are done, diverged and failed.
         left_out: how many were asked for and have no weights to freeze.
+        tunings: hashes of the tunings that chose the parameters of some of them.
     """
 
     specs: list[RunSpec]
     statuses: Counter[str]
     left_out: int
+    tunings: frozenset[str] = frozenset()
 
     @property
     def all_done(self) -> bool:
@@ -91,7 +93,7 @@ def run(
         traces=traces,
         trackers=trackers,
     )
-    return compare(results, suite, hashes={spec.hash for spec in outcome.specs}, tuned=False)
+    return compare(results, suite, hashes={spec.hash for spec in outcome.specs}, tunings=())
 
 
 def run_study(

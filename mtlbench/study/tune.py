@@ -105,7 +105,8 @@ def tune(
         resources=resources or Resources(),
         trackers=trackers,
     )
-    return compare(results, suite, hashes={spec.hash for spec in outcome.specs})
+    hashes = {spec.hash for spec in outcome.specs}
+    return compare(results, suite, hashes=hashes, tunings=outcome.tunings)
 
 
 def tune_study(
@@ -194,7 +195,9 @@ def tune_study(
         _keep(store, replace(tuning, seeds=list(range(seeds))))
     paths = [run_directory(spec, store) for spec in unique.values()]
     statuses = Counter(read_run(path).info["status"] for path in paths if path.exists())
-    return Outcome(list(unique.values()), statuses, left_out)
+    return Outcome(
+        list(unique.values()), statuses, left_out, frozenset(tuning.hash for tuning in chosen)
+    )
 
 
 def _check_number(name: str, number: Any, most: int) -> None:

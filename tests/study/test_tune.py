@@ -454,7 +454,8 @@ def test_halved_trials_train_in_rounds_and_the_last_round_decides(
         assert run.info["spec"]["suite_parameters"]["epochs"] == 4
     assert any("the best of 5 trials, halved to 3 and 2" in t for t in comparison.remarks["clean"])
     # Trials are shared with a search that trains all of them.
-    tune("digits", **options, trials=5, overrides=whole, results=tmp_path)
+    other = tune("digits", **options, trials=5, overrides=whole, results=tmp_path)
+    assert list(other.labels.values()) == ["Eq. Weight", "Eq. Weight (tuned, 5 trials)"]
     default_left = None not in rates[5:8]  # then it is trained to hold the others against
     assert Counter(
         read_trial(path)["spec"]["suite_parameters"]["epochs"]
