@@ -4,7 +4,7 @@ Importing this package registers them all.
 """
 
 from mtlbench.data.splits import Data, Split, Targets
-from mtlbench.suites import bodies, cityscapes, digits, streets, surreal
+from mtlbench.suites import bodies, census, cityscapes, digits, streets, surreal, yeast
 from mtlbench.suites.base import Suite
 
 __all__ = [
@@ -13,8 +13,10 @@ __all__ = [
     "Suite",
     "Targets",
     "bodies",
+    "census",
     "cityscapes",
     "digits",
     "streets",
     "surreal",
+    "yeast",
 ]
