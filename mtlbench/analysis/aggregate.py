@@ -130,7 +130,7 @@ def compare_results(
     return Comparison(
         suite=suite,
         variants=names,
-        summary=_summary(selected),
+        summary=summary_of(selected),
         labels=_labels(selected),
         metric_labels=_metric_labels(selected),
         remarks={
@@ -167,13 +167,14 @@ def summarise(
         A frame with the columns `SUMMARY_COLUMNS`: variants in the order asked for, or `clean`
         first; strategies in the order of the paper; metrics in the order of the runs.
     """
-    return _summary(select(results, suite, variants, strategies))
+    return summary_of(select(results, suite, variants, strategies))
 
 
 # --- what a comparison holds --------------------------------------------------------------------
 
 
-def _summary(selected: pd.DataFrame) -> pd.DataFrame:
+def summary_of(selected: pd.DataFrame) -> pd.DataFrame:
+    """The same of rows that `select` gave."""
     rows = []
     cell = ["configuration", "metric", "task"]
     for _, table in selected.groupby("variant", sort=False):

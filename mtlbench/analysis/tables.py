@@ -2,6 +2,7 @@
 
 from mtlbench.analysis.aggregate import Comparison
 from mtlbench.analysis.contributions import contributions_table
+from mtlbench.analysis.many_tasks import condensed
 from mtlbench.analysis.marks import marks
 from mtlbench.analysis.printing import Cell, heading, one_line, rounded_cells
 from mtlbench.analysis.selection import is_apart
@@ -42,7 +43,9 @@ def render(
     require_shown(format, wide=wide, contributions=contributions)
     return write(
         format,
-        lambda plain: build(comparison, plain=plain, wide=wide, contributions=contributions),
+        lambda plain: build(
+            comparison, plain=plain, wide=wide, contributions=contributions, all_tasks=False
+        ),
         comparison.summary,
         terminal=terminal,
     )
@@ -67,6 +70,7 @@ def build(
     plain: bool = False,
     wide: bool = False,
     contributions: bool = False,
+    all_tasks: bool = True,
 ) -> list[Table]:
     """The tables of a comparison, one per variant; with contributions, two.
 
@@ -74,25 +78,27 @@ def build(
         comparison: what they show.
         plain: whether marks are ¹ and ², and not bold and underlined text.
         wide, contributions: as for `render`.
+        all_tasks: whether every metric of every task has a column, however many they are.
     """
     tables = []
     for variant in comparison.variants:
-        tables.append(_table(comparison, variant, plain, wide))
+        tables.append(_table(comparison, variant, plain, wide, all_tasks))
         if contributions:
             tables.append(contributions_table(comparison, variant))
     return tables
 
 
-def _table(comparison: Comparison, variant: str, plain: bool, wide: bool) -> Table:
-    summary = comparison.summary[comparison.summary["variant"] == variant]
+def _table(comparison: Comparison, variant: str, plain: bool, wide: bool, all_tasks: bool) -> Table:
+    shown, told = (comparison, []) if all_tasks else condensed(comparison, variant)
+    summary = shown.summary[shown.summary["variant"] == variant]
     strategies = list(summary["strategy"].unique())
-    marked = marks(comparison.runs[comparison.runs["variant"] == variant])
+    marked = marks(shown.runs[shown.runs["variant"] == variant])
     compared = [not is_apart(strategy) for strategy in strategies]
     columns, cells = [], []
     for _, values in summary.groupby(["metric", "task"], sort=False):
         metric, task = values["metric"].iloc[0], values["task"].iloc[0]
         unit, direction = values["unit"].iloc[0], values["direction"].iloc[0]
-        name = heading(comparison.metric_labels[metric, task], unit, direction)
+        name = heading(shown.metric_labels[metric, task], unit, direction)
         columns.append(Column(one_line(name), one_line(task), direction))
         values = values.set_index("strategy").reindex(strategies)
         by_mean = rounded_cells(values["mean"], values["std"], direction, compared=compared)
@@ -110,7 +116,7 @@ def _table(comparison: Comparison, variant: str, plain: bool, wide: bool) -> Tab
         columns.append(Column("Runs"))
         cells.append([Cell(str(count)) for count in counts])
     labels = [one_line(comparison.labels[strategy]) for strategy in strategies]
-    notes = [caption, *map(one_line, comparison.remarks[variant])]
+    notes = [caption, *told, *map(one_line, comparison.remarks[variant])]
     title = one_line(f"{comparison.suite}: {variant}")
     sections = [Section.of_columns("", labels, cells)] if columns else []
     table = Table(title, columns, sections, notes, "Strategy")
