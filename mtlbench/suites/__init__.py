@@ -4,7 +4,7 @@ Importing this package registers them all.
 """
 
 from mtlbench.data.splits import Data, Split, Targets
-from mtlbench.suites import bodies, census, cityscapes, digits, qm9, streets, surreal, yeast
+from mtlbench.suites import bodies, census, cityscapes, digits, multimnist, streets, surreal, yeast
 from mtlbench.suites.base import Suite
 
 __all__ = [
@@ -16,7 +16,7 @@ __all__ = [
     "census",
     "cityscapes",
     "digits",
-    "qm9",
+    "multimnist",
     "streets",
     "surreal",
     "yeast",

@@ -77,9 +77,8 @@ class Digits(Suite):
         return (*which, offset)
 
     def data(self) -> Data:
-        images, labels = _handwriting()
-        order = np.random.default_rng(derive_seed("digits", "split")).permutation(len(images))
-        images, labels = images[order] * (255 / 16), labels[order]
+        images, labels = handwriting()
+        images = images * (255 / 16)
 
         def split(name: str, size: int) -> Split:
             first, last = HANDWRITING[name]
@@ -96,8 +95,9 @@ class Digits(Suite):
         return SmallConvNet({"left": 10, "right": 10, "offset": 1}, side=SIDE)
 
 
-def _handwriting() -> tuple[np.ndarray, np.ndarray]:
-    """The digits [1797, 8, 8], of 0 to 16, and which they are [1797], from scikit-learn's files.
+def handwriting() -> tuple[np.ndarray, np.ndarray]:
+    """The digits [1797, 8, 8], of 0 to 16, and which they are [1797], in the order in which
+    `HANDWRITING` divides them, from scikit-learn's files.
 
     The package itself is not imported: that takes a second in every worker, the file 10 ms.
     """
@@ -105,6 +105,7 @@ def _handwriting() -> tuple[np.ndarray, np.ndarray]:
         "sklearn", "datasets", "data", "digits.csv.gz", suite="digits", install="scikit-learn"
     )
     rows = np.loadtxt(file, delimiter=",")
+    rows = rows[np.random.default_rng(derive_seed("digits", "split")).permutation(len(rows))]
     return rows[:, :-1].reshape(-1, 8, 8), rows[:, -1].astype(np.int64)
 
 
