@@ -96,7 +96,11 @@ def load_copies(
         if runs[other].failed and not run.failed and run.path:
             first[key] = i
     counts = set(first.values())
-    settings = settings_of([run.spec for run in runs], [not run.path for run in runs])
+    settings = settings_of(
+        [run.spec for run in runs],
+        [not run.path for run in runs],
+        [run.changed for run in runs],
+    )
     settings = [
         ", ".join(filter(None, (text, run.tuned))) for text, run in zip(settings, runs, strict=True)
     ]
@@ -184,6 +188,8 @@ class _Run:
         spec: with the parameters that tell its configuration from others: of a tuned one, those
             that it was tuned from.
         tuned, tuning: how, in words and in full; "" and None where it was not.
+        changed: names of those parameters of `spec` that are not the default ones; None where the
+            run does not say.
     """
 
     def __init__(
@@ -194,6 +200,9 @@ class _Run:
         self.spec = spec if tuning is None else {**spec, **tuning.defaults}
         self.hash = info["hash"]
         self.failed = info["status"] == FAILED
+        searched = () if tuning is None else tuning.chosen.parameters
+        names = None if self.failed else info.get("changed")  # a run may fail before it knows
+        self.changed = None if names is None else [n for n in names if n not in searched]
         self.identity = (
             spec["suite"], spec["variant"], spec["strategy"], info["label"], info.get("stage", ""),
             spec["seed"], info["status"], info.get("population", {}).get("networks", 1),

@@ -10,18 +10,22 @@ TUNED = "tuned"
 
 
 def settings_of(
-    specs: Sequence[Mapping[str, Any]], reference: Sequence[bool] | None = None
+    specs: Sequence[Mapping[str, Any]],
+    reference: Sequence[bool] | None = None,
+    changed: Sequence[Collection[str] | None] | None = None,
 ) -> list[str]:
     """For each spec, the parameters in which it differs from others that it must not join.
 
     Parameters of the suite are held against all specs of that suite, those of the strategy and its
     source against those of the same variant and strategy, since a recipe may give every variant
-    its own. What the reference specs have in common is not told: an own run with another value is
-    the one that is marked, and not the many beside it.
+    its own. A default is not told, where runs of one default alone are there: so those with other
+    values have marks, and not the ones beside them. Nor is what the reference specs have in common.
 
     Args:
         specs: the specs.
         reference: which of them are those of reference runs; none where None.
+        changed: the parameters of each that are not the default ones, where its run says so; None
+            where it does not, and for all where None.
 
     Returns:
         One text a spec, as "epochs=2" or "ilt.lr=4.0, source my.py=ab12"; empty where there is one
@@ -34,10 +38,11 @@ def settings_of(
     sources = [_texts(spec["sources"], known, "source ") for spec in specs]
     strategies = [_texts(spec["strategy_parameters"], known) for spec in specs]
     theirs = [False] * len(specs) if reference is None else reference
+    own = [None] * len(specs) if changed is None else changed
     told = [
-        _told(parameters, suites, theirs),
+        _told(parameters, suites, theirs, own),
         # Parameters of a strategy and the source of one.
-        _told(strategies, cells, theirs),
+        _told(strategies, cells, theirs, own),
         _told(sources, cells, theirs),
         # Only some strategies come from a plugin: a source that is absent says nothing there.
         _told(sources, suites, theirs, absence_counts=False),
@@ -62,17 +67,29 @@ def _told(
     configurations: Sequence[Mapping[str, str]],
     groups: Sequence[Any],
     reference: Sequence[bool],
+    changed: Sequence[Collection[str] | None] | None = None,
     *,
     absence_counts: bool = True,
 ) -> list[frozenset[str]]:
     """For each configuration, its values ("KEY=VALUE") that are not the same throughout its group,
-    but for those that all reference configurations of the group have."""
+    but for those that all reference configurations of the group have, and for defaults."""
     members: dict[Any, dict[int, Mapping[str, str]]] = defaultdict(dict)
     standards: dict[Any, dict[int, Mapping[str, str]]] = defaultdict(dict)
-    for group, configuration, of_reference in zip(groups, configurations, reference, strict=True):
+    defaults: dict[Any, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    seen = set()
+    known = [None] * len(configurations) if changed is None else changed
+    for group, configuration, of_reference, others in zip(
+        groups, configurations, reference, known, strict=True
+    ):
         members[group][id(configuration)] = configuration
         if of_reference:
             standards[group][id(configuration)] = configuration
+        case = group, id(configuration), None if others is None else frozenset(others)
+        if others is not None and case not in seen:
+            seen.add(case)
+            for key, value in configuration.items():
+                if key not in others:
+                    defaults[group][key].add(value)
 
     told: dict[Any, dict[int, frozenset[str]]] = {}
     for group, inside in members.items():
@@ -84,6 +101,7 @@ def _told(
                 for key, values in differing.items()
                 if len(values) > 1
                 and usual.get(key) != {configuration.get(key)}
+                and defaults[group].get(key) != {configuration.get(key)}
                 # What others of the group have tells it apart already, unless that is not said.
                 and (key in configuration or len(usual.get(key, ())) == 1)
             )

@@ -35,7 +35,8 @@ TEXTS = ("status", "hash", "label", "stage", "device", "processor", "instruction
 """Texts that stand in a run's record as they do here; null where it does not say."""
 SPEC_TEXTS = ("suite", "variant", "strategy")
 SPEC_JSON = ("suite_parameters", "strategy_parameters", "sources")
-JSON = ("corrupted", "timings", "versions")
+JSON = ("corrupted", "timings", "versions", "changed")
+"""What is kept as JSON; `changed` is null where a record does not have it."""
 
 SCHEMA = pa.schema(
     [
@@ -142,7 +143,7 @@ def _row(info: Mapping[str, Any]) -> dict[str, Any]:
         **{name: spec[name] for name in (*SPEC_TEXTS, "seed")},
         **{name: _json(spec[name]) for name in SPEC_JSON},
         **{name: info.get(name) for name in TEXTS},
-        **{name: _json(info[name]) for name in JSON},
+        **{name: _json(info.get(name)) for name in JSON},
         "networks": info.get("population", {}).get("networks", 1),
         "metrics": info["metrics"],
     }

@@ -4,7 +4,17 @@ Importing this package registers them all.
 """
 
 from mtlbench.data.splits import Data, Split, Targets
-from mtlbench.suites import bodies, census, cityscapes, digits, multimnist, streets, surreal, yeast
+from mtlbench.suites import (
+    bodies,
+    census,
+    cityscapes,
+    digits,
+    multimnist,
+    qm9,
+    streets,
+    surreal,
+    yeast,
+)
 from mtlbench.suites.base import Suite
 
 __all__ = [
@@ -17,6 +27,7 @@ __all__ = [
     "cityscapes",
     "digits",
     "multimnist",
+    "qm9",
     "streets",
     "surreal",
     "yeast",
