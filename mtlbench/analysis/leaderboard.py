@@ -68,6 +68,7 @@ def leaderboard(
     variants: Iterable[str] | None = None,
     strategies: Iterable[str] | None = None,
     baseline: str = BASELINE,
+    seeds: int | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Leaderboard:
@@ -105,11 +106,14 @@ def leaderboard(
             results directory is needed. Not with rows, which `load_results` has given them.
         suites, variants, strategies: names; all by default. The baseline always stays.
         baseline: a strategy's key, with its settings where it has several (`ilt[ilt.lr=4.0]`).
+        seeds: only runs with so many seeds, counted from 0: where some strategies have fewer than
+            others, all are complete that have these. All by default.
         resamples: of the bootstrap.
         seed: of the bootstrap.
 
     Raises:
-        UserError: there is no such directory, suite, variant, strategy or baseline, or no run.
+        UserError: there is no such directory, suite, variant, strategy or baseline, or no run, or
+            `seeds` is no number of seeds.
     """
     if isinstance(results, pd.DataFrame):
         if reference:
@@ -120,6 +124,10 @@ def leaderboard(
     tunings: Tunings = frame.attrs.get("tunings", {})
     if frame.empty:
         raise UserError("there are no runs to rank")
+    if seeds is not None:
+        if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
+            raise UserError(f"seeds must be at least 1, but is {seeds!r}")
+        frame = frame[frame["seed"] < seeds]
     suites, variants = listed("suite", suites), listed("variant", variants)
     strategies = listed("strategy", strategies)
     for column, names in (("suite", suites), ("variant", variants)):

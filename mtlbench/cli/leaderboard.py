@@ -25,6 +25,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="what the others are held against (default: equal)",
     )
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        metavar="N",
+        help="only the first N: all that have these are ranked, whatever others have",
+    )
     add_output(parser)
     add_places(parser)
 
@@ -44,6 +50,7 @@ def command(options: argparse.Namespace) -> int:
         variants=options.variants,
         strategies=names(options.strategies, "strategy"),
         baseline=options.baseline,
+        seeds=options.seeds,
     )
     text = render_leaderboard(board, options.format, terminal=sys.stdout.isatty())
     print(text.rstrip("\n"))

@@ -725,3 +725,16 @@ def test_a_tuned_strategy_stays_where_more_trials_were_made_on_some_variants_onl
         tuned(tmp_path, 0.0, 1.0, variant=variant)
     tuned(tmp_path, 0.0, 1.0, 2.0)
     assert "equal[tuned, 2 trials]" in set(leaderboard(tmp_path).table["strategy"])
+
+
+def test_with_fewer_seeds_those_are_ranked_that_have_no_more(tmp_path: Path) -> None:
+    for seed in range(3):
+        write_run(tmp_path, metric(50.0 + seed), strategy="equal", seed=seed)
+    write_run(tmp_path, metric(60.0), strategy="mtu", seed=0)
+    whole, first = leaderboard(tmp_path), leaderboard(tmp_path, seeds=1)
+    assert whole.table.set_index("strategy")["complete"].to_dict() == {"equal": True, "mtu": False}
+    assert first.table["complete"].all()
+    assert first.table.set_index("strategy").loc["mtu", "delta_m"] == pytest.approx(20)
+    for wrong in (0, -1, True, 1.5):
+        with pytest.raises(UserError, match="seeds must be at least 1"):
+            leaderboard(tmp_path, seeds=wrong)  # type: ignore[arg-type]
