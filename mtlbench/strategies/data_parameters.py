@@ -27,7 +27,8 @@ class DataParameters(InstanceStage):
     `level=class` σ* = σ_y. A wrong label, whose logit is below the mean, heats its instance, and a
     hot instance gives small gradients. In a label map every pixel has the sum of its instance's
     and its own class's temperature, and its part in the mean over the labelled pixels (a label
-    from 0 up to the number of classes). Outputs of regression tasks are left as they are.
+    from 0 up to the number of classes). Outputs of the shape of their labels are logits of class 1
+    against class 0. Outputs of regression tasks are left as they are.
 
     log σ is learned from the mean of the cross entropy over the present labels, whatever the task
     stage, with an L2 penalty on the log σ that take part in a batch, by sparse SGD with momentum:
@@ -119,13 +120,15 @@ class DataParameters(InstanceStage):
             return outputs
         rows = self.table.read(index) if self.of_instances else None
         if self.of_classes:
-            self._make_room(max(outputs[self.tasks[k]].shape[1] for k in self.columns))
+            seen_by = [self.tasks[k] for k in self.columns]
+            self._make_room(max(_logits(outputs[t], targets[t]).shape[1] for t in seen_by))
 
         tempered = dict(outputs)
         slopes = torch.zeros_like(present, dtype=self.dtype)  # ∂(mean of CE)/∂σ_i [B, K]
         seen = torch.zeros_like(present)
         for k in self.columns:
-            logits, labels = outputs[self.tasks[k]], targets[self.tasks[k]].long()
+            output, labels = outputs[self.tasks[k]], targets[self.tasks[k]].long()
+            logits = _logits(output, labels)
             each = (-1, *[1] * (labels.ndim - 1))  # from [B] to the shape of the labels
             labelled = (labels >= 0) & (labels < logits.shape[1]) & present[:, k].view(each)
             labels = torch.where(labelled, labels, 0)
@@ -134,13 +137,14 @@ class DataParameters(InstanceStage):
                 temperature = temperature + torch.exp(self.first + rows[:, 0, k]).view(each)
             if self.of_classes:
                 temperature = temperature + torch.exp(self.get_buffer("classes")[0, k])[labels]
-            tempered[self.tasks[k]] = logits / temperature.unsqueeze(1)
+            cooled = logits / temperature.unsqueeze(1)
+            tempered[self.tasks[k]] = cooled if logits is output else cooled[:, 1]
 
             with torch.no_grad():
                 # Each pixel's part in its instance's mean, and an instance's in that of its task.
                 part = labelled.to(self.dtype)
                 part = part / _by_instance(part).sum(1).clamp(min=1).view(each)
-                slope = _slope(tempered[self.tasks[k]].to(self.dtype), labels) / temperature
+                slope = _slope(cooled.to(self.dtype), labels) / temperature
                 slope = slope * part / present[:, k].sum().clamp(min=1)
                 slopes[:, k] = _by_instance(slope).sum(1)
                 seen[:, k] = _by_instance(labelled).any(1)
@@ -204,6 +208,13 @@ class DataParameters(InstanceStage):
         if self.of_classes and prefix + "classes" in state_dict:
             self._make_room(state_dict[prefix + "classes"].shape[2])
         super()._load_from_state_dict(state_dict, prefix, *others)
+
+
+def _logits(output: Tensor, labels: Tensor) -> Tensor:
+    """Logits of the classes [B, C, …]; of 0 and 1 where an output is the logit of 1 [B, …]."""
+    if output.ndim > labels.ndim:
+        return output
+    return torch.stack((torch.zeros_like(output), output), 1)
 
 
 def _by_instance(values: Tensor) -> Tensor:

@@ -20,6 +20,8 @@ from mtlbench.data.variants import Variant
 from mtlbench.errors import UserError
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import Store
+from mtlbench.strategies.base import strategies
+from mtlbench.strategies.compose import build_strategy
 from mtlbench.study.examples import Examples
 from mtlbench.study.plan import plan
 from mtlbench.suites.base import Suite, register_suite, suites
@@ -207,3 +209,36 @@ def test_a_fold_keeps_the_probabilities_of_both_classes() -> None:
     kept = run.predict_held_out()
     assert kept["probability/tall"].shape == (COUNT // 3, 2)
     assert np.allclose(kept["probability/tall"].sum(1), 1)
+
+
+@pytest.mark.parametrize(
+    "strategy", [e.name for e in strategies.entries() if e.name not in ("single", "evolution")]
+)
+def test_missing_labels_poison_no_strategy(strategy: str) -> None:
+    record = trained(spec(strategy, epochs=1))
+    assert record.info["status"] == "done", record.info["error"]
+    assert all(np.isfinite(metric["value"]) for metric in record.info["metrics"])
+    # Some have no weights of tasks, which is NaN.
+    assert all(
+        np.isfinite(column).all()
+        for name, column in record.history.items()
+        if not name.startswith("weight/")
+    )
+
+
+def test_temperatures_of_a_logit_are_those_of_the_two_classes_it_stands_for() -> None:
+    index, label = torch.arange(6), torch.tensor([0, 1, 1, 0, 1, 0])
+    output = torch.tensor([0.5, -2.0, 3.0, 1.0, 0.1, -0.7])
+    stages = []
+    for level in ("instance", "joint"):
+        for outputs in (output, torch.stack((torch.zeros(6), output), 1)):
+            stage = build_strategy(
+                "data-parameters", tasks={"t": "classification"}, num_instances=6,
+                parameters={"data-parameters.level": level},
+            )  # fmt: skip
+            for _ in range(3):
+                seen = stage.transform({"t": outputs}, {"t": label}, index)["t"]
+            stages.append(seen if seen.ndim == 1 else seen[:, 1])
+    assert torch.equal(stages[0], stages[1])
+    assert torch.equal(stages[2], stages[3])
+    assert not torch.equal(stages[0], output)
