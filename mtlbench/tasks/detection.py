@@ -12,19 +12,20 @@ def detection_accuracy(log_variance: np.ndarray, corrupted: np.ndarray) -> float
     Args:
         log_variance: log σ² of one task or of several that are corrupted together, [N, C]. The
             order is that of their sum, the log-variance of all their labels. Tasks without
-            instance parameters are NaN and left out.
+            instance parameters are NaN, and so are absent labels: both are left out, and instances
+            that have no label of these tasks.
         corrupted: whether an instance's label of such a task is corrupted, bool [N, C].
 
     Returns:
         A percentage; NaN where nothing is corrupted, or no task has instance parameters. Among
         equal σ the lower index comes first.
     """
-    wrong = np.asarray(corrupted.any(axis=1))
+    labelled = ~np.isnan(log_variance).all(axis=1)
+    wrong = np.asarray(corrupted[labelled].any(axis=1))
     count = int(wrong.sum())
-    log_variance = log_variance[:, ~np.isnan(log_variance).all(axis=0)]
-    if count == 0 or not log_variance.size:
+    if count == 0:
         return float("nan")
-    order = np.argsort(-log_variance.astype(np.float64).sum(axis=1), kind="stable")
+    order = np.argsort(-np.nansum(log_variance[labelled].astype(np.float64), axis=1), kind="stable")
     return 100.0 * float(wrong[order[:count]].mean())
 
 

@@ -199,7 +199,10 @@ class Run:
         table = self.strategy.instance.log_variances()
         if table is None:
             return {}
-        self.log_variances.append(table.to("cpu", torch.float16))
+        values = table.to("cpu", torch.float16)
+        if self.train_split.present is not None:  # what has no label has no σ
+            values = torch.where(self.train_split.present.cpu(), values, math.nan)
+        self.log_variances.append(values)
         log_variance, corrupted = self.log_variances[-1].numpy(), self.corrupted.numpy()
         found = {
             f"detection_accuracy/{name}": detection_accuracy(

@@ -1,5 +1,6 @@
 """Suites without pictures: inputs of several parts, yes-or-no labels, labels that are missing."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from mtlbench.study.examples import Examples
 from mtlbench.study.plan import plan
 from mtlbench.suites.base import Suite, register_suite, suites
 from mtlbench.suites.build import suite_of
+from mtlbench.tasks.detection import detection_accuracy
 from mtlbench.tasks.metrics import absolute_error, auroc, average_precision, f1, r2
 from mtlbench.tasks.task import Task, binary_cross_entropy, l1
 from mtlbench.training import labels
@@ -127,7 +129,8 @@ def test_a_label_that_is_nan_counts_as_absent() -> None:
     assert mask is not None
     assert (~mask).nonzero().tolist() == [[i, 2] for i in range(GONE)]
     last = next(iter(sigma.values()))[-1]
-    assert len(np.unique(last[:GONE, 2])) == 1  # never touched
+    assert np.isnan(last[:GONE, 2]).all()  # what has no label has no σ
+    assert np.isfinite(last[GONE:]).all()
 
 
 def test_an_absent_label_is_neither_corrupted_nor_given_to_others() -> None:
@@ -151,6 +154,17 @@ def test_an_absent_label_is_neither_corrupted_nor_given_to_others() -> None:
         variant, People().tasks(), whole, **options, present=torch.ones(8, 3, dtype=torch.bool)
     )
     assert torch.equal(one["weight"][torch.arange(8)], other["weight"][torch.arange(8)])
+
+
+def test_detection_is_of_the_labels_that_are_there() -> None:
+    log_variance = np.array([[0.0], [3.0], [np.nan], [np.nan], [1.0]], dtype=np.float16)
+    corrupted = np.array([[False], [True], [False], [False], [True]])
+    # Of the three labels the two largest σ are the corrupted ones.
+    assert detection_accuracy(log_variance, corrupted) == 100
+    both = np.hstack([log_variance, [[0], [0], [9], [0], [np.nan]]])
+    # Instances that have one label of two count by that one.
+    assert detection_accuracy(both, np.hstack([corrupted, corrupted])) == 50
+    assert math.isnan(detection_accuracy(log_variance[2:4], corrupted[2:4]))
 
 
 def test_a_label_that_is_nan_in_a_part_needs_a_value_that_stands_for_it() -> None:
@@ -189,13 +203,13 @@ def test_a_binary_task_has_the_margins_and_probabilities_of_two_classes() -> Non
 def test_figures_report_and_suspects_do_without_pictures(tmp_path: Path) -> None:
     store = Store(tmp_path / "runs")
     for strategy in ("equal", "ilt"):
-        job = RunJob(spec(strategy, "tall@0.4"), traces=True)
+        job = RunJob(spec(strategy, "tall@0.4,weight@0.4"), traces=True)
         *_, ended = job.train(Place(), None)
         job.write(store, ended)
     drawn = draw_figures(store.root, "made-up-people", tmp_path / "figures")
     assert drawn
     write_report([store.root], tmp_path / "report.html")
-    one = spec("ilt", "tall@0.4")
+    one = spec("ilt", "tall@0.4,weight@0.4")
     examples = Examples.load(suite_of(one), one, store.root, {one.hash})
     suspects = examples.take("tall", np.arange(5), None)
     assert suspects.names == [f"person {i}" for i in range(5)]

@@ -48,7 +48,7 @@ def sigma_boxplots(sigma: np.ndarray, corrupted: np.ndarray, tasks: Sequence[str
     the quartiles, whiskers 5 to 95 % of the instances.
 
     Args:
-        sigma: σ after each epoch, [E, N, K].
+        sigma: σ after each epoch, [E, N, K]; NaN where a label is absent.
         corrupted: mask of the corrupted labels, bool [N, K].
         tasks: the names of the K tasks.
     """
@@ -84,7 +84,7 @@ def sigma_trajectories(sigma: np.ndarray, corrupted: np.ndarray, tasks: Sequence
     The instances are those at the 10, 50 and 90 % quantiles of the last σ of their group.
 
     Args:
-        sigma: σ after each epoch, [E, N, K].
+        sigma: σ after each epoch, [E, N, K]; NaN where a label is absent.
         corrupted: mask of the corrupted labels, bool [N, K].
         tasks: the names of the K tasks.
     """
@@ -93,17 +93,17 @@ def sigma_trajectories(sigma: np.ndarray, corrupted: np.ndarray, tasks: Sequence
     figure, grid = panels(len(drawn), handles, height=2.2, most=2)
     epochs = np.arange(1, len(sigma) + 1)
     for axes, k in zip(grid, drawn, strict=True):
-        mask = corrupted[:, k]
+        mask, labelled = corrupted[:, k], np.isfinite(sigma[-1, :, k])
         typical = [
             pd.DataFrame({"epoch": epochs, "σ": sigma[:, i, k], "labels": name, "instance": i})
             for name, group in zip(GROUPS, (mask, ~mask), strict=True)
-            for i in _typical(sigma[-1, :, k], np.flatnonzero(group))
+            for i in _typical(sigma[-1, :, k], np.flatnonzero(group & labelled))
         ]
         draw_lines(
             axes, pd.concat(typical), GROUPS, x="epoch", y="σ", by="labels",
             units="instance", estimator=None, linewidth=0.9,
         )  # fmt: skip
-        axes.plot(epochs, np.median(sigma[:, :, k], axis=1), **MEDIAN)
+        axes.plot(epochs, np.median(sigma[:, labelled, k], axis=1), **MEDIAN)
         axes.set_title(tasks[k])
         epoch_axis(axes, len(sigma))
         _sigma_axis(axes)

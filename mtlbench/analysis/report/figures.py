@@ -260,13 +260,14 @@ def sigma_chart(title: str, sigma: np.ndarray, corrupted: np.ndarray) -> CurveCh
 
     Args:
         title: of the chart.
-        sigma: after each epoch [E, N].
+        sigma: after each epoch [E, N]; NaN where a label is absent.
         corrupted: which labels are [N].
     """
+    labelled = np.isfinite(sigma[-1])
     series = []
     for label, css, group in (
-        ("corrupted labels", CORRUPTED, corrupted),
-        ("clean labels", CLEAN, ~corrupted),
+        ("corrupted labels", CORRUPTED, corrupted & labelled),
+        ("clean labels", CLEAN, ~corrupted & labelled),
     ):
         if group.any():
             low, middle, high = np.quantile(sigma[:, group], (0.25, 0.5, 0.75), axis=1)
