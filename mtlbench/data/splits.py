@@ -56,43 +56,75 @@ class Split:
     def __len__(self) -> int:
         return len(input_parts(self.inputs)[0])
 
-    def without_nan(self, tasks: Sequence[Task]) -> "Split":
-        """The same with labels that are NaN absent, each with a valid label in its place.
+    def checked(self, tasks: Sequence[Task]) -> "Split":
+        """The same with labels as they can be trained on: those that are NaN absent, with a valid
+        label in their place, and whole numbers of a regression as float32.
 
         Args:
             tasks: the K tasks.
 
         Raises:
-            UserError: a part of a label is NaN, which only an `ignore` value can stand for.
+            UserError: labels are missing, or not of one length with the inputs; a class is none of
+                the task's; or a part of a label is NaN, which only an `ignore` value can stand for.
         """
         targets = dict(self.targets)
         present = self.present
         for k, task in enumerate(tasks):
             labels = targets.get(task.name)
-            # Labels in files have been checked when they were prepared.
-            if not isinstance(labels, Tensor) or not labels.is_floating_point():
+            if labels is None:  # what `Suite.complete` derives
                 continue
-            absent = labels.isnan()
-            if not absent.any():
-                continue
-            gone = absent.flatten(1).all(1) if labels.ndim > 1 else absent
-            rest = absent & ~gone.reshape(-1, *[1] * (labels.ndim - 1))
-            if rest.any() and task.ignore is None:
+            if len(labels) != len(self):
                 raise UserError(
-                    f"labels of task {task.name!r} are NaN in a part: the task needs an 'ignore' "
-                    "value"
+                    f"task {task.name!r} has {len(labels)} labels for {len(self)} instances"
                 )
-            here = (~gone).nonzero()
-            valid = labels[here[0, 0]].nan_to_num() if len(here) else torch.zeros_like(labels[0])
-            filled = torch.where(absent, valid, labels)
-            targets[task.name] = (
-                filled if task.ignore is None else torch.where(rest, task.ignore, filled)
-            )
-            if present is None:
-                present = torch.ones(len(self), len(tasks), dtype=torch.bool)
-            present = present.clone()
-            present[:, k] &= ~gone.to(present.device)
+            if not isinstance(labels, Tensor):  # checked when the files were prepared
+                continue
+            if task.kind == "classification":
+                _check_classes(task, labels, None if present is None else present[:, k])
+            elif not labels.is_floating_point():
+                targets[task.name] = labels.float()
+            else:
+                targets[task.name], gone = _without_nan(task, labels)
+                if gone is not None:
+                    if present is None:
+                        present = torch.ones(len(self), len(tasks), dtype=torch.bool)
+                    present = present.clone()
+                    present[:, k] &= ~gone.to(present.device)
         return replace(self, targets=targets, present=present)
+
+
+def _check_classes(task: Task, labels: Tensor, present: Tensor | None) -> None:
+    known = labels if present is None else labels[present.to(labels.device)]
+    known = known[task.labelled(known)]
+    if not len(task.classes) or not known.numel():
+        return
+    low, high = known.min().item(), known.max().item()
+    if low < 0 or high >= len(task.classes):
+        wrong = low if low < 0 else high
+        hint = f"; if {wrong:g} stands for 'not labelled', give the task ignore={wrong:g}"
+        raise UserError(
+            f"task {task.name!r} has {len(task.classes)} classes, from 0 on, but a label {wrong:g}"
+            f"{hint if low < 0 or high == 255 else ''}"
+        )
+
+
+def _without_nan(task: Task, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Labels with others in place of NaN, and which instances have none, None where all have."""
+    absent = labels.isnan()
+    if not absent.any():
+        return labels, None
+    gone = absent.flatten(1).all(1) if labels.ndim > 1 else absent
+    rest = absent & ~gone.reshape(-1, *[1] * (labels.ndim - 1))
+    if rest.any() and task.ignore is None:
+        raise UserError(
+            f"labels of task {task.name!r} are NaN in a part: the task needs an 'ignore' value"
+        )
+    here = (~gone).nonzero()
+    valid = labels[here[0, 0]].nan_to_num() if len(here) else torch.zeros_like(labels[0])
+    filled = torch.where(absent, valid, labels)
+    if task.ignore is not None:
+        filled = torch.where(rest, task.ignore, filled)
+    return filled, gone
 
 
 @dataclass(frozen=True)
@@ -103,11 +135,9 @@ class Data:
     validation: Split
     test: Split
 
-    def without_nan(self, tasks: Sequence[Task]) -> "Data":
-        """The same with labels that are NaN absent; see `Split.without_nan`."""
-        return Data(
-            *(split.without_nan(tasks) for split in (self.train, self.validation, self.test))
-        )
+    def checked(self, tasks: Sequence[Task]) -> "Data":
+        """The same with labels as they can be trained on; see `Split.checked`."""
+        return Data(*(split.checked(tasks) for split in (self.train, self.validation, self.test)))
 
 
 def drawn_data(draw: Callable[[int, int], Split], *sizes: int) -> Data:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 CLEAN = "clean"
 
+LONGEST_NAME = 200
+"""Bytes of a variant's name: runs are kept in a directory of that name, which has at most 255."""
+
 
 class Form(NamedTuple):
     """A clause as it is written: `TASK+TASK@FRACTION:KIND`, the kind "" for the default."""
@@ -68,7 +71,7 @@ class Variant:
         """Reads a variant of a suite with these tasks.
 
         Raises:
-            UserError: a form, task, fraction or kind that does not exist.
+            UserError: a form, task, fraction or kind that does not exist, or a name too long.
         """
         if text.strip() == CLEAN:
             return cls(CLEAN, ())
@@ -79,7 +82,13 @@ class Variant:
         for task in named:
             if named.count(task) > 1:
                 raise UserError(f"variant {text!r} corrupts task {task!r} twice")
-        return cls(",".join(_spell(clause, order) for clause in clauses), tuple(clauses))
+        name = ",".join(_spell(clause, order) for clause in clauses)
+        if len(name.encode()) > LONGEST_NAME:
+            raise UserError(
+                f"variant {name[:40]!r}… has {len(named)} tasks: its name is too long for that of "
+                f"a directory, which has at most {LONGEST_NAME} bytes"
+            )
+        return cls(name, tuple(clauses))
 
     def fractions(self) -> dict[str, float]:
         """Corrupted task to the share of its training labels that is corrupted."""

@@ -34,7 +34,7 @@ class Examples:
         tasks = {task.name: task for task in suite.tasks()}
         variant = Variant.parse(spec.variant, suite.tasks())
         split, _ = training_labels(
-            suite, spec.suite, variant, suite.data().without_nan(suite.tasks()), torch.device("cpu")
+            suite, spec.suite, variant, suite.data().checked(suite.tasks()), torch.device("cpu")
         )
         seen = []
         for path in Store(results).require().run_directories():

@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import Tensor
 
-from mtlbench.errors import require_printable
+from mtlbench.errors import UserError, require_printable
 
 if TYPE_CHECKING:
     import torchmetrics
@@ -51,6 +51,9 @@ class Metric:
         scale: factor from what torchmetrics computes to the unit.
         of_probabilities: whether `update` takes the probabilities of classes, as
             `Task.probabilities` has them, in place of predictions.
+
+    Raises:
+        UserError: a name, label or unit that cannot be printed, or another direction.
     """
 
     name: str
@@ -64,6 +67,30 @@ class Metric:
     def __post_init__(self) -> None:
         for text in (self.name, self.label, self.unit):
             require_printable("a name, label or unit of a metric", text)
+        if self.direction not in get_args(Direction):
+            raise UserError(
+                f"metric {self.name!r}: direction is 'max' or 'min', not {self.direction!r}"
+            )
+
+
+NEED_PROBABILITIES = (
+    "AUROC", "AveragePrecision", "CalibrationError", "HingeLoss", "PrecisionRecallCurve", "ROC",
+)  # fmt: skip
+"""Ends of the names of torchmetrics' classes that predictions give a wrong number."""
+
+
+def require_probabilities(metric: Metric, meter: "torchmetrics.Metric") -> None:
+    """Makes sure that what ranks scores gets them.
+
+    Raises:
+        UserError: it would get predicted classes.
+    """
+    names = (kind.__name__ for kind in type(meter).__mro__)
+    if not metric.of_probabilities and any(name.endswith(NEED_PROBABILITIES) for name in names):
+        raise UserError(
+            f"metric {metric.name!r} is of {type(meter).__name__}, which needs probabilities and "
+            "not classes: Metric(…, of_probabilities=True)"
+        )
 
 
 def accuracy(classes: int) -> Metric:

@@ -8,10 +8,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mtlbench.errors import require_printable
+from mtlbench.errors import UserError, require_printable
 from mtlbench.tasks.metrics import Metric
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+RESERVED = ("/", "\\", "@", "+", ",", ":")
+"""What has a meaning in the name of a variant or of a file."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,14 @@ class Task:
             raise ValueError(f"task {self.name!r}: ignore is a label as given, not a scaled one")
         for text in (self.name, self.unit, *self.classes):
             require_printable("a name or unit of a task", text)
+        if not self.name.strip() or self.name in (".", "..") or set(self.name) & set(RESERVED):
+            raise UserError(
+                f"a task cannot be called {self.name!r}: names of variants and files are made of "
+                f"it, so it has none of {' '.join(RESERVED)}"
+            )
+        metrics = [metric.name for metric in self.metrics]
+        if len(set(metrics)) < len(metrics):
+            raise UserError(f"task {self.name!r} has two metrics of one name: {', '.join(metrics)}")
 
     def losses(self, output: Tensor, target: Tensor) -> Tensor:
         """Network output [B, …] and labels [B, …] to per-instance losses [B]."""
@@ -73,6 +85,32 @@ class Task:
         if self.center:
             target = target - self.center
         return self.loss(output, target if self.scale == 1 else target / self.scale)
+
+    def require_fit(self, output: Tensor, target: Tensor) -> None:
+        """Makes sure that an output of the network is one for such a label.
+
+        Args:
+            output: of the network [B, …].
+            target: labels [B, …].
+
+        Raises:
+            UserError: it is not.
+        """
+        shapes = f"{list(output.shape)} for labels {list(target.shape)}"
+        if len(output) != len(target):
+            raise UserError(f"task {self.name!r}: the network gives {shapes}")
+        if self.kind != "classification":
+            return
+        if self.binary and output.shape != target.shape:
+            raise UserError(
+                f"task {self.name!r} is binary, with a logit for each label, but the network gives "
+                f"{shapes}"
+            )
+        if not self.binary and output.ndim == target.ndim + 1 and output.shape[1] == 1:
+            raise UserError(
+                f"task {self.name!r}: one logit is always class 0; a binary task has binary=True "
+                f"and logits of the shape of its labels, but the network gives {shapes}"
+            )
 
     def predict(self, output: Tensor) -> Tensor:
         """Network output to prediction: the likeliest class, or the value in the label's unit."""
@@ -89,9 +127,12 @@ class Task:
 
     def probabilities(self, output: Tensor) -> Tensor:
         """Output of a classification to the probabilities of its classes [B, C, …]; of class 1
-        alone [B, …] where it is binary."""
+        alone [B, …] where there are two classes."""
         output = output.float()
-        return output.sigmoid() if self.binary else output.softmax(1)
+        if self.binary:
+            return output.sigmoid()
+        probabilities = output.softmax(1)
+        return probabilities[:, 1] if output.shape[1] == 2 else probabilities
 
     def labelled(self, target: Tensor) -> Tensor:
         """A mask of the labelled values of a label, as a boolean tensor of its shape."""

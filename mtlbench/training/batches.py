@@ -42,16 +42,29 @@ class Batches:
         order: row numbers on the CPU.
         size: instances a batch; the last may have fewer.
         device: where batches are wanted.
+        none_of_one: whether a last batch of one instance, for which batch norm has no variance,
+            joins the one before it.
 
     Attributes:
         waited: seconds spent waiting for files.
     """
 
-    def __init__(self, split: Split, order: Tensor, size: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        split: Split,
+        order: Tensor,
+        size: int,
+        device: torch.device,
+        *,
+        none_of_one: bool = False,
+    ) -> None:
         self.split, self.device = split, device
         values = (*input_parts(split.inputs), *split.targets.values())
         self.in_files = any(not isinstance(value, Tensor) for value in values)
-        self._chunks = [*zip(order.to(device).split(size), order.split(size), strict=True)]
+        sizes = [len(chunk) for chunk in order.split(size)]
+        if none_of_one and size > 1 and len(sizes) > 1 and sizes[-1] == 1:
+            sizes[-2:] = [sizes[-2] + 1]
+        self._chunks = [*zip(order.to(device).split(sizes), order.split(sizes), strict=True)]
         self.waited = 0.0
 
     def __len__(self) -> int:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mtlbench.data.splits import Inputs, Split, each_input, input_parts
 from mtlbench.suites.base import Suite
+from mtlbench.tasks.metrics import require_probabilities
 from mtlbench.training.batches import Batches, take
 
 EVALUATION_BATCH = 256
@@ -40,6 +41,9 @@ def evaluate(
     tasks = suite.tasks()
     model.eval()
     meters = {(task, metric): metric.make().to(device) for task in tasks for metric in task.metrics}
+    for (task, metric), meter in meters.items():
+        if task.kind == "classification":
+            require_probabilities(metric, meter)
     values = sum(math.prod(part.shape[1:]) for part in input_parts(split.inputs))
     fit = EVALUATION_VALUES // max(1, values)
     size = max(1, min(EVALUATION_BATCH, fit))

@@ -20,7 +20,7 @@ RESIDENT_SHARE = 0.5
 @functools.lru_cache(maxsize=2)
 def resident_data(suite: Suite, device: torch.device) -> Data:
     """The suite's data, as tensors on the device where it fits, kept from run to run."""
-    data = suite.data().without_nan(suite.tasks())
+    data = suite.data().checked(suite.tasks())
     splits = (data.train, data.validation, data.test)
     files = sum(
         values.nbytes

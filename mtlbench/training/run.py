@@ -123,7 +123,9 @@ class Run:
         augmentation = named_generator("augmentation", *names)
         torch.manual_seed(derive_seed("network", *names))  # dropout and the like
         self.model.train()
-        batches = Batches(self.train_split, order, self.suite.batch_size, self.device)
+        batches = Batches(
+            self.train_split, order, self.suite.batch_size, self.device, none_of_one=True
+        )
         for number, batch in enumerate(batches):
             self._set_learning_rate((self.epoch + number / len(batches)) / self.suite.epochs)
             self._step(batch, augmentation)
@@ -184,6 +186,8 @@ class Run:
         targets = self.suite.complete(targets)
         index = batch.index if self.place.instance_tables == ON_DEVICE else batch.rows
         given = forward(self.suite, self.model, inputs)
+        for task in self.tasks:
+            task.require_fit(given[task.name], targets[task.name])
         outputs = self.strategy.transform(given, targets, index, batch.present)
         losses = {
             task.name: task.losses(outputs[task.name], targets[task.name]) for task in self.tasks

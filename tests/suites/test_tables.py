@@ -125,7 +125,7 @@ def test_a_label_that_is_nan_counts_as_absent() -> None:
         assert record.info["status"] == "done"
         assert all(np.isfinite(metric["value"]) for metric in record.info["metrics"])
     sigma = trained(spec("ilt")).instance_parameters
-    mask = People().data().without_nan(People().tasks()).train.present
+    mask = People().data().checked(People().tasks()).train.present
     assert mask is not None
     assert (~mask).nonzero().tolist() == [[i, 2] for i in range(GONE)]
     last = next(iter(sigma.values()))[-1]
@@ -134,7 +134,7 @@ def test_a_label_that_is_nan_counts_as_absent() -> None:
 
 
 def test_an_absent_label_is_neither_corrupted_nor_given_to_others() -> None:
-    data = People().data().without_nan(People().tasks())
+    data = People().data().checked(People().tasks())
     split, mask = labels.training_labels(
         People(), "people", Variant.parse("weight@0.5", People().tasks()), data, torch.device("cpu")
     )
@@ -175,8 +175,8 @@ def test_a_label_that_is_nan_in_a_part_needs_a_value_that_stands_for_it() -> Non
         torch.zeros(3, 1), {"t": torch.tensor([[1.0, torch.nan], [2, 3], [torch.nan] * 2])}
     )
     with pytest.raises(UserError, match="NaN in a part: the task needs an 'ignore' value"):
-        split.without_nan([task(None)])
-    filled = split.without_nan([task(-1.0)])
+        split.checked([task(None)])
+    filled = split.checked([task(-1.0)])
     assert filled.targets["t"][torch.arange(2)].tolist() == [[1, -1], [2, 3]]
     assert filled.present is not None
     assert filled.present.tolist() == [[True], [True], [False]]
