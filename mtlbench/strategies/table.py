@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 ON_DEVICE, ON_CPU = "device", "cpu"
 
@@ -106,12 +107,23 @@ def _mapped_zeros(directory: Path, shape: tuple[int, ...], dtype: torch.dtype) -
         return torch.from_numpy(np.memmap(file, kind, "w+", shape=shape))
 
 
+SMALL_BATCH = 64
+"""Up to here a matrix that tells which places are the same is the fastest; it grows as B²."""
+
+
 def sum_repeats(index: Tensor, *values: Tensor) -> list[Tensor]:
     """For values [B, K] the sums over all places of the batch that hold the same instance.
 
     An instance drawn twice into a batch so gets the sum of its gradients in both places, and both
-    write the same row.
+    write the same row. Where none is, they are the values to the last bit.
     """
-    number = index.to(values[0].device, non_blocking=True)
-    same = (number[:, None] == number[None, :]).to(values[0].dtype)
-    return [same @ value.to(same.dtype) for value in values]
+    number, dtype = index.to(values[0].device, non_blocking=True), values[0].dtype
+    if len(number) <= SMALL_BATCH:
+        same = (number[:, None] == number[None, :]).to(dtype)
+        return [same @ value.to(dtype) for value in values]
+    ordered, order = number.sort()
+    rising = functional.pad(ordered[1:] != ordered[:-1], (1, 0)).cumsum(0)
+    group = torch.empty_like(order).scatter_(0, order, rising)  # the same for the same instance
+    return [
+        torch.zeros_like(v, dtype=dtype).index_add_(0, group, v.to(dtype))[group] for v in values
+    ]

@@ -506,7 +506,7 @@ def test_every_format_for_people_shows_blocks_and_numbers(format: str) -> None:
     assert text.count("<style>") == (format == "html")
 
 
-@pytest.mark.parametrize("format", set(FORMATS) - set(PEOPLE))
+@pytest.mark.parametrize("format", [f for f in FORMATS if f not in PEOPLE])
 @pytest.mark.parametrize("option", ["wide", "contributions"])
 def test_formats_of_data_refuse_both(format: str, option: str) -> None:
     with pytest.raises(UserError, match=f"no --{option} in the format '{format}'"):

@@ -48,7 +48,8 @@ def labels_figure(
     Args:
         task: its `name`, `unit`, `classes` and `palette`.
         inputs: images, [M, C, H, W].
-        clean: labels before the corruption: maps [M, H, W], vectors [M, D] or numbers [M].
+        clean: labels before the corruption: maps [M, H, W], of directions [M, 3, H, W], vectors
+            [M, D] or numbers [M].
         given: labels as trained on, of the same shape.
     """
     if clean.ndim == 1:
@@ -56,7 +57,12 @@ def labels_figure(
     if clean.ndim == 2:
         return _vector_labels(task, inputs, clean, given)
     rows, aspect = ("input", "clean", "given"), clean.shape[-2] / clean.shape[-1]
-    if np.issubdtype(clean.dtype, np.integer):
+    if clean.ndim == 4:
+        figure, grid = _grid(inputs, rows, aspect, extra=0.05)
+        for row, pictures in zip(grid[1:], (clean, given), strict=True):
+            for axes, picture in zip(row, pictures, strict=True):
+                show(axes, picture)
+    elif np.issubdtype(clean.dtype, np.integer):
         handles = class_handles(task, clean, given)
         legend = legend_height(handles, _grid_width(len(inputs)))
         figure, grid = _grid(inputs, rows, aspect, extra=legend + 0.1)
