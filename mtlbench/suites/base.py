@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtlbench.data.splits import Data, Inputs, Targets, each_input
+from mtlbench.data.splits import Data, Inputs, Split, Targets, each_input
 from mtlbench.data.variants import CLEAN, Variant
 from mtlbench.registry import Registry
 from mtlbench.space import Space, around
@@ -123,6 +123,14 @@ class Suite(ABC):
         The generator is on the CPU; draw from it alone, and always the same number of values.
         """
         return inputs, targets
+
+    def order(self, train: Split, generator: torch.Generator) -> Tensor:
+        """The row numbers of one epoch in the order of their visits: all once, at random.
+
+        Where tasks have data of their own, `mtlbench.data.orders.even_order` gives each its share.
+        The generator is on the CPU; draw from it alone.
+        """
+        return torch.randperm(len(train), generator=generator)
 
     def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         """The optimiser of the network, the same for every strategy."""

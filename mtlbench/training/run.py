@@ -172,7 +172,7 @@ class Run:
 
     def order(self, generator: torch.Generator) -> Tensor:
         """The row numbers of one epoch, in the order of their visits."""
-        return torch.randperm(len(self.train_split), generator=generator)
+        return self.suite.order(self.train_split, generator)
 
     def _set_learning_rate(self, progress: float) -> None:
         for group in self.optimizer.param_groups:

@@ -83,6 +83,14 @@ class People(Suite):
         return Net()
 
 
+@dataclass(frozen=True, kw_only=True)
+class HalfOfThem(People):
+    """The same, of which an epoch visits the second half alone."""
+
+    def order(self, train: Split, generator: torch.Generator) -> Tensor:
+        return torch.arange(COUNT // 2, COUNT)
+
+
 class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -98,8 +106,10 @@ class Net(nn.Module):
 @pytest.fixture(autouse=True, scope="module")
 def _registered() -> Iterator[None]:
     register_suite("made-up-people", label="People")(People)
+    register_suite("half-of-them")(HalfOfThem)
     yield
-    del suites._entries["made-up-people"]
+    for name in ("made-up-people", "half-of-them"):
+        del suites._entries[name]
 
 
 def spec(strategy: str = "equal", variant: str = "clean", **overrides: Any) -> RunSpec:
@@ -256,3 +266,10 @@ def test_temperatures_of_a_logit_are_those_of_the_two_classes_it_stands_for() ->
     assert torch.equal(stages[0], stages[1])
     assert torch.equal(stages[2], stages[3])
     assert not torch.equal(stages[0], output)
+
+
+def test_a_suite_says_which_instances_an_epoch_visits() -> None:
+    (one,) = plan("half-of-them", strategies=["ilt"], variants=["clean"], seeds=1)
+    moved = trained(one).instance_parameters["log_variance"][-1][:, 0] != 0
+    assert not moved[: COUNT // 2].any()
+    assert moved[COUNT // 2 :].all()
