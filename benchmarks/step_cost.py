@@ -25,7 +25,7 @@ import statistics
 import sys
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -117,15 +117,23 @@ class Network(nn.Module):
             }
         )
 
-    def losses(self, features: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Per-instance losses [B] of each task."""
+    def outputs(self, features: Tensor) -> dict[str, Tensor]:
+        """Logits [B, C, H, W] or values [B, 1, H, W] of each task."""
+        return {task: head(features) for task, head in self.heads.items()}
+
+    def losses(
+        self,
+        features: Tensor,
+        targets: dict[str, Tensor],
+        change: Callable[[dict[str, Tensor]], Mapping[str, Tensor]] = lambda outputs: outputs,
+    ) -> dict[str, Tensor]:
+        """Per-instance losses [B] of each task, of outputs that something may change first."""
+        outputs = change(self.outputs(features))
         return {
-            task: nn.functional.cross_entropy(head(features), targets[task], reduction="none").mean(
-                (1, 2)
-            )
+            task: nn.functional.cross_entropy(output, targets[task], reduction="none").mean((1, 2))
             if TASKS[task] == "classification"
-            else (head(features)[:, 0] - targets[task]).square().mean((1, 2))
-            for task, head in self.heads.items()
+            else (output[:, 0] - targets[task]).square().mean((1, 2))
+            for task, output in outputs.items()
         }
 
 
@@ -171,7 +179,11 @@ class Bench:
         )
 
         def step() -> None:
-            losses = network.losses(network.trunk(self.images), self.targets)
+            losses = network.losses(
+                network.trunk(self.images),
+                self.targets,
+                lambda outputs: strategy.transform(outputs, self.targets, self.index),
+            )
             optimizer.zero_grad(set_to_none=True)
             strategy.backward(losses, self.index)
             optimizer.step()

@@ -114,6 +114,7 @@ class Strategy(nn.Module):
         sums = torch.zeros(shape, device=self.setting.device, dtype=self.setting.dtype)
         self.register_buffer("sums_of_epoch", sums)
         self._steps = 0
+        self._transformed = False
 
     def transform(
         self,
@@ -127,6 +128,7 @@ class Strategy(nn.Module):
         if present is None:
             shape = (len(index), len(self.setting.tasks))
             present = torch.ones(shape, dtype=torch.bool, device=self.setting.device)
+        self._transformed = True
         return self.instance.transform(outputs, targets, index, present)
 
     def backward(
@@ -146,7 +148,10 @@ class Strategy(nn.Module):
                 adds nothing.
 
         Raises:
-            ValueError: losses that do not fit the tasks, the indices or the mask.
+            ValueError: losses that do not fit the tasks, the indices or the mask; an index that is
+                no number of an instance; the loss of an absent label that is not finite (on a GPU,
+                CUDA's own error); an instance stage that weighs by outputs, without `transform`
+                before the losses.
         """
         vectors = self._loss_vectors(losses)
         values = torch.stack([vector.detach() for vector in vectors], dim=1).to(self.setting.dtype)
@@ -157,12 +162,17 @@ class Strategy(nn.Module):
                 f"present must be bool and have shape {tuple(values.shape)}, but is "
                 f"{str(present.dtype).removeprefix('torch.')} and has {tuple(present.shape)}"
             )
+        else:
+            _require_finite(values, present)
         if index is None:
             index = self._no_index(len(values))
         elif index.shape != (len(values),):
             raise ValueError(
                 f"index must have shape ({len(values)},), but has {tuple(index.shape)}"
             )
+        else:
+            self._require_numbers(index)
+        self._require_transform()
         with torch.no_grad():
             values = torch.where(present, values, 0)
             count = present.sum(0)
@@ -216,6 +226,28 @@ class Strategy(nn.Module):
                 )
         return vectors
 
+    def _require_transform(self) -> None:
+        own = getattr(self.instance.transform, "__func__", None)
+        if own is not InstanceStage.transform and not self._transformed:
+            raise ValueError(
+                f"{type(self.instance).__name__} weighs instances by the network's outputs: give "
+                "them to strategy.transform before the losses of each batch"
+            )
+        self._transformed = False
+
+    def _require_numbers(self, index: Tensor) -> None:
+        if index.dtype not in (torch.int64, torch.int32, torch.int16):
+            kind = str(index.dtype).removeprefix("torch.")
+            raise ValueError(f"index must be of whole numbers (int64), but is {kind}")
+        count = self.setting.num_instances
+        if count and not index.is_cuda and len(index):
+            low, high = index.min().item(), index.max().item()
+            if low < 0 or high >= count:
+                raise ValueError(
+                    f"index must be from 0 to {count - 1}, below num_instances, but has "
+                    f"{low if low < 0 else high}"
+                )
+
     def _no_index(self, batch: int) -> Tensor:
         needs = self.instance.needs_index
         own = self.instance.weights, self.instance.transform
@@ -228,3 +260,14 @@ class Strategy(nn.Module):
                 "instance (needs_index)"
             )
         return torch.full((batch,), -1, device=self.setting.device)
+
+
+def _require_finite(values: Tensor, present: Tensor) -> None:
+    """Makes sure that losses of absent labels are finite: 0 times NaN is NaN, in every weight."""
+    wrong = (~values.isfinite() & ~present).any()
+    if wrong.is_cuda:
+        torch._assert_async(~wrong)  # waiting for it would take longer than the step
+    elif wrong:
+        raise ValueError(
+            "the loss of a label that is absent must be finite: put any valid label in its place"
+        )

@@ -45,8 +45,6 @@ class InstanceTable(nn.Module):
         else:
             values = _mapped_zeros(Path(where), shape, dtype)
         self.register_buffer("values", values)
-        self.register_state_dict_pre_hook(lambda *_: self._settle())
-        self.register_load_state_dict_pre_hook(lambda *_: self._settle())
 
     def read(self, index: Tensor) -> Tensor:
         """The rows [B, C, K] of these instances [B], on the model's device."""
@@ -82,6 +80,19 @@ class InstanceTable(nn.Module):
             copied.synchronize()
             self.get_buffer("values")[index] = host
             self._written = None
+
+    def _save_to_state_dict(self, *args: Any) -> None:
+        self._settle()
+        super()._save_to_state_dict(*args)
+
+    def _load_from_state_dict(self, *args: Any) -> None:
+        self._settle()
+        super()._load_from_state_dict(*args)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: with what was written last."""
+        self._settle()
+        return self.__dict__.copy()
 
     def _apply(self, fn: Any, recurse: bool = True) -> "InstanceTable":
         return self  # `.to(device)` of a strategy leaves the table where it was asked to be

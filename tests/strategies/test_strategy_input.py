@@ -1,0 +1,101 @@
+"""What a loop of one's own hands to a strategy is checked."""
+
+import copy
+import pickle
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mtlbench import build_strategy
+from mtlbench.strategies.base import strategies
+
+TASKS = {"a": "classification", "b": "regression"}
+NAMES = [entry.name for entry in strategies.entries()]
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Sequential(nn.Linear(8, 16), nn.ReLU())
+        self.a, self.b = nn.Linear(16, 3), nn.Linear(16, 1)
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        seen = self.trunk(inputs)
+        return {"a": self.a(seen), "b": self.b(seen).squeeze(1)}
+
+
+def step(name: str, **given: Any) -> tuple[Any, Net]:
+    """A step of a strategy on made-up labels; `given` replaces what it is handed."""
+    torch.manual_seed(0)
+    net = Net()
+    strategy = build_strategy(name, tasks=TASKS, num_instances=64, model=net)
+    inputs, a, b = torch.randn(16, 8), torch.randint(3, (16,)), torch.randn(16)
+    index = given.get("index", torch.arange(16))
+    outputs = net(inputs)
+    if "transform" not in given:
+        outputs = strategy.transform(outputs, {"a": a, "b": b}, torch.arange(16))
+    b = given.get("b", b)
+    losses = {
+        "a": functional.cross_entropy(outputs["a"], a, reduction="none"),
+        "b": (outputs["b"] - b).square(),
+    }
+    strategy.backward(losses, index, given.get("present"))
+    return strategy, net
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_loss_that_is_not_finite_at_an_absent_label_is_refused(name: str) -> None:
+    labels = torch.randn(16)
+    labels[::2] = torch.nan
+    present = torch.ones(16, 2, dtype=torch.bool)
+    present[::2, 1] = False
+    with pytest.raises(ValueError, match="absent must be finite: put any valid label in its place"):
+        step(name, b=labels, present=present)
+    _, net = step(name, b=labels.nan_to_num(), present=present)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_strategy_can_be_pickled_and_copied(name: str) -> None:
+    strategy, _ = step(name)
+    for other in (pickle.loads(pickle.dumps(strategy)), copy.deepcopy(strategy)):
+        kept, there = strategy.state_dict(), other.state_dict()
+        assert kept.keys() == there.keys()
+        for key, value in kept.items():
+            if isinstance(value, Tensor):
+                torch.testing.assert_close(there[key], value, rtol=0, atol=0, equal_nan=True)
+
+
+def test_what_weighs_by_outputs_says_so_where_it_never_sees_them() -> None:
+    with pytest.raises(ValueError, match=r"give them to strategy\.transform before the losses"):
+        step("data-parameters", transform=False)
+    step("data-parameters")
+    step("ilt", transform=False)  # weighs by losses alone
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (torch.arange(16) - 1, "index must be from 0 to 63, below num_instances, but has -1"),
+        (torch.arange(16) + 60, "but has 75"),
+        (torch.arange(16.0), "index must be of whole numbers .int64., but is float32"),
+        (torch.ones(16, dtype=torch.bool), "but is bool"),
+        (torch.arange(16, dtype=torch.uint8), "but is uint8"),
+        (torch.arange(15), "index must have shape"),
+    ],
+)
+@pytest.mark.parametrize("name", ["ilt", "equal"])
+def test_an_index_that_is_no_number_of_an_instance_is_refused(
+    name: str, index: Tensor, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        step(name, index=index)
+
+
+def test_indices_of_fewer_bits_are_taken() -> None:
+    one, _ = step("ilt")
+    other, _ = step("ilt", index=torch.arange(16, dtype=torch.int32))
+    assert torch.equal(one.instance.log_variances(), other.instance.log_variances())
