@@ -32,7 +32,7 @@ MOST_TILES = 60
 GAP, TEXT, LINE = 0.06, 6.0, 0.11
 """Between tiles (in), size of their text (pt), and height of a line of it (in)."""
 
-LONGEST_NAME = 20
+LONGEST_NAME = 25
 """Of an instance, in letters; the table has all of it."""
 
 CURVE_ASPECT = 0.6
@@ -98,8 +98,11 @@ def sheet_figure(suspects: Suspects, title: str) -> Figure:
     rows = _rows(suspects)
     wide = any(aspect < 0.75 for _, aspect in rows)
     across = max(1, min(count, 6 if wide else 8 if len(rows) > 1 else 10))
-    across = max(across, min(6, count))
-    cell = (DOUBLE - GAP) / max(across, 6)
+    fewest = 6
+    if suspects.names is not None:  # names are wider than pictures
+        fewest = across = 5
+    across = max(across, min(fewest, count))
+    cell = (DOUBLE - GAP) / max(across, fewest)
     heights = [cell_height * (cell - GAP) for _, cell_height in rows]
     lines = 1 + (suspects.labels.ndim == 1) + (suspects.names is not None)
     tile = lines * LINE + sum(heights) + (len(rows) - 1) * 0.02 + GAP
@@ -190,7 +193,7 @@ def _text(suspects: Suspects, i: int) -> str:
         return number
     label = suspects.labels[i]
     if not _are_classes(suspects):
-        return f"{number}\n{label:.3g} {suspects.task['unit']}".rstrip()
+        return f"{number}\n{label:.4g} {suspects.task['unit']}".rstrip()
     seen = -1 if suspects.suggestions is None else int(suspects.suggestions[i])
     hint = f" ({class_name(suspects.task, seen)}?)" if seen >= 0 and seen != label else ""
     return f"{number}\n{class_name(suspects.task, int(label))}{hint}"
