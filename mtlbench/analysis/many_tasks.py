@@ -57,7 +57,9 @@ def condensed(comparison: Comparison, variant: str) -> tuple[Comparison, list[st
     if kept != single:
         told.append("the first metric of each task; CSV and JSON have the others")
     kept |= {pair for pair in shown_pairs if pair[1] in corrupted}
-    rest = runs[runs["metric"].isna() | (runs["metric"] == DETECTION) | pairs.isin(kept)]
+    found = summary[summary["metric"] == DETECTION]
+    kept |= set(zip(found["metric"], found["task"], strict=True))
+    rest = runs[runs["metric"].isna() | pairs.isin(kept)]
     fewer = pd.concat([*means, rest]).sort_index(kind="stable")
     others = comparison.runs[comparison.runs["variant"] != variant]
     # The order of strategies is that of the comparison.

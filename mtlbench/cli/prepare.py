@@ -7,7 +7,7 @@ SUMMARY = "Turn a real dataset's raw files into the harness's own fast format."
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("dataset", metavar="DATASET", help="cityscapes or surreal")
+    parser.add_argument("dataset", metavar="DATASET", help="celeba, cityscapes, nyuv2 or surreal")
     parser.add_argument("--raw", required=True, metavar="DIR", help="the dataset as published")
     parser.add_argument(
         "--out", metavar="DIR", help="the directory to write (default: prepared/DATASET)"

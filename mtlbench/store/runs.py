@@ -103,7 +103,7 @@ class StoredRun:
         return self._arrays(PREDICTIONS_FILE)
 
     def instance_parameters(self) -> dict[str, np.ndarray] | None:
-        """`log_variance` float16 [E, N, K], NaN without a label, and `corrupted` bool [N, K], or None."""
+        """`log_variance` float16 [E, N, K] (NaN: no label) and `corrupted` bool [N, K], or None."""
         return self._arrays(INSTANCE_FILE)
 
     @property

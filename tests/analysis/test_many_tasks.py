@@ -104,3 +104,15 @@ def test_the_wide_table_ranks_by_all_metrics(tmp_path: Path) -> None:
     text = render(compare(tmp_path, "many"), wide=True)
     assert "MR" in text
     assert "Δm" in text
+
+
+def test_detection_is_shown_where_it_is_asked_for(tmp_path: Path) -> None:
+    for strategy in ("equal", "ilt"):
+        numbers = [value(k, "auc", 50.0) for k in range(20)]
+        if strategy == "ilt":
+            numbers.append(value(3, "detection_accuracy", 80.0))
+        write_run(
+            tmp_path, *numbers, strategy=strategy, suite="many", tasks=TASKS, variant="t3@0.4"
+        )
+    assert "DETECTION_ACCURACY" in render(compare(tmp_path, "many"))
+    assert "DETECTION_ACCURACY" not in render(compare(tmp_path, "many", metrics=["auc"]))

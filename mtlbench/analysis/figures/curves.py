@@ -1,13 +1,15 @@
 """Curves over epochs, all strategies together: validation metrics, corrupted instances found."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
+from typing import Any
 
 import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from mtlbench.analysis.figures.many import VALIDATION, curves
 from mtlbench.analysis.figures.panels import (
     CHANCE,
     CHANCE_TEXT,
@@ -23,26 +25,34 @@ from mtlbench.analysis.printing import heading
 
 
 def validation_curves(configurations: Sequence[Configuration]) -> Figure | None:
-    """Every validation metric by epoch: the mean over seeds, in a band from lowest to highest."""
+    """Every validation metric by epoch: the mean over seeds, in a band from lowest to highest.
+
+    Of many tasks, means over them and the metrics of corrupted ones: `many.curves`.
+    """
     history = _history(configurations)
-    names = [name for name in map(str, history) if name.startswith("validation/")]
+    names = [name for name in map(str, history) if name.startswith(VALIDATION)]
     if not names or history.empty:
         return None
     metrics = {
-        f"validation/{metric['task']}/{metric['metric']}": metric
+        f"{VALIDATION}{metric['task']}/{metric['metric']}": metric
         for configuration in configurations
         for metric in configuration.info["metrics"]
     }
+    kinds = {name: _kind(name, metrics.get(name)) for name in names}
+    drawn = curves(kinds, configurations[0].info["corrupted"])
     lines = {c.key: c.line for c in configurations}
     handles = line_handles((c.label, c.line) for c in configurations)
     handles += _band_handles(configurations, len(lines))
-    figure, grid = panels(len(names), handles)
-    for axes, name in zip(grid, names, strict=True):
-        task, _, label = name.removeprefix("validation/").rpartition("/")
-        if metric := metrics.get(name):
+    figure, grid = panels(len(drawn), handles)
+    for axes, curve in zip(grid, drawn, strict=True):
+        label = curve.column.rpartition("/")[2]
+        if metric := metrics.get(curve.column):
             label = heading(metric["label"], metric["unit"], metric["direction"])
-        draw_lines(axes, history, lines, x="epoch", y=name, by="configuration")
-        axes.set_title(task)
+        # NaN where one of them is, as in tables.
+        values = history[curve.columns].mean(axis=1, skipna=False)
+        shown = history[["configuration", "epoch"]].assign(value=values)
+        draw_lines(axes, shown, lines, x="epoch", y="value", by="configuration")
+        axes.set_title(curve.task)
         axes.set_ylabel(label)
         epoch_axis(axes, history["epoch"].max())
         log_if_wide(axes)
@@ -81,6 +91,11 @@ def detection(configurations: Sequence[Configuration]) -> Figure | None:
     axes.set_ylim(0, 103)
     axes.set_ylabel("corrupted instances found (%)")
     return figure
+
+
+def _kind(name: str, metric: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """What two columns have in common of which a mean can be taken."""
+    return (metric["metric"], metric["unit"], metric["direction"]) if metric else (name,)
 
 
 def _history(configurations: Sequence[Configuration]) -> pd.DataFrame:

@@ -151,4 +151,5 @@ def _number_labels(
 
     for axes, before, after in zip(grid[0], clean, given, strict=True):
         axes.set_title(f"clean: {text(before)}\n→ given: {text(after)}")
+    figure.draw_without_rendering()  # only from the second time on, titles of two lines fit
     return figure

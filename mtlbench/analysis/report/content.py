@@ -9,6 +9,7 @@ import pandas as pd
 
 from mtlbench.analysis.aggregate import Comparison, compare_results
 from mtlbench.analysis.figures.style import PAPER_LINES
+from mtlbench.analysis.many_tasks import condensed
 from mtlbench.analysis.report import runs as about
 from mtlbench.analysis.report.board import Board, Scope, boards
 from mtlbench.analysis.report.charts import CurveChart, DotChart
@@ -44,6 +45,8 @@ class VariantSection:
         configurations: the key of each of the table's rows.
         dots: means by metric.
         curves: over numbers of trials and over epochs.
+        dots_of_each, curves_of_each: those of every task where they are too many to be seen at
+            once; the others are then of means over tasks and of corrupted ones.
         pictures: of labels and of predictions.
     """
 
@@ -53,6 +56,8 @@ class VariantSection:
     configurations: list[str]
     dots: list[DotChart]
     curves: list[CurveChart]
+    dots_of_each: list[DotChart]
+    curves_of_each: list[CurveChart]
     pictures: list[PictureGrid]
 
 
@@ -201,17 +206,19 @@ def _suite(
         rows = rows.drop_duplicates("path")
         done = rows[rows["status"] == DONE]
         coloured = done[done["configuration"].map(css) != GREY]
+        smaller, told = condensed(comparison, variant)
+        corrupted = runs[rows["path"].iloc[0]].corrupted
+        curves, curves_of_each = epoch_charts(comparison, done, corrupted, css)
         blocks.append(
             VariantSection(
                 variant,
                 f"{key}-{i}",
                 table,
                 list(_summary_of(comparison, variant)["strategy"].unique()),
-                dot_charts(comparison, variant, css),
-                [
-                    *budget_charts(comparison, variant, css),
-                    *epoch_charts(comparison, done, runs[rows["path"].iloc[0]].corrupted, css),
-                ],
+                dot_charts(smaller, variant, css),
+                [*budget_charts(comparison, variant, css), *curves],
+                dot_charts(comparison, variant, css) if told else [],
+                curves_of_each,
                 painter.pictures(coloured, comparison.labels),
             )
         )

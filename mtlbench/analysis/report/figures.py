@@ -1,7 +1,7 @@
 """The charts of a suite: means by metric, metrics by level of corruption, curves over epochs."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,7 +11,9 @@ import pyarrow.parquet as pq
 
 from mtlbench.analysis.aggregate import DETECTION, Comparison
 from mtlbench.analysis.budget import SPREAD, budgets
+from mtlbench.analysis.figures.many import VALIDATION, Curve, alone, curves
 from mtlbench.analysis.levels import corrupted_labels, corruptions, levels, metrics
+from mtlbench.analysis.many_tasks import MOST_COLUMNS
 from mtlbench.analysis.printing import heading, rounded_cells
 from mtlbench.analysis.report.charts import (
     CurveChart,
@@ -143,7 +145,7 @@ def epoch_charts(
     done: pd.DataFrame,
     corrupted: Mapping[str, float],
     css: Mapping[str, str],
-) -> list[CurveChart]:
+) -> tuple[list[CurveChart], list[CurveChart]]:
     """The curves of a variant: validation metrics, corrupted labels found, weights of tasks, σ.
 
     Args:
@@ -151,27 +153,44 @@ def epoch_charts(
         done: one row a run of the variant that is done.
         corrupted: task to the share of its training labels that is corrupted.
         css: the style of each configuration.
+
+    Returns:
+        Those to be seen, and those of every single task where they are too many for that.
     """
     histories = _histories(done)
     names = dict.fromkeys(name for several in histories.values() for name in several[0])
     about = comparison.summary.drop_duplicates(["metric", "task"])
     units = {
-        f"validation/{row['task']}/{row['metric']}": (
+        f"{VALIDATION}{row['task']}/{row['metric']}": (
             row["metric"], row["task"], row["unit"], row["direction"],
         )
         for row in about.to_dict("records")
     }  # fmt: skip
-    charts = []
-    for name in (n for n in names if n.startswith("validation/")):
-        known = _title(comparison, *units[name]) if name in units else name.partition("/")[2]
-        charts.append(_curves(f"{known}, validation", name, histories, comparison, css))
+    kinds = {}
+    for name in names:
+        if name.startswith(VALIDATION):
+            metric, _, *unit = units.get(name, (name, ""))
+            kinds[name] = (metric, *unit)
+
+    def validation(curve: Curve) -> CurveChart | None:
+        known = curve.column.partition("/")[2]
+        if curve.column in units:
+            metric, task, unit, direction = units[curve.column]
+            label = heading(comparison.metric_labels[metric, task], unit, direction)
+            known = f"{curve.task} {label}"
+        return _curves(f"{known}, validation", curve.columns, histories, comparison, css)
+
+    chosen = curves(kinds, corrupted)
+    charts = [validation(curve) for curve in chosen]
+    each = [] if len(chosen) == len(kinds) else [validation(alone(name)) for name in kinds]
     for name in (n for n in names if n.startswith(f"{DETECTION}/")):
         task = name.partition("/")[2]
         # Tasks that are corrupted together have one share.
         shares = {corrupted[part] for part in task.split("+") if part in corrupted}
         lines = [(100 * share, "chance") for share in shares]
         title = f"{task}: corrupted labels found (%) ↑"
-        charts.append(_curves(title, name, histories, comparison, css, lines))
+        charts.append(_curves(title, [name], histories, comparison, css, lines))
+    weights = []
     for name in (n for n in names if n.startswith("weight/")):
         varying = {
             key: several
@@ -180,8 +199,10 @@ def epoch_charts(
         }
         if varying:
             title = f"{name.partition('/')[2]}: weight of the task"
-            charts.append(_curves(title, name, varying, comparison, css))
-    return [chart for chart in charts if chart is not None] + sigma_charts(comparison, done)
+            weights.append(_curves(title, [name], varying, comparison, css))
+    (each if len(weights) > MOST_COLUMNS else charts).extend(weights)
+    shown, of_each = ([chart for chart in some if chart] for some in (charts, each))
+    return shown + sigma_charts(comparison, done), of_each
 
 
 def _histories(done: pd.DataFrame) -> Histories:
@@ -204,19 +225,24 @@ def _history(path: str) -> Columns:
 
 def _curves(
     title: str,
-    name: str,
+    names: Sequence[str],
     histories: Histories,
     comparison: Comparison,
     css: Mapping[str, str],
     lines: Iterable[tuple[float, str]] = (),
 ) -> CurveChart | None:
-    """One column of the histories: the mean over seeds, in a band from lowest to highest."""
+    """One column of the histories, or the mean of several: the mean over seeds, in a band from
+    lowest to highest."""
     length = max(len(several[0]["epoch"]) for several in histories.values())
     most = max(map(len, histories.values()))
     epoch = np.arange(1, length + 1)
     series = []
     for key, several in histories.items():
-        columns = [one[name] for one in several if name in one]
+        columns = [
+            np.mean([one[name] for name in names], 0)
+            for one in several
+            if all(name in one for name in names)
+        ]
         if columns:
             shortest = min(map(len, columns))
             values = np.full((len(columns), length), np.nan)

@@ -3,14 +3,14 @@
 import os
 from pathlib import Path
 
-from mtlbench.data.prepare import cityscapes, surreal
+from mtlbench.data.prepare import celeba, cityscapes, nyuv2, surreal
 from mtlbench.data.prepare.reader import Reader
 from mtlbench.data.prepare.runner import Report, run
 from mtlbench.errors import UserError, unknown
 
 __all__ = ["DATASETS", "Report", "prepare"]
 
-DATASETS = ("cityscapes", "surreal")
+DATASETS = ("celeba", "cityscapes", "nyuv2", "surreal")
 
 
 def prepare(
@@ -26,7 +26,7 @@ def prepare(
     """Prepares a dataset, or what is missing of it, and shows progress on standard error.
 
     Args:
-        dataset: `cityscapes` or `surreal`.
+        dataset: `celeba`, `cityscapes`, `nyuv2` or `surreal`.
         raw: the directory as downloaded and unpacked.
         out: the directory to write, new or begun before.
         workers: processes; one a core where None.
@@ -49,12 +49,17 @@ def prepare(
     if not raw.is_dir():
         raise UserError(f"no raw directory at {str(raw)!r}")
     reader: Reader
+    if every is not None and dataset != "surreal":
+        raise UserError(f"{dataset} has no clips to take every so many frames of")
     if dataset == "cityscapes":
-        if every is not None:
-            raise UserError("cityscapes has no clips to take every so many frames of")
         reader = cityscapes.detect(raw, height or cityscapes.HEIGHT, width or cityscapes.WIDTH)
+    elif dataset == "nyuv2":
+        if height is not None or width is not None:
+            raise UserError("nyuv2 images have the size of the arrays that they come in")
+        reader = nyuv2.detect(raw)
     else:
         if height is not None or width is not None:
-            raise UserError(f"surreal images are always {surreal.SIZE} × {surreal.SIZE}")
-        reader = surreal.detect(raw, every or 1)
+            size = celeba.SIZE if dataset == "celeba" else surreal.SIZE
+            raise UserError(f"{dataset} images are always {size} × {size}")
+        reader = celeba.detect(raw) if dataset == "celeba" else surreal.detect(raw, every or 1)
     return run(reader, raw, out, workers=workers)

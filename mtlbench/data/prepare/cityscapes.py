@@ -20,6 +20,7 @@ disparity are those of the pixel at the centre of the block, the same for both: 
 edges a depth where nothing is, and mix measured values with the zeros of those that are not.
 """
 
+import functools
 from abc import abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
@@ -30,6 +31,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from mtlbench.data.prepare.arrays import load_array
 from mtlbench.data.prepare.reader import ProblemError, Reader
 from mtlbench.data.shards import Arrays, ArraySpec, Part
 from mtlbench.errors import UserError, describe
@@ -159,9 +161,10 @@ class Preprocessed(_CityScapes):
     ) -> tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]:
         size = (self.height, self.width)
         # Resizing may have left values that are a little beyond.
-        image = self._load(f"{split}/image/{item}.npy", (*size, 3), -0.01, 1.01).clip(0, 1)
-        label = self._load(f"{split}/label/{item}.npy", size, IGNORED, len(CATEGORIES) - 1)
-        depth = self._load(f"{split}/depth/{item}.npy", (*size, 1), 0, 1)
+        read = functools.partial(load_array, self.root)
+        image = read(f"{split}/image/{item}.npy", (*size, 3), -0.01, 1.01).clip(0, 1)
+        label = read(f"{split}/label/{item}.npy", size, IGNORED, len(CATEGORIES) - 1)
+        depth = read(f"{split}/depth/{item}.npy", (*size, 1), 0, 1)
         category = label.astype(np.int8)
         if (category != label).any():
             raise ProblemError("labels out of range", f"label/{item}.npy has fractions")
@@ -170,24 +173,6 @@ class Preprocessed(_CityScapes):
             category,
             depth[..., 0].astype(np.float32),
         )
-
-    def _load(
-        self, name: str, shape: tuple[int, ...], least: float, most: float
-    ) -> npt.NDArray[Any]:
-        """An array of this shape with numbers in this range."""
-        try:
-            values = np.load(self.root / name, allow_pickle=False)
-        except FileNotFoundError:
-            raise ProblemError("missing file", name) from None
-        except (OSError, ValueError, EOFError) as error:
-            raise ProblemError("broken file", f"{name}: {describe(error)}") from error
-        if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-            raise ProblemError("broken file", f"{name} holds no numbers")
-        if values.shape != shape:
-            raise ProblemError("image of another size", f"{name} is {values.shape}, not {shape}")
-        if not ((values >= least) & (values <= most)).all():
-            raise ProblemError("labels out of range", f"{name} is not in [{least}, {most}]")
-        return values
 
 
 def detect(root: Path, height: int, width: int) -> Published | Preprocessed:
