@@ -2,7 +2,10 @@
 
     python benchmarks/claims.py             of the reference results that come with the package
     for suite in digits streets bodies; do mtlbench run $suite --results DIR; done
+    mtlbench run yeast --strategies all --results DIR
     mtlbench tune digits --strategies equal,mtu,dwa,gls,ilt,static --seeds 5 --results DIR
+    mtlbench tune digits --strategies equal --space weight_decay=0.001:1:log \\
+        --set epoch_rule=best --seeds 5 --results DIR
     python benchmarks/claims.py DIR         of runs of one's own
 
 Ends with status 1 where a bar is missed.
@@ -20,6 +23,9 @@ from mtlbench.analysis.leaderboard import leaderboard
 
 PAPER = ("equal", "mtu", "dwa", "gls", "ilt")
 """The strategies that the paper compares."""
+
+REGULARISED = "equal[epoch_rule=best, tuned]"
+"""Equal weights with early stopping, tuned over learning rate and weight decay."""
 
 SUITES = ("digits", "streets", "bodies")
 """Those of the reference studies."""
@@ -158,6 +164,21 @@ def equal_budgets(results: pd.DataFrame) -> Iterator[Claim]:
         over_static["delta_m_low"]["stch"],
         0,
     )
+    yield at_least(
+        "digits clean: Δm of equal (regularised, tuned) over ilt (tuned), lower end (%)",
+        clean.delta_m("ilt[tuned]", REGULARISED)["delta_m_low"][REGULARISED],
+        0,
+    )
+    yield at_least(
+        "digits left@0.4: Δm of equal (regularised, tuned) over static (tuned), lower end (%)",
+        noisy.delta_m("static[tuned]", REGULARISED)["delta_m_low"][REGULARISED],
+        0,
+    )
+    yield at_most(
+        "digits left@0.4: Δm of equal (regularised, tuned) over mtu (tuned), upper end (%)",
+        noisy.delta_m("mtu[tuned]", REGULARISED)["delta_m_high"][REGULARISED],
+        0,
+    )
     dynamic = [f"{name}[tuned]" for name in PAPER if name != "equal"]
     yield at_most(
         "digits clean: best Δm of a strategy (tuned) over static (tuned) (%)",
@@ -213,6 +234,12 @@ def claims(results: pd.DataFrame) -> Iterator[Claim]:
     yield from bodies.ranks("clean", 2)
     yield from bodies.detections(97)
     yield from equal_budgets(results)
+    board = leaderboard(results, suites=["yeast"]).table
+    board = board[board["scope"] == "all"].set_index("strategy")
+    yield at_most("yeast: Δm of ilt over equal, upper end (%)", board["delta_m_high"]["ilt"], 0)
+    yield at_least(
+        "yeast: Δm of config over equal, lower end (%)", board["delta_m_low"]["config"], 0
+    )
 
 
 def main() -> None:

@@ -216,4 +216,8 @@ def reference_defaults() -> list[dict[str, Any]]:
     """The reference runs with default parameters."""
     chosen = [tuning for tuning in reference_tunings() if tuning.chosen.parameters]
     tuned = {hash for tuning in chosen for hash in tuning.runs}
-    return [run for run in reference_runs() if run["hash"] not in tuned]
+    return [
+        run
+        for run in reference_runs()
+        if run["hash"] not in tuned and "epoch_rule" not in run["changed"]
+    ]

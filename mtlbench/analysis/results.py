@@ -274,19 +274,19 @@ def _with_tuned(runs: Sequence[_Run], tuned: Sequence[Tuning]) -> list[_Run]:
 def _budgets(tuned: Sequence[Tuning]) -> list[str]:
     """For each tuning, in words, what tells it from others that it must not join: how many trials,
     and whether they were halved, where not all have the same; what was searched, where it was not
-    the same for all of its strategy in a suite; its hash, where there is still another of the same
-    runs."""
+    the same for all of its strategy with the same parameters of the suite; its hash, where there
+    is still another of the same runs."""
     counts = {_count(tuning) for tuning in tuned}
     searched: dict[Any, set[str]] = defaultdict(set)
     for tuning in tuned:
         if len(tuning.points) > 1:
-            searched[tuning.suite, tuning.strategy].add(" ".join(tuning.searched))
+            searched[_group(tuning)].add(" ".join(tuning.searched))
     texts = []
     for tuning in tuned:
         parts = [TUNED]
         if len(counts) > 1:
             parts.append(_count(tuning))
-        if len(searched[tuning.suite, tuning.strategy]) > 1:
+        if len(searched[_group(tuning)]) > 1:
             parts.append(f"of {' '.join(tuning.searched) or 'nothing'}")
         texts.append(", ".join(parts))
     cells: dict[Any, set[str]] = defaultdict(set)
@@ -300,6 +300,12 @@ def _budgets(tuned: Sequence[Tuning]) -> list[str]:
         f"{text}, {tuning.hash}" if len(cells[key]) > 1 else text
         for key, tuning, text in zip(keys, tuned, texts, strict=True)
     ]
+
+
+def _group(tuning: Tuning) -> tuple[str, str, str]:
+    """Of tunings that differ in more than their variant, other names tell it."""
+    defaults = json.dumps(tuning.defaults["suite_parameters"], sort_keys=True)
+    return tuning.suite, tuning.strategy, defaults
 
 
 def _count(tuning: Tuning) -> str:

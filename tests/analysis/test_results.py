@@ -156,7 +156,7 @@ def test_a_suite_that_no_place_has_is_said_with_all_their_names(tmp_path: Path) 
         compare([tmp_path / "a", tmp_path / "b"], "letters", reference=True)
     assert str(error.value) == (
         f"no runs of suite 'letters' in '{tmp_path / 'a'}', '{tmp_path / 'b'}' and the reference "
-        "results; it holds runs of 'bodies', 'digits', 'streets'"
+        "results; it holds runs of 'bodies', 'digits', 'streets', 'yeast'"
     )
 
 
@@ -232,7 +232,8 @@ def test_an_own_run_with_other_parameters_is_marked_and_not_the_reference_beside
     results = load_results(tmp_path, reference=True)
     own = results["path"] != ""
     assert set(results.loc[own, "settings"]) == {"epochs=3"}
-    assert set(results.loc[~own, "settings"]) <= {"", "tuned"}
+    best = "epoch_rule=best"
+    assert set(results.loc[~own, "settings"]) <= {"", "tuned", best, f"{best}, tuned"}
     assert leaderboard(results).baseline == "equal"
 
 
