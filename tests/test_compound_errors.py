@@ -134,8 +134,12 @@ def test_numbers_of_the_documentation_are_those_measured(measured: pd.DataFrame)
     text = (ROOT / "docs" / "suspects.md").read_text()
     for line in label_errors.summary(measured).splitlines():
         assert line in text
-    every = measured[measured["detector"] == label_errors.ALL]
+    every = measured[measured["detector"] == label_errors.ALL].set_index("property")
     wrong, right, count = (every[key].sum() for key in ("wrong", "right", "first"))
+    assert f"{wrong - every['compared'].sum():.0f} were found by looking" in text
+    boiling = every.loc["boiling_point"]
+    shares = [100 * w / (w + r) for w, r in ((wrong, right), (boiling["wrong"], boiling["right"]))]
+    assert f"{shares[0]:.1f} % are wrong, of the boiling points {shares[1]:.1f} %" in text
     assert f"Of {count:,.0f} training labels, {right:,.0f} are right and {wrong:,.0f} wrong" in text
     cold = pd.read_csv(label_errors.COLD)
     areas = cold.groupby("detector")["roc_auc"].mean()
@@ -156,3 +160,4 @@ def test_numbers_of_the_readme_are_those_measured(measured: pd.DataFrame) -> Non
         f"{sigma} % of σ's, {loss} of the summed loss's, {ridge} of a ridge regression's and "
         f"{robust} of the summed loss's with `--set loss=l1`"
     ) in text
+    assert f"[{(label_errors.written()['verdict'] == 'wrong').sum()} are known" in text
