@@ -240,8 +240,9 @@ class Strategy(nn.Module):
             kind = str(index.dtype).removeprefix("torch.")
             raise ValueError(f"index must be of whole numbers (int64), but is {kind}")
         count = self.setting.num_instances
-        if count and not index.is_cuda and len(index):
-            low, high = index.min().item(), index.max().item()
+        if count and index.device.type == "cpu" and len(index):  # elsewhere it would be waited for
+            numbers = index.numpy()
+            low, high = numbers.min(), numbers.max()
             if low < 0 or high >= count:
                 raise ValueError(
                     f"index must be from 0 to {count - 1}, below num_instances, but has "
@@ -265,9 +266,9 @@ class Strategy(nn.Module):
 def _require_finite(values: Tensor, present: Tensor) -> None:
     """Makes sure that losses of absent labels are finite: 0 times NaN is NaN, in every weight."""
     wrong = (~values.isfinite() & ~present).any()
-    if wrong.is_cuda:
+    if wrong.device.type != "cpu":
         torch._assert_async(~wrong)  # waiting for it would take longer than the step
-    elif wrong:
+    elif wrong.numpy():
         raise ValueError(
             "the loss of a label that is absent must be finite: put any valid label in its place"
         )
