@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from mtlbench.analysis.reference import reference_runs, reference_tunings
+from mtlbench.analysis.remarks import plural
 from mtlbench.analysis.settings import TUNED, configuration, settings_of
 from mtlbench.errors import UserError
 from mtlbench.store import DEFAULT_RESULTS
@@ -311,7 +312,7 @@ def _group(tuning: Tuning) -> tuple[str, str, str]:
 def _count(tuning: Tuning) -> str:
     """ "8 trials", "8 trials halved"."""
     count = len(tuning.points)
-    return f"{count} {'trial' if count == 1 else 'trials'}{' halved' * bool(tuning.rounds)}"
+    return f"{count} {plural('trial', count)}{' halved' * bool(tuning.rounds)}"
 
 
 def _frame(runs: Sequence[_Run], settings: Sequence[str], chosen: Sequence[int]) -> pd.DataFrame:

@@ -246,15 +246,13 @@ class Race:
         """
         standing = [list(range(len(candidate.trials))) for candidate in self.candidates]
         scores: list[list[TrialScore]] = [[] for _ in self.candidates]
+        equal = baselines(self.candidates, self.suite, self.overrides)
         for share in self.shares:
             entered = [
                 candidate.round(numbers, share)
                 for candidate, numbers in zip(self.candidates, standing, strict=True)
             ]
-            held_against = [
-                baseline.round([0], share).default
-                for baseline in baselines(self.candidates, self.suite, self.overrides)
-            ]
+            held_against = [baseline.round([0], share).default for baseline in equal]
             jobs = {
                 spec.hash: TrialJob(spec, number=number)
                 for candidate, numbers in zip(entered, standing, strict=True)

@@ -120,7 +120,7 @@ def f1() -> Metric:
     """
 
     def make() -> "torchmetrics.Metric":
-        return _where_known(load_torchmetrics().classification.BinaryF1Score, least=1)
+        return _where_known(load_torchmetrics().classification.BinaryF1Score)
 
     return Metric("f1", "F1", "%", "max", make, 100.0)
 
@@ -143,7 +143,7 @@ def auroc() -> Metric:
     """
 
     def make() -> "torchmetrics.Metric":
-        return _where_known(load_torchmetrics().classification.BinaryAUROC, least=1, zeros=True)
+        return _where_known(load_torchmetrics().classification.BinaryAUROC, zeros=True)
 
     return Metric("auroc", "AUROC", "%", "max", make, 100.0, of_probabilities=True)
 
@@ -155,16 +155,16 @@ def average_precision() -> Metric:
     """
 
     def make() -> "torchmetrics.Metric":
-        return _where_known(load_torchmetrics().classification.BinaryAveragePrecision, least=1)
+        return _where_known(load_torchmetrics().classification.BinaryAveragePrecision)
 
     return Metric("average_precision", "Avg. Prec.", "%", "max", make, 100.0, of_probabilities=True)
 
 
 def _where_known(
-    kind: Callable[..., "torchmetrics.Metric"], least: int, zeros: bool = False
+    kind: Callable[..., "torchmetrics.Metric"], zeros: bool = False
 ) -> "torchmetrics.Metric":
-    """A metric of labels of 0 and 1 that is not a number where there are fewer than `least` of 1,
-    or with `zeros` of 0: torchmetrics has a 0 there, which reads as a bad result."""
+    """A metric of labels of 0 and 1 that is not a number where none is 1, or with `zeros` none 0:
+    torchmetrics has a 0 there, which reads as a bad result."""
     torch = import_module("torch")
 
     class WhereKnown(kind):  # type: ignore[misc, valid-type]
@@ -179,7 +179,7 @@ def _where_known(
 
         def compute(self) -> Tensor:
             others, ones = self.counts.tolist()
-            if ones < least or (zeros and others < least):
+            if not ones or (zeros and not others):
                 return torch.full((), torch.nan)
             return super().compute()
 

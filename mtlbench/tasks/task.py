@@ -96,21 +96,22 @@ class Task:
         Raises:
             UserError: it is not.
         """
-        shapes = f"{list(output.shape)} for labels {list(target.shape)}"
+        classifies, one_logit = self.kind == "classification", output.ndim == target.ndim + 1
         if len(output) != len(target):
-            raise UserError(f"task {self.name!r}: the network gives {shapes}")
-        if self.kind != "classification":
+            wrong = ":"
+        elif classifies and self.binary and output.shape != target.shape:
+            wrong = " is binary, with a logit for each label, but"
+        elif classifies and not self.binary and one_logit and output.shape[1] == 1:
+            wrong = (
+                ": one logit is always class 0; a binary task has binary=True and logits of the "
+                "shape of its labels, but"
+            )
+        else:
             return
-        if self.binary and output.shape != target.shape:
-            raise UserError(
-                f"task {self.name!r} is binary, with a logit for each label, but the network gives "
-                f"{shapes}"
-            )
-        if not self.binary and output.ndim == target.ndim + 1 and output.shape[1] == 1:
-            raise UserError(
-                f"task {self.name!r}: one logit is always class 0; a binary task has binary=True "
-                f"and logits of the shape of its labels, but the network gives {shapes}"
-            )
+        raise UserError(
+            f"task {self.name!r}{wrong} the network gives {list(output.shape)} for labels "
+            f"{list(target.shape)}"
+        )
 
     def predict(self, output: Tensor) -> Tensor:
         """Network output to prediction: the likeliest class, or the value in the label's unit."""

@@ -59,14 +59,14 @@ def evaluate(
                 output, target = output[here], target[here]
                 if not len(target):
                     continue
-            prediction = task.predict(output)
-            where = None if task.ignore is None else task.labelled(target)
+            where = ... if task.ignore is None else task.labelled(target)
+            target = target[where]
+            seen = {
+                kind: (task.probabilities if kind else task.predict)(output)[where]
+                for kind in {metric.of_probabilities for metric in task.metrics}
+            }
             for metric in task.metrics:
-                seen = task.probabilities(output) if metric.of_probabilities else prediction
-                labels = target
-                if where is not None:
-                    seen, labels = seen[where], target[where]
-                meters[task, metric].update(seen, labels)
+                meters[task, metric].update(seen[metric.of_probabilities], target)
     return {
         f"{task.name}/{metric.name}": meter.compute().item() * metric.scale
         for (task, metric), meter in meters.items()

@@ -3,7 +3,6 @@
 import random
 import re
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from synthetic_runs import abs_err, detection, metric, tuned, write_run
+from typesetting import typeset
 
 from mtlbench.analysis.aggregate import Comparison, compare, compare_results
 from mtlbench.analysis.contributions import contributions, contributions_table
@@ -540,25 +540,7 @@ def test_latex_has_rules_between_blocks_and_fits_the_text(width: int, tmp_path: 
         "ILT",
     ]
     assert text.count(r"\begin{table}") == 2, "neither is cut"
-    if shutil.which("pdflatex") is None:
-        pytest.skip("there is no pdflatex")
-    (tmp_path / "tables.tex").write_text(
-        "\n".join(
-            [
-                r"\documentclass{article}",
-                r"\usepackage[letterpaper, margin=1in]{geometry}",
-                r"\usepackage{booktabs,graphicx}",
-                r"\begin{document}",
-                text,
-                r"\end{document}",
-            ]
-        )
-    )
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
-    assert done.returncode == 0, done.stdout
-    log = (tmp_path / "tables.log").read_text(errors="replace")
-    assert not re.findall(r"Overfull.*|Missing character.*|Float too large.*", log)
+    typeset(tmp_path, "booktabs,graphicx", text)
 
 
 # --- the command --------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typesetting import typeset
 
 from mtlbench.analysis.printing import BEST, MISSING, SECOND, Cell, rounded_cells
 from mtlbench.analysis.table import Column, Row, Section, Table
@@ -249,29 +250,10 @@ def test_a_browser_shows_wide_tables_without_scrolling(tmp_path):
 
 def test_latex_sets_wide_tables_inside_the_text_width(tmp_path):
     """On letter paper with margins of an inch: 6.5 inches."""
-    if shutil.which("pdflatex") is None:
-        pytest.skip("there is no pdflatex")
     tables = [table_of(tasks) for tasks in TASKS]
     words = Table("words", [Column("a", words=True)], [Section("", [Row("x", [Cell("y")])])], [])
     body = [text_of(table, "latex") for table in [*tables, sectioned(tables[0]), words]]
-    (tmp_path / "tables.tex").write_text(
-        "\n".join(
-            [
-                r"\documentclass{article}",
-                r"\usepackage[letterpaper, margin=1in]{geometry}",
-                r"\usepackage{booktabs}",
-                r"\extrafloats{100}",
-                r"\begin{document}",
-                *body,
-                r"\end{document}",
-            ]
-        )
-    )
-    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
-    assert done.returncode == 0, done.stdout
-    log = (tmp_path / "tables.log").read_text(errors="replace")
-    assert not re.findall(r"Overfull.*|Missing character.*|Float too large.*", log)
+    typeset(tmp_path, "booktabs", *body)
 
 
 def test_the_caption_of_a_table_for_a_paper_is_made_of_sentences():
