@@ -17,11 +17,13 @@ network's forward and backward pass.
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +35,7 @@ from mtlbench.models.hrnet import HRNet
 from mtlbench.models.smpl import SMPL, BodyModel
 from mtlbench.models.unet import BODY_CLASSES, JOINTS, SHAPES, MultiTaskUNet
 from mtlbench.strategies.compose import build_strategy
+from mtlbench.strategies.table import ON_DEVICE
 from mtlbench.tasks.task import Loss, Task, cross_entropy, squared_l2
 
 BATCHES = 4
@@ -45,6 +48,7 @@ STREET_CLASSES = 7
 SMPL_VERTICES = 6890
 
 Step = Callable[[], object]
+Model = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -171,41 +175,52 @@ def mtlbench_model(case: Case, device: torch.device) -> nn.Module:
     return model
 
 
-def graphed(model: nn.Module, case: Case, device: torch.device, *, half: bool) -> nn.Module:
-    """The model, whose forward and backward pass are replayed as CUDA graphs from now on."""
-    sample = case.images[: case.batch].to(device).float() / 127.5 - 1
-    sample = sample.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(device.type, torch.bfloat16, enabled=half, cache_enabled=False):
-        torch.cuda.make_graphed_callables(model, (sample,))
-    return model
+def prepared(images: Tensor) -> Tensor:
+    """Images as the network takes them."""
+    return (images.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)
 
 
 def mtlbench_step(
-    case: Case, device: torch.device, model: nn.Module, *, half: bool, strategy_name: str = "ilt"
+    case: Case,
+    device: torch.device,
+    model: nn.Module,
+    network: Model | None = None,
+    *,
+    half: bool,
+    strategy_name: str = "ilt",
+    instances: int | None = None,
+    instance_tables: str = ON_DEVICE,
 ) -> Step:
+    """A step of the model, called by way of the network where one is given; as many instances as
+    there are images, or as are given, have parameters."""
+    network = network or model
+    instances = instances or len(case.images)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
     strategy = build_strategy(
         strategy_name,
         tasks={task.name: task.kind for task in case.tasks()},
-        num_instances=len(case.images),
+        num_instances=instances,
         device=device,
+        instance_tables=instance_tables,
     )
     images = case.images.to(device)
     targets = {name: target.to(device) for name, target in case.targets.items()}
-    indices = batches(case, device)
+    indices = batches(case, device), batches(case, torch.device("cpu"))
+    turn = itertools.count()
 
     def step() -> None:
-        index = next(indices)
-        inputs = images[index].float() / 127.5 - 1
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        index, rows = (next(numbers) for numbers in indices)
+        inputs = prepared(images[index])
         with torch.autocast(device.type, torch.bfloat16, enabled=half):
-            outputs = model(inputs)
+            outputs = network(inputs)
+        start = next(turn) * case.batch * 997 % (instances - len(images) + 1)
+        rows = start + (index if instance_tables == ON_DEVICE else rows)  # all over the table
         losses = {
             task.name: task.losses(outputs[task.name], targets[task.name][index])
             for task in case.tasks()
         }
         optimizer.zero_grad(set_to_none=True)
-        strategy.backward(losses, index)
+        strategy.backward(losses, rows)
         optimizer.step()
 
     return step

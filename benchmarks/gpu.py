@@ -6,9 +6,10 @@
 - right: every strategy against the CPU in float64, float32 and bfloat16, with missing labels and
   instance tables off the device, saved and continued; and how often a step waits for the device.
 - studies: runs of `digits` and `streets`, held against the reference runs.
-- step-cost: every strategy's step over that of `equal`.
+- step-cost: every strategy's step over that of `equal`, with 2 to 40 tasks.
+- tables: what instance parameters cost, for as many instances as the paper trains on.
 - full-size: both full-size networks, beside a plain loop; graphed: the same with the network as
-  CUDA graphs; compiled: under `torch.compile`.
+  CUDA graphs, and runs of small suites with and without; compiled: under `torch.compile`.
 - packing: runs an hour of three suites, 1 to 16 of them at a time.
 
 It runs from a plain checkout and needs torch, numpy, pandas, pyarrow, scipy, scikit-learn,
@@ -42,9 +43,10 @@ sys.path.insert(0, str(ROOT))
 LIMITS = {
     "right": 90,
     "studies": 120,
-    "step-cost": 60,
-    "full-size": 60,
-    "graphed": 60,
+    "step-cost": 100,
+    "tables": 30,
+    "full-size": 70,
+    "graphed": 100,
     "packing": 120,
     "compiled": 240,
 }
@@ -86,6 +88,7 @@ def work(part: str, records: Path, device: str, tiny: bool) -> int:
             "right": lambda *where: gpu_parts.right(*where, done),
             "studies": gpu_parts.studies,
             "step-cost": gpu_parts.step_costs,
+            "tables": gpu_parts.tables,
             "full-size": gpu_parts.eager,
             "graphed": gpu_parts.graphed,
             "packing": gpu_parts.packing,

@@ -8,6 +8,7 @@ import multiprocessing
 import platform
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -16,9 +17,11 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import full_size
 import gpu_checks
+import ilt_step
 import step_cost
 import torch
 
@@ -26,11 +29,13 @@ from mtlbench.analysis import reference
 from mtlbench.errors import UserError, describe
 from mtlbench.execution.worker import keep_freed_memory
 from mtlbench.spec import RunSpec
-from mtlbench.store.runs import RunRecord
+from mtlbench.store.runs import History, RunRecord
 from mtlbench.strategies.base import GRADIENT, strategies
 from mtlbench.strategies.compose import stage_of
+from mtlbench.strategies.table import ON_CPU, ON_DEVICE
 from mtlbench.study.plan import plan
 from mtlbench.suites.base import suites
+from mtlbench.training.graphed import GraphedNetwork
 from mtlbench.training.job import Place
 from mtlbench.training.jobs import RunJob
 from mtlbench.version import package_version
@@ -54,6 +59,8 @@ TINY_STUDIES = {
 
 AT_A_TIME = 4
 
+GRAPHED_EPOCHS = {"digits": 3, "streets": 10, "bodies": 2, "multimnist": 3}
+
 PACKED = (16, 8, 4, 2, 1)
 PACKED_EPOCHS = {"digits": 3, "streets": 10, "bodies": 2}
 TINY_PACKED = {"streets": TINY_STUDIES["streets", "clean"]}
@@ -65,7 +72,10 @@ deviations, or than this share of the mean, by its direction: the deviation of t
 small by chance. Of the reference runs themselves, each held against the others of its strategy, 1 %
 of the metrics are outside."""
 
-REPEATS = 20
+REPEATS = {3: 15, 2: 10, 11: 8, 40: 4}
+"""Number of tasks to how often each step is taken."""
+
+TWO_KINDS = {"parts": "classification", "depth": "regression"}
 
 
 class DeviceLostError(Exception):
@@ -210,7 +220,8 @@ def packing(device: str, tiny: bool) -> Iterator[Record]:
             suite, strategies=["equal"], variants=["clean"], seeds=1, overrides=overrides
         )
         try:
-            _trained_at_once(ends, spec)  # data are made, kernels loaded
+            _trained_at_once(ends[:1], spec)  # data are made, and kept where a suite has a cache
+            _trained_at_once(ends, spec)  # kernels are loaded
         except RuntimeError as error:
             yield {"suite": suite, "ok": False, "note": str(error)}
             continue
@@ -250,9 +261,18 @@ def _trained_at_once(ends: list[Connection], spec: RunSpec) -> float:
 
 
 def step_costs(device: str, tiny: bool) -> Iterator[Record]:
-    """Every strategy's step over `equal`, those that weigh gradients on the representation too."""
+    """Every strategy's step over that of `equal`, with few tasks and with many; those that weigh
+    gradients on the representation, too."""
     keep_freed_memory()
-    bench = step_cost.Bench(device, **({"batch": 2, "size": 16} if tiny else {}))
+    for count, repeats in ({2: 1} if tiny else REPEATS).items():
+        tasks = {f"{task}-{n}": kind for n in range(count) for task, kind in TWO_KINDS.items()}
+        tasks = dict([*tasks.items()][:count])
+        sizes = {"batch": 2, "size": 16} if tiny else {}
+        for record in _step_costs(step_cost.Bench(device, tasks=tasks, **sizes), repeats):
+            yield {"tasks": count, **record}
+
+
+def _step_costs(bench: step_cost.Bench, repeats: int) -> Iterator[Record]:
     equal = bench.ours("equal")
     for entry in strategies.entries():
         stage = stage_of(entry)
@@ -261,7 +281,7 @@ def step_costs(device: str, tiny: bool) -> Iterator[Record]:
             record: Record = {"strategy": entry.name, "stage": stage, **form}
             try:
                 step = bench.ours(entry.name, **form)
-                seconds, ratios = step_cost.between(equal, step, 1 if tiny else REPEATS)
+                seconds, ratios = step_cost.between(equal, step, repeats)
                 record["ms"] = round(1e3 * statistics.median(seconds), 3)
                 record["ratio"] = round(statistics.median(ratios), 3)
             except UserError:  # a direction's state by parameter has no representation
@@ -289,19 +309,80 @@ def eager(device: str, tiny: bool) -> Iterator[Record]:
 
 
 def graphed(device: str, tiny: bool) -> Iterator[Record]:
-    """The same, the network's forward and backward pass replayed as a CUDA graph each."""
+    """The same, the network's forward and backward pass replayed as a CUDA graph each; first, runs
+    of the small suites with and without."""
+    for suite in TINY_PACKED if tiny else GRAPHED_EPOCHS:
+        overrides = TINY_PACKED[suite] if tiny else {"epochs": GRAPHED_EPOCHS[suite]}
+        try:
+            yield {"suite": suite, **_with_and_without_graphs(suite, overrides, device)}
+        except Exception as error:
+            yield {"suite": suite, "ok": False, "note": describe(error)[:300]}
     rates = _matrix_rates(device)
     place = torch.device(device)
     for precision in ("bfloat16", "float32"):
         for case in _networks(tiny)[1:] if tiny else _networks(tiny):
             model = full_size.mtlbench_model(case, place)
             try:
+                network: full_size.Model = model
                 if place.type == "cuda":
-                    model = full_size.graphed(model, case, place, half=precision == "bfloat16")
-                yield from _timed(case, model, device, tiny, rates, (precision,), "graphed")
+                    sample = full_size.prepared(case.images[: case.batch].to(place))
+                    network = GraphedNetwork(model, sample, half=precision == "bfloat16")
+                yield from _timed(
+                    case, model, device, tiny, rates, (precision,), "graphed", network
+                )
             except Exception as error:
                 what = {"network": case.name, "precision": precision, "mode": "graphed"}
                 yield {**what, "ok": False, "note": describe(error)[:300]}
+
+
+def _with_and_without_graphs(suite: str, overrides: Record, device: str) -> Record:
+    """Seconds of training so, and whether both give the same bits."""
+    (spec,) = plan(suite, strategies=["ilt"], variants=["clean"], seeds=1, overrides=overrides)
+    cls = suites.get(suite).cls
+    seconds: dict[bool, list[float]] = {False: [], True: []}
+    history, parts = {}, spec.suite_parameters["epochs"]
+    for graphs in (False, False, True, True):  # the first ones warm up
+        with mock.patch.object(cls, "graphed", graphs):
+            *_, ended = RunJob(spec).train(Place(device), None)
+        record = ended.result
+        if record.info["status"] != "done":
+            raise RuntimeError((record.info["error"] or "diverged").strip().splitlines()[-1])
+        seconds[graphs].append(record.info["timings"]["train_seconds"] / parts)
+        history[graphs] = record.history
+    eager, replayed = (taken[-1] for taken in seconds.values())
+    return {
+        "epoch_seconds": round(eager, 4),
+        "graphed_epoch_seconds": round(replayed, 4),
+        "times_as_fast": round(eager / replayed, 3),
+        "same_bits": history[False] == history[True],
+        "apart": _apart(history[False], history[True]),
+    }
+
+
+def _apart(one: History, other: History) -> float:
+    """The largest relative difference of two histories."""
+    return max(
+        abs(a - b) / max(abs(a), abs(b), 1e-12)
+        for name, column in one.items()
+        for a, b in zip(column, other[name], strict=True)
+    )
+
+
+def tables(device: str, tiny: bool) -> Iterator[Record]:
+    """A step of the suite `streets` whose 400,000 instances have parameters, on the device and off
+    it, over that of `equal`."""
+    suite = suites.get("streets").cls(**(TINY_STUDIES["streets", "clean"] if tiny else {}))
+    with tempfile.TemporaryDirectory() as directory:
+        steps = ilt_step.whole_steps(suite, device, directory)
+        seconds = ilt_step.in_turn(steps, 1 if tiny else 40)
+    for name, taken in seconds.items():
+        ratios = [a / b for a, b in zip(taken, seconds["equal"], strict=True)]
+        yield {
+            "step": name,
+            "instances": ilt_step.INSTANCES,
+            "ms": round(1e3 * statistics.median(taken), 3),
+            "ratio": round(statistics.median(ratios), 3),
+        }
 
 
 def compiled(device: str, tiny: bool) -> Iterator[Record]:
@@ -354,6 +435,7 @@ def _timed(
     rates: dict[str, float],
     precisions: tuple[str, ...],
     mode: str,
+    network: full_size.Model | None = None,
 ) -> Iterator[Record]:
     """Loops that take turns: the plain one, and one with each strategy in each precision."""
     place = torch.device(device)
@@ -361,9 +443,20 @@ def _timed(
         ("plain", "float32"): full_size.plain_step(case, place)
     }
     for precision in precisions:
-        for strategy in ("equal", "ilt"):
-            loops[strategy, precision] = full_size.mtlbench_step(
-                case, place, model, half=precision == "bfloat16", strategy_name=strategy
+        for name, strategy, where in (
+            ("equal", "equal", ON_DEVICE),
+            ("ilt", "ilt", ON_DEVICE),
+            *([("ilt, table in memory", "ilt", ON_CPU)] if mode == "eager" else []),
+        ):
+            loops[name, precision] = full_size.mtlbench_step(
+                case,
+                place,
+                model,
+                network,
+                half=precision == "bfloat16",
+                strategy_name=strategy,
+                instances=64 if tiny else ilt_step.INSTANCES,
+                instance_tables=where,
             )
     repeats, steps = (1, 1) if tiny else (3, 10)
     work = full_size.operations(loops["plain", "float32"])

@@ -21,6 +21,9 @@ def table(report: Record) -> list[str]:
         records = parts.get(name, {}).get("records", [])
         if records:
             lines += ["", *section(records)]
+    runs = [r for r in parts.get("graphed", {}).get("records", []) if "epoch_seconds" in r]
+    if runs:
+        lines += ["", *_graphs(runs)]
     timed = [record for name in NETWORKS for record in parts.get(name, {}).get("records", [])]
     if timed:
         lines += ["", *_networks(timed)]
@@ -83,21 +86,44 @@ def _verdict(run: Record) -> str:
 
 
 def _step_costs(records: list[Record]) -> Iterator[str]:
-    yield "| step / `equal` | strategies | median | highest |"
-    yield "| :-- | --: | --: | :-- |"
-    groups: dict[str, list[Record]] = {}
+    records = [record for record in records if "ratio" in record]
+    counts = sorted({record["tasks"] for record in records})
+    yield f"| step / `equal`, median and highest | {' | '.join(f'{k} tasks' for k in counts)} |"
+    yield f"| :-- |{' :-- |' * len(counts)}"
+    groups: dict[str, dict[int, list[Record]]] = {}
     for record in records:
-        if "ratio" in record:
-            form = " on the representation" if "on" in record else ""
-            groups.setdefault(f"by {record['stage']}{form}", []).append(record)
-    for group, mine in sorted(groups.items()):
-        worst = max(mine, key=lambda record: record["ratio"])
-        median = statistics.median(record["ratio"] for record in mine)
-        name = f"{worst['ratio']:.2f} (`{worst['strategy']}`)"
-        yield f"| {group} | {len(mine)} | {median:.2f} | {name} |"
-    equal = next((r["ms"] for r in records if r["strategy"] == "equal" and "ms" in r), None)
-    if equal is not None:
-        yield f"| `equal` itself takes {equal:.2f} ms | | | |"
+        form = " on the representation" if "on" in record else ""
+        group = groups.setdefault(f"by {record['stage']}{form}", {})
+        group.setdefault(record["tasks"], []).append(record)
+    for name, group in sorted(groups.items()):
+        told = []
+        for mine in (group.get(count, []) for count in counts):
+            worst = max(mine, key=lambda record: record["ratio"], default=None)
+            if worst is None:
+                told.append("–")
+                continue
+            median = statistics.median(record["ratio"] for record in mine)
+            told.append(f"{median:.2f}, {worst['ratio']:.2f} (`{worst['strategy']}`)")
+        yield f"| {name} | {' | '.join(told)} |"
+    equal = {r["tasks"]: r["ms"] for r in records if r["strategy"] == "equal"}
+    yield f"| ms of `equal` | {' | '.join(f'{equal.get(k, 0):.2f}' for k in counts)} |"
+
+
+def _tables(records: list[Record]) -> Iterator[str]:
+    yield "| a step on `streets` | ms | over `equal` |"
+    yield "| :-- | --: | --: |"
+    for record in records:
+        yield f"| {record['step']} | {record['ms']:.2f} | {record['ratio']:.3f} |"
+
+
+def _graphs(records: list[Record]) -> Iterator[str]:
+    yield "| a run with CUDA graphs | s an epoch without, with | times as fast | same bits |"
+    yield "| :-- | --: | --: | :-- |"
+    for run in records:
+        yield (
+            f"| {run['suite']} | {run['epoch_seconds']:.3f}, {run['graphed_epoch_seconds']:.3f} "
+            f"| {run['times_as_fast']:.2f} | {'yes' if run['same_bits'] else run['apart']} |"
+        )
 
 
 def _packing(records: list[Record]) -> Iterator[str]:
@@ -164,5 +190,11 @@ def _what(record: Record) -> Iterable[str]:
             yield f"{metric['task']} {metric['metric']} {value}, reference {reference};"
 
 
-SECTIONS = {"right": _right, "studies": _studies, "step-cost": _step_costs, "packing": _packing}
+SECTIONS = {
+    "right": _right,
+    "studies": _studies,
+    "step-cost": _step_costs,
+    "tables": _tables,
+    "packing": _packing,
+}
 NETWORKS = ("full-size", "graphed", "compiled")

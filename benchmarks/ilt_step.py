@@ -13,9 +13,8 @@ from collections.abc import Callable
 
 import torch
 
-from mtlbench.registry import suites
 from mtlbench.strategies.compose import build_strategy
-from mtlbench.suites.base import Suite
+from mtlbench.suites.base import Suite, suites
 
 INSTANCES = 400_000
 """As many as the paper trains on."""

@@ -103,9 +103,9 @@ class Trunk(nn.Module):
 class Network(nn.Module):
     """The trunk and a head of two convolutions for each task."""
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: Mapping[str, str] = TASKS) -> None:
         super().__init__()
-        self.trunk = Trunk()
+        self.tasks, self.trunk = tasks, Trunk()
         self.heads = nn.ModuleDict(
             {
                 task: nn.Sequential(
@@ -113,7 +113,7 @@ class Network(nn.Module):
                     nn.ReLU(),
                     nn.Conv2d(16, 7 if kind == "classification" else 1, 1),
                 )
-                for task, kind in TASKS.items()
+                for task, kind in tasks.items()
             }
         )
 
@@ -131,7 +131,7 @@ class Network(nn.Module):
         outputs = change(self.outputs(features))
         return {
             task: nn.functional.cross_entropy(output, targets[task], reduction="none").mean((1, 2))
-            if TASKS[task] == "classification"
+            if self.tasks[task] == "classification"
             else (output[:, 0] - targets[task]).square().mean((1, 2))
             for task, output in outputs.items()
         }
@@ -140,8 +140,15 @@ class Network(nn.Module):
 class Bench:
     """The network's start, the batch, and a step with each strategy."""
 
-    def __init__(self, device: str, *, batch: int = BATCH, size: int = SIZE) -> None:
-        self.device = device
+    def __init__(
+        self,
+        device: str,
+        *,
+        batch: int = BATCH,
+        size: int = SIZE,
+        tasks: Mapping[str, str] = TASKS,
+    ) -> None:
+        self.device, self.tasks = device, tasks
         chance = torch.Generator().manual_seed(0)
         shape = (batch, size, size)
         self.images = torch.randn(batch, 3, size, size, generator=chance).to(device)
@@ -149,13 +156,13 @@ class Bench:
             task: torch.randint(7, shape, generator=chance).to(device)
             if kind == "classification"
             else torch.rand(shape, generator=chance).to(device)
-            for task, kind in TASKS.items()
+            for task, kind in tasks.items()
         }
         self.index = torch.randint(INSTANCES, (batch,), generator=chance).to(device)
 
     def network(self) -> tuple[Network, torch.optim.Optimizer]:
         torch.manual_seed(0)
-        network = Network().to(self.device)
+        network = Network(self.tasks).to(self.device)
         return network, torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
 
     def synchronised(self, step: Step) -> Step:
@@ -170,7 +177,7 @@ class Bench:
         network, optimizer = self.network()
         strategy = build_strategy(
             name,
-            tasks=TASKS,
+            tasks=self.tasks,
             num_instances=INSTANCES,
             model=network,
             representation=network.trunk,

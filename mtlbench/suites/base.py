@@ -60,6 +60,9 @@ class Suite(ABC):
     """Fields that decide only how the network is trained, or which: what a tuning may search."""
     compiled: ClassVar[bool] = False
     """True where `torch.compile` pays; a suite may make it a field."""
+    graphed: ClassVar[bool] = False
+    """True where a GPU is to replay the network's passes as CUDA graphs, which run the same kernels
+    without launching each. The network must not decide anything by its inputs."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "lr"):

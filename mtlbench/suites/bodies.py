@@ -29,6 +29,7 @@ class Bodies(PeopleSuite):
     """
 
     searchable: ClassVar[tuple[str, ...]] = (*PeopleSuite.searchable, "branch_lr", "channels")
+    graphed: ClassVar[bool] = True
 
     epochs: int = 12
     batch_size: int = 32

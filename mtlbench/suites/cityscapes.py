@@ -46,6 +46,8 @@ class CityScapes(StreetSuite):
         compiled: whether to compile the network, which takes minutes.
     """
 
+    graphed: ClassVar[bool] = True
+
     epochs: int = 200
     batch_size: int = 8
     lr: float = 1e-4

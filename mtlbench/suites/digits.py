@@ -40,6 +40,8 @@ class Digits(Suite):
         train_size, validation_size, test_size: images to compose for each split.
     """
 
+    graphed: ClassVar[bool] = True
+
     epochs: int = 20
     batch_size: int = 128
     lr: float = 4e-3

@@ -61,6 +61,8 @@ class MultiMnist(Suite):
         train_size, validation_size, test_size: inputs to compose for each split.
     """
 
+    graphed: ClassVar[bool] = True
+
     epochs: int = 10
     batch_size: int = 128
     lr: float = 2e-3

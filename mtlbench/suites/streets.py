@@ -26,6 +26,7 @@ class Streets(StreetSuite):
     """
 
     searchable: ClassVar[tuple[str, ...]] = (*StreetSuite.searchable, "channels")
+    graphed: ClassVar[bool] = True
 
     epochs: int = 50
     batch_size: int = 32

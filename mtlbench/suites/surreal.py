@@ -34,6 +34,8 @@ class Surreal(PeopleSuite):
         compiled: whether to compile the network, which takes minutes.
     """
 
+    graphed: ClassVar[bool] = True
+
     epochs: int = 30
     batch_size: int = 32
     lr: float = 5e-4

@@ -47,6 +47,8 @@ class Yeast(Suite):
         dropout: share of the hidden units left out in training.
     """
 
+    graphed: ClassVar[bool] = True
+
     epochs: int = 30
     batch_size: int = 50
     lr: float = 1e-3

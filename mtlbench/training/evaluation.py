@@ -1,6 +1,7 @@
 """The network on a split: its outputs, its metrics, and predictions to be looked at."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -18,16 +19,19 @@ EVALUATION_VALUES = 2**22
 """Most input values that are evaluated at a time: of large pictures fewer fit into memory."""
 
 
-def forward(suite: Suite, model: nn.Module, inputs: Inputs) -> dict[str, Tensor]:
+Network = Callable[[Inputs], dict[str, Tensor]]
+"""Inputs of a batch, as `Suite.prepare` returns them, to the outputs of each task [B, …]."""
+
+
+def forward(suite: Suite, network: Network, inputs: Inputs) -> dict[str, Tensor]:
     """The outputs of the network by task [B, …], in the suite's precision."""
-    inputs = each_input(inputs, _pixels_last)
+    inputs = each_input(inputs, pixels_last)
     half = suite.precision == "bfloat16"
     with torch.autocast(input_parts(inputs)[0].device.type, torch.bfloat16, enabled=half):
-        outputs: dict[str, Tensor] = model(inputs)
-    return outputs
+        return network(inputs)
 
 
-def _pixels_last(values: Tensor) -> Tensor:
+def pixels_last(values: Tensor) -> Tensor:
     """Pictures [B, C, H, W] with the channels of a pixel beside one another, as networks of
     convolutions are fastest; other values as they are."""
     return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlbench.data.splits import Split
+from mtlbench.data.splits import Split, each_input
 from mtlbench.data.variants import Variant
 from mtlbench.errors import UserError, describe
 from mtlbench.randomness import derive_seed, named_generator
@@ -25,8 +25,15 @@ from mtlbench.suites.build import changed_parameters, suite_of
 from mtlbench.tasks.detection import detection_accuracy
 from mtlbench.tasks.epoch_rule import BEST, MEAN, EpochRule, score
 from mtlbench.tasks.task import Task
-from mtlbench.training.batches import Batch, Batches
-from mtlbench.training.evaluation import evaluate, example_predictions, forward
+from mtlbench.training.batches import Batch, Batches, take
+from mtlbench.training.evaluation import (
+    Network,
+    evaluate,
+    example_predictions,
+    forward,
+    pixels_last,
+)
+from mtlbench.training.graphed import GraphedNetwork
 from mtlbench.training.job import Place
 from mtlbench.training.labels import resident_data, training_labels
 from mtlbench.training.record import (
@@ -108,10 +115,26 @@ class Run:
         self.traces = (
             Traces(self.tasks, len(self.train_split), self.device) if self.keep_traces else None
         )
-        # A compiled graph ties every parameter to every task, so that a gradient weighting could
-        # no longer tell heads from shared layers.
-        if self.suite.compiled and self.strategy.task.stage != GRADIENT:
+        # A compiled or recorded pass ties every parameter to every task, so that a gradient
+        # weighting could no longer tell heads from shared layers.
+        whole = self.strategy.task.stage != GRADIENT
+        if self.suite.compiled and whole:
             self.model.compile()
+        self.network = self.graphed_network() if self.suite.graphed and whole else self.model
+
+    def graphed_network(self) -> Network:
+        """The network as training is to call it: on a GPU its passes over full batches are CUDA
+        graphs."""
+        rows = torch.arange(self.suite.batch_size)
+        if self.device.type != "cuda" or self.suite.compiled or len(rows) > len(self.train_split):
+            return self.model
+        inputs = self.suite.prepare(take(self.train_split, rows, self.device).inputs)
+        self.model.train()
+        return GraphedNetwork(
+            self.model,
+            each_input(inputs, pixels_last),
+            half=self.suite.precision == "bfloat16",
+        )
 
     # --- training ---------------------------------------------------------------------------
 
@@ -185,7 +208,7 @@ class Run:
         )
         targets = self.suite.complete(targets)
         index = batch.index if self.place.instance_tables == ON_DEVICE else batch.rows
-        given = forward(self.suite, self.model, inputs)
+        given = forward(self.suite, self.network, inputs)
         for task in self.tasks:
             task.require_fit(given[task.name], targets[task.name])
         outputs = self.strategy.transform(given, targets, index, batch.present)
