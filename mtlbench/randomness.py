@@ -1,10 +1,11 @@
-"""Named random generators: every draw in the harness has one of its own.
+"""Draws that have names, and kernels without chance.
 
-A generator is named by what it is for and by what it may depend on, so that adding a draw in one
-place never changes a draw in another.
+Every draw in the harness has a generator of its own, named by what it is for and by what it may
+depend on, so that adding a draw in one place never changes a draw in another.
 """
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -31,3 +32,15 @@ def global_draws_from(generator: torch.Generator) -> Iterator[None]:
             yield
         finally:
             generator.set_state(torch.get_rng_state())
+
+
+def repeatable_kernels() -> None:
+    """Lets this process use those kernels of a GPU that give the same bits each time.
+
+    Where PyTorch has none for an operation, it warns and names it. Many others add up in an order
+    of chance: without this, two runs of one spec differ from the first steps on.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read as CUDA starts
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    # Else memory is filled before each use, lest what was never written be read.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

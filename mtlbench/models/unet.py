@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from mtlbench.models.rotations import from_6d, to_6d
 from mtlbench.models.small import BatchNorm
@@ -135,7 +136,6 @@ class MultiTaskUNet(nn.Module):
         super().__init__()
         self.trunk = _Trunk(patch=patch, width=width, depth=depth, convolutions=convolutions)
         self.segmentation = _PatchHead(width, BODY_CLASSES, patch)
-        self.pool = nn.AdaptiveAvgPool2d(GRID)
         shape, pose = nn.Linear(HIDDEN, SHAPES), nn.Linear(HIDDEN, 6 * JOINTS)
         with torch.no_grad():
             pose.weight.mul_(0.01)
@@ -155,7 +155,7 @@ class MultiTaskUNet(nn.Module):
         features, deepest = self.trunk(images)
         # In bfloat16 rotations would be off by up to 0.002, which is millimetres at a hand.
         with torch.autocast(images.device.type, enabled=False):
-            cells = self.pool(deepest.float()).flatten(1)
+            cells = _cell_means(deepest.float()).flatten(1)
             shape, pose = self.shape(cells), self.pose(cells)
             surface = self.body(shape, from_6d(pose.unflatten(1, (JOINTS, 6))))
         return {
@@ -164,6 +164,15 @@ class MultiTaskUNet(nn.Module):
             "pose": pose,
             "vertices": surface.vertices - surface.joints[:, :1],
         }
+
+
+def _cell_means(features: Tensor) -> Tensor:
+    """Features [B, C, H, W] averaged on the grid, [B, C, 4, 4]."""
+    height, width = features.shape[2:]
+    if height % GRID or width % GRID:
+        return functional.adaptive_avg_pool2d(features, GRID)
+    # The same bits; on a GPU only this one's gradient is the same each time.
+    return functional.avg_pool2d(features, (height // GRID, width // GRID))
 
 
 class _PatchHead(nn.Module):

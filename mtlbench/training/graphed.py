@@ -28,6 +28,8 @@ class GraphedNetwork:
     def __init__(self, model: nn.Module, sample: Inputs, *, half: bool = False) -> None:
         self.model, self._layout = model, _layout(sample)
         device = input_parts(sample)[0].device
+        # What is recorded runs on a stream of its own, about which PyTorch warns in each process.
+        torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
         with (
             torch.random.fork_rng([device] if device.type == "cuda" else []),

@@ -12,7 +12,7 @@ from torch import Tensor
 from mtlbench.data.splits import Split, each_input
 from mtlbench.data.variants import Variant
 from mtlbench.errors import UserError, describe
-from mtlbench.randomness import derive_seed, named_generator
+from mtlbench.randomness import derive_seed, named_generator, repeatable_kernels
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import History, RunRecord
 from mtlbench.store.schema import DIVERGED, DONE
@@ -79,6 +79,8 @@ class Run:
     def start(self) -> None:
         spec = self.spec
         self.device = torch.device(self.place.device)
+        if self.device.type == "cuda":
+            repeatable_kernels()
         self.suite = suite_of(spec)
         self.end = self.suite.epochs
         self.tasks = self.suite.tasks()
