@@ -1,4 +1,4 @@
-"""The short table of `benchmarks/gpu.py`: at most 60 lines of Markdown."""
+"""The short table of `benchmarks/gpu.py`: at most 70 lines of Markdown."""
 
 import statistics
 from collections.abc import Iterable, Iterator
