@@ -1,7 +1,9 @@
 """The two stages of a strategy: one weighs the instances inside each task, one the tasks."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,7 +13,7 @@ from torch import Tensor, nn
 from mtlbench.registry import Registry
 from mtlbench.space import Space
 from mtlbench.stages import GRADIENT, INSTANCE, LOSS
-from mtlbench.strategies.gradients import Jacobian, TaskLosses
+from mtlbench.strategies.gradients import Jacobian, TaskLosses, all_finite, readable
 from mtlbench.strategies.network import Network
 from mtlbench.strategies.optimizers import load_optimizer, optimizer_state
 from mtlbench.strategies.table import ON_DEVICE, InstanceTable
@@ -100,6 +102,31 @@ class Stage(nn.Module):
                 label in it.
             validation: `TASK/METRIC` to value; empty outside the harness unless given.
         """
+
+    def step_own(self, gradients: Iterable[tuple[nn.Parameter, Tensor | None]]) -> None:
+        """A step of the stage's optimiser, and no gradient left: an optimiser that was given all
+        parameters of a module which holds the strategy would step with it again."""
+        assert self.optimizer is not None
+        stepped = [*gradients]
+        for parameter, gradient in stepped:
+            parameter.grad = gradient
+        self.optimizer.step()
+        for parameter, _ in stepped:
+            parameter.grad = None
+
+    @contextmanager
+    def kept_without(self, labels: Tensor) -> Iterator[None]:
+        """Lets the stage keep what it remembers where a batch on a GPU has no labels, which is how
+        it is told of a bad one. Elsewhere it is not asked then."""
+        tensors = [] if readable(labels) else [*self.parameters(), *self.buffers()]
+        if tensors and self.optimizer is not None:
+            states = chain.from_iterable(each.values() for each in self.optimizer.state.values())
+            tensors += [value for value in states if isinstance(value, Tensor)]
+        # Adam counts its steps on the CPU.
+        before = [(each, each.detach().clone()) for each in tensors if each.device == labels.device]
+        yield
+        for tensor, value in before:
+            tensor.copy_(torch.where(labels, tensor, value))
 
     def get_extra_state(self) -> dict[str, Any]:
         return {
@@ -239,9 +266,7 @@ class LossWeighting(TaskStage):
                 self.objective(leaf, present), [leaf, *own], allow_unused=True
             )
         if self.optimizer is not None:
-            for parameter, grad in zip(own, own_grads, strict=True):
-                parameter.grad = grad
-            self.optimizer.step()
+            self.step_own(zip(own, own_grads, strict=True))
         return weights
 
     def objective(self, losses: Tensor, present: Tensor) -> Tensor:
@@ -249,9 +274,9 @@ class LossWeighting(TaskStage):
         raise TypeError(f"{type(self).__name__} must define weights or objective")
 
     def backward(self, losses: TaskLosses, network: Network) -> Tensor:
-        with torch.no_grad():
+        with torch.no_grad(), self.kept_without(losses.present.any()):
             weights = torch.where(losses.present, self.weights(losses.values, losses.present), 0)
-            cotangents = weights * losses.instance_weights
+            cotangents = losses.scaled(weights * losses.instance_weights)
         by_task = cotangents.to(losses.vectors[0].dtype).unbind(1)
         # A task without a label may have come as a constant.
         learn = [k for k, vector in enumerate(losses.vectors) if vector.requires_grad]
@@ -265,7 +290,8 @@ class GradientWeighting(TaskStage):
 
     A subclass writes `weights`, or `direction` where a weighted sum is not enough. Parameters
     that only one task reaches (its head) take that task's own gradient, unweighted, as in
-    TorchJD's `mtl_backward` and in LibMTL.
+    TorchJD's `mtl_backward` and in LibMTL. Where a gradient of the batch is not finite, the update
+    is NaN and the strategy remembers nothing of it.
 
     Attributes:
         tracks_parameters: whether it remembers a number for each shared parameter.
@@ -287,7 +313,9 @@ class GradientWeighting(TaskStage):
     def backward(self, losses: TaskLosses, network: Network) -> Tensor:
         shared = network.task_gradients(losses)
         with torch.no_grad():
-            jacobian = Jacobian(shared, losses.values, as_matrix=self.gives_direction)
+            jacobian = Jacobian(
+                shared, losses.values, as_matrix=self.gives_direction, scale=losses.scale
+            )
             weights, update = self.weighted_update(jacobian, losses)
             network.add_update(update)
         return weights
@@ -297,10 +325,10 @@ class GradientWeighting(TaskStage):
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """The weight of each task [K], NaN for a direction, and the update of each tensor."""
         if self.gives_direction:
-            direction = self.direction(jacobian.matrix(), losses.values, losses.present)
+            direction = _where_finite(jacobian.matrix(), losses, self.direction)
             return torch.full_like(losses.values, float("nan")), jacobian.split(direction)
         dtype = torch.float64 if self.gramian_in_float64 else losses.values.dtype
-        weights = self.weights(jacobian.gramian(dtype), losses.values, losses.present)
+        weights = _where_finite(jacobian.gramian(dtype), losses, self.weights)
         if not isinstance(weights, Tensor) or weights.shape != losses.values.shape:
             found = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
             raise ValueError(
@@ -328,3 +356,21 @@ class GradientWeighting(TaskStage):
     def direction(self, jacobian: Tensor, losses: Tensor, present: Tensor) -> Tensor:
         """The update of the shared parameters [P] from the Jacobian [K, P]."""
         raise NotImplementedError
+
+
+def _where_finite(
+    given: Tensor, losses: TaskLosses, compute: Callable[[Tensor, Tensor, Tensor], Tensor]
+) -> Tensor:
+    """What a weighting computes of a Gramian or Jacobian [K, M] and the losses, [M]; NaN where one
+    number of it is not finite.
+
+    Then the weighting keeps its state. On a CPU it is not asked at all; on a GPU, where to look
+    would be to wait, it is told that the batch has no labels.
+    """
+    finite = all_finite(given)
+    if readable(finite):
+        if finite.item():
+            return compute(given, losses.values, losses.present)
+        return torch.full(given.shape[1:], float("nan"), dtype=losses.values.dtype)
+    result = compute(torch.where(finite, given, 0), losses.values, losses.present & finite)
+    return torch.where(finite, result, float("nan")) if isinstance(result, Tensor) else result

@@ -94,6 +94,9 @@ class DataParameters(InstanceStage):
         self.limit = math.log(bound)
 
     def start(self, setting: Setting) -> None:
+        # What a batch teaches waits for its losses: a bad batch is to teach nothing.
+        self._new_rows: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+        self._new_classes: list[tuple[int, Tensor]] = []
         self.tasks, self.dtype = setting.tasks, setting.dtype
         self.columns = [k for k, kind in enumerate(setting.kinds) if kind == CLASSIFICATION]
         if self.of_instances:
@@ -116,6 +119,7 @@ class DataParameters(InstanceStage):
         index: Tensor,
         present: Tensor,
     ) -> Mapping[str, Tensor]:
+        self._new_rows, self._new_classes = None, []
         if not self.columns:
             return outputs
         rows = self.table.read(index) if self.of_instances else None
@@ -149,10 +153,22 @@ class DataParameters(InstanceStage):
                 slopes[:, k] = _by_instance(slope).sum(1)
                 seen[:, k] = _by_instance(labelled).any(1)
                 if self.of_classes:
-                    self._learn_classes(k, labels.flatten(), slope.flatten(), part.flatten())
+                    new = self._classes_after(k, labels.flatten(), slope.flatten(), part.flatten())
+                    self._new_classes.append((k, new))
         if rows is not None:
-            self._learn_instances(index, rows, slopes, seen)
+            self._new_rows = (index, rows, *self._rows_after(index, rows, slopes, seen))
         return tempered
+
+    def weights(self, losses: Tensor, index: Tensor, present: Tensor) -> Tensor:
+        learns = present.any()
+        if self._new_rows is not None:
+            of, before, new, moves = self._new_rows
+            self.table.write(of, torch.where(moves & learns, new, before))
+        for k, after in self._new_classes:
+            rows = self.get_buffer("classes")[:, k]
+            rows.copy_(torch.where(learns, after, rows))
+        self._new_rows, self._new_classes = None, []
+        return super().weights(losses, index, present)
 
     def log_variances(self) -> Tensor | None:
         """2 log σ_i [N, K], NaN for a regression task; None where only classes are learned."""
@@ -163,18 +179,21 @@ class DataParameters(InstanceStage):
         return log_variances
 
     @torch.no_grad()
-    def _learn_instances(self, index: Tensor, rows: Tensor, slopes: Tensor, seen: Tensor) -> None:
+    def _rows_after(
+        self, index: Tensor, rows: Tensor, slopes: Tensor, seen: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Rows of the table [B, 2, K] after a step, and which of them move [B, 1, K]."""
         log_sigma, velocity = self.first + rows[:, 0], rows[:, 1]
         gradient = torch.exp(log_sigma) * slopes
         gradient = gradient + torch.where(seen, self.weight_decay * log_sigma, 0)
         gradient, times = sum_repeats(index, gradient, seen)
         new = self._descend(log_sigma, velocity, gradient, self.lr)
         new[:, 0] -= self.first
-        self.table.write(index, torch.where(times.unsqueeze(1) > 0, new, rows))
+        return new, times.unsqueeze(1) > 0
 
     @torch.no_grad()
-    def _learn_classes(self, k: int, labels: Tensor, slopes: Tensor, parts: Tensor) -> None:
-        """One step of the classes of task k.
+    def _classes_after(self, k: int, labels: Tensor, slopes: Tensor, parts: Tensor) -> Tensor:
+        """log σ_y and velocity of the classes of task k after a step, [2, C].
 
         Args:
             k: number of the task.
@@ -187,7 +206,7 @@ class DataParameters(InstanceStage):
         count = torch.zeros_like(rows[0]).index_add_(0, labels, parts)
         gradient = gradient + self.class_weight_decay * count * rows[0]
         new = self._descend(rows[0], rows[1], gradient, self.class_lr, dim=0)
-        rows.copy_(torch.where(count > 0, new, rows))
+        return torch.where(count > 0, new, rows)
 
     def _descend(
         self, value: Tensor, velocity: Tensor, gradient: Tensor, lr: float, dim: int = 1

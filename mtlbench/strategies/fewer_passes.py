@@ -68,15 +68,17 @@ class FewerPasses(TaskStage):
         through_trunk = anew and self.on == "parameters"
         shared = network.task_gradients(losses, features, through_trunk=through_trunk)
         with torch.no_grad():
-            jacobian = Jacobian(shared, losses.values, as_matrix=self.inner.gives_direction)
+            jacobian = Jacobian(
+                shared, losses.values, as_matrix=self.inner.gives_direction, scale=losses.scale
+            )
             held = self.get_buffer("held_weights")
             if anew:
                 weights, update = self.inner.weighted_update(jacobian, losses)
-                held.copy_(torch.where(losses.present, weights, held))
+                held.copy_(torch.where(losses.present & weights.isfinite(), weights, held))
             else:
                 weights = torch.where(losses.present, held, 0)
                 update = jacobian.weighted(weights)
-        network.add_update(update, features, self.limit)
+        network.add_update(update, features, self.limit, losses.scale)
         self._steps += 1
         return weights
 

@@ -22,6 +22,7 @@ class TaskLosses:
             task losses [B, K].
         values: detached task losses [K]; 0 where the batch has no label of a task.
         present: which tasks have a label in the batch, bool [K].
+        scale: what every gradient of the batch is multiplied by, None for 1.
     """
 
     tasks: Sequence[str]
@@ -29,10 +30,15 @@ class TaskLosses:
     instance_weights: Tensor
     values: Tensor
     present: Tensor
+    scale: Tensor | float | None = None
+
+    def scaled(self, values: Tensor) -> Tensor:
+        """Values times the scale."""
+        return values if self.scale is None else values * self.scale
 
     def backward(self, task: int, *, retain_graph: bool) -> None:
         """Adds the gradient of one task's loss to `.grad` of all that it depends on."""
-        self.vjp(task, self.instance_weights[:, task], retain_graph=retain_graph)
+        self.vjp(task, self.scaled(self.instance_weights[:, task]), retain_graph=retain_graph)
 
     def vjp(self, task: int, cotangent: Tensor, *, retain_graph: bool) -> None:
         """Adds the vector-Jacobian product of one task's losses with a cotangent [B] to `.grad`."""
@@ -106,6 +112,19 @@ def units(rows: Tensor) -> Tensor:
     return power_of_two(exponents_of(torch.maximum(-least, most)), rows.dtype)
 
 
+def readable(flag: Tensor) -> bool:
+    """Whether a flag can be looked at without waiting for a device."""
+    return flag.device.type == "cpu"
+
+
+def all_finite(values: Tensor) -> Tensor:
+    """Whether all numbers are finite, a scalar, without a mask as large as they are."""
+    if not values.numel():
+        return torch.ones((), dtype=torch.bool, device=values.device)
+    least, most = torch.aminmax(values)  # NaN where one is
+    return least.isfinite() & most.isfinite()
+
+
 class Jacobian:
     """The tasks' gradients over tensors that they share, J [K, P], in blocks [K, P_t].
 
@@ -118,20 +137,34 @@ class Jacobian:
         shared: the tensors and the gradients over them, some task's at least.
         like: a tensor [K] with the precision and device of the matrix.
         as_matrix: the rows as they are, and all entries of sparse gradients, for `matrix`.
+        scale: what the gradients are multiplied by, None for 1. The Jacobian is without it; what
+            is made of it, `weighted` and `split`, is multiplied by it again.
     """
 
     def __init__(
-        self, shared: Sequence[TaskGradients], like: Tensor, *, as_matrix: bool = False
+        self,
+        shared: Sequence[TaskGradients],
+        like: Tensor,
+        *,
+        as_matrix: bool = False,
+        scale: Tensor | float | None = None,
     ) -> None:
         self._zeros = torch.zeros_like(like)
+        self._scale = (
+            None if scale is None else torch.as_tensor(scale, dtype=like.dtype, device=like.device)
+        )
         self._blocks = [JacobianBlock(tensor, by_task, as_matrix) for tensor, by_task in shared]
         self._exponents = self._zeros.int()
         if self._blocks and not as_matrix:
             values = zip(*(block.values for block in self._blocks), strict=True)
             largest = [_largest(of_task).to(like) for of_task in values]
-            self._exponents = exponents_of(torch.stack(largest))
+            sizes = torch.stack(largest)
+            self._exponents = exponents_of(sizes if self._scale is None else sizes / self._scale)
+        factors = self._power(-1)
+        if self._scale is not None:
+            factors = factors / self._scale
         for block in self._blocks:
-            block.fill(self._power(-1), like.dtype)
+            block.fill(factors, like.dtype)
 
     def gramian(self, dtype: torch.dtype) -> Tensor:
         """J Jᵀ [K, K] in some precision, summed in that of the blocks."""
@@ -152,6 +185,8 @@ class Jacobian:
         precise = torch.promote_types(weights.dtype, self._zeros.dtype)
         weights = weights.to(self._zeros.device, precise)
         scaled = weights * power_of_two(self._exponents, precise)
+        if self._scale is not None:
+            scaled = scaled * self._scale
         return [
             (block.tensor, block.shaped(scaled.to(block.rows) @ block.rows))
             for block in self._blocks
@@ -159,6 +194,8 @@ class Jacobian:
 
     def split(self, direction: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Each tensor, and its part of a direction [P] in its shape."""
+        if self._scale is not None:
+            direction = direction * self._scale
         parts = direction.split([block.rows.shape[1] for block in self._blocks])
         return [
             (block.tensor, block.shaped(part))

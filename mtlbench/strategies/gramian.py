@@ -18,8 +18,8 @@ class GramianWeighting(GradientWeighting):
     Tasks without a label in the batch are left out: their zero gradient would otherwise count as
     a gradient (MGDA would give it all the weight). The Gramian is brought to the CPU once and
     weighed there in float64: for a handful of tasks a solver in NumPy takes less time than the
-    launch of its kernels on a GPU. A Gramian that is not finite gives weights that are not, so
-    that training ends as diverged; it leaves the state alone.
+    launch of its kernels on a GPU. A Gramian that is not finite gives weights that are not, and
+    leaves the state alone.
 
     Attributes:
         needs_directions: whether a task whose gradient is zero is left out too, and gets weight 0.

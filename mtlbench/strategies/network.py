@@ -116,6 +116,7 @@ class Network:
         update: Sequence[tuple[Tensor, Tensor]],
         features: Sequence[DetachedFeatures] = (),
         limit: float = 0,
+        scale: Tensor | float | None = None,
     ) -> None:
         """Adds an update to `.grad`, and what belongs to single tasks; passes on what it says at
         cuts.
@@ -123,7 +124,8 @@ class Network:
         Args:
             update: shared tensors, and a gradient for each.
             features: where the graph is cut.
-            limit: the longest update of the shared parameters; 0 for any.
+            limit: the longest update of the shared parameters, without the scale; 0 for any.
+            scale: what the update is multiplied by, None for 1.
         """
         at_cuts = {id(leaf) for each in features for _, leaf in each.pairs()}
 
@@ -142,7 +144,9 @@ class Network:
                 pairs = zip(self._parameters, gradients, strict=True)
                 new = [(p, gradient) for p, gradient in pairs if gradient is not None]
                 if new:
-                    factor = (limit / gradient_norm([gradient for _, gradient in new])).clamp(max=1)
+                    length = gradient_norm([gradient for _, gradient in new])
+                    longest = limit if scale is None else limit * scale
+                    factor = (longest / length).clamp(max=1)
                     for parameter, gradient in new:
                         accumulate(parameter, gradient * factor.to(gradient))
             else:

@@ -12,6 +12,7 @@ network's graph: joining them would send zeros back through every other head (me
 full-resolution heads: 2.0× a plain step against 1.07×).
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench.strategies.base import GRADIENT, KINDS, InstanceStage, Setting, TaskStage
-from mtlbench.strategies.gradients import TaskLosses
+from mtlbench.strategies.gradients import TaskLosses, readable
 from mtlbench.strategies.network import Network, keep_compiled_buffers
 from mtlbench.strategies.table import ON_DEVICE
 
@@ -33,10 +34,12 @@ class EpochSummary:
     Attributes:
         losses: unweighted training loss [K]; NaN for a task without a label.
         weights: weight that the task stage gave [K]; NaN where it gives a direction instead.
+        bad_batches: how many had a loss that was not finite; they are in no mean.
     """
 
     losses: Tensor
     weights: Tensor
+    bad_batches: int
 
 
 class Strategy(nn.Module):
@@ -110,7 +113,7 @@ class Strategy(nn.Module):
         for stage in (instance, task):
             stage.start(self.setting)
             stage.to(self.setting.device)
-        shape = (4, len(self.setting.tasks))
+        shape = (5, len(self.setting.tasks))
         sums = torch.zeros(shape, device=self.setting.device, dtype=self.setting.dtype)
         self.register_buffer("sums_of_epoch", sums)
         self._steps = 0
@@ -136,8 +139,13 @@ class Strategy(nn.Module):
         losses: Mapping[str, Tensor] | Sequence[Tensor],
         index: Tensor | None = None,
         present: Tensor | None = None,
+        *,
+        scale: Tensor | float | None = None,
     ) -> None:
         """Adds this batch's gradient to the network's `.grad` and updates the strategy itself.
+
+        Where a loss of a label that is there is not finite, the gradient is NaN and the strategy
+        stays as it was: a loop may skip the step, as `torch.amp.GradScaler` does, and go on.
 
         Args:
             losses: per-instance losses [B] of each task, by name or in the tasks' order. Kept
@@ -146,12 +154,15 @@ class Strategy(nn.Module):
             present: bool [B, K], false where a label is absent; all present where not given. The
                 loss of an absent label must be finite (put any valid label in its place); it
                 adds nothing.
+            scale: multiplies the gradient, above 0, and nothing else: `scaler.get_scale()` of a
+                `GradScaler`, or 1 / n where the gradients of n batches are added up. The losses are
+                to come without it.
 
         Raises:
             ValueError: losses that do not fit the tasks, the indices or the mask; an index that is
                 no number of an instance; the loss of an absent label that is not finite (on a GPU,
-                CUDA's own error); an instance stage that weighs by outputs, without `transform`
-                before the losses.
+                CUDA's own error); a scale that is no number above 0; an instance stage that weighs
+                by outputs, without `transform` before the losses.
         """
         vectors = self._loss_vectors(losses)
         values = torch.stack([vector.detach() for vector in vectors], dim=1).to(self.setting.dtype)
@@ -173,27 +184,44 @@ class Strategy(nn.Module):
         else:
             self._require_numbers(index)
         self._require_transform()
+        _require_scale(scale)
+        self._steps += 1
+        finite = (values.isfinite() | ~present).all()
+        looked_at = readable(finite)
+        if looked_at:
+            if not finite.item():
+                _backward_nan(vectors)
+                return
+        else:  # to look would be to wait: for the stages, a bad batch is one without labels
+            present = present & finite
         with torch.no_grad():
             values = torch.where(present, values, 0)
             count = present.sum(0)
             instance_weights = self.instance.weights(values, index, present).to(values.dtype)
             instance_weights = torch.where(present, instance_weights, 0) / count.clamp(min=1)
             task_losses = (instance_weights * values).sum(0)
+            if not looked_at:
+                instance_weights = torch.where(finite, instance_weights, torch.nan)
         task_weights = self.task.backward(
-            TaskLosses(self.setting.tasks, vectors, instance_weights, task_losses, count > 0),
+            TaskLosses(
+                self.setting.tasks, vectors, instance_weights, task_losses, count > 0, scale
+            ),
             self._network,
         )
-        self.get_buffer("sums_of_epoch").add_(
-            torch.stack([values.sum(0), count.to(values.dtype), task_losses * count, task_weights])
-        )
-        self._steps += 1
+        weighted = task_losses * count
+        sums = [values.sum(0), count.to(values.dtype), weighted, task_weights]
+        sums.append(torch.ones_like(weighted))
+        self.get_buffer("sums_of_epoch").add_(torch.where(finite, torch.stack(sums), 0))
 
     def end_epoch(self, validation: Mapping[str, float] | None = None) -> EpochSummary:
         """Tells both stages that an epoch is over and returns its means."""
-        loss_sum, count, weighted_loss_sum, weight_sum = self.get_buffer("sums_of_epoch").clone()
+        loss_sum, count, weighted_loss_sum, weight_sum, good = self.get_buffer(
+            "sums_of_epoch"
+        ).clone()
         for stage in (self.instance, self.task):
             stage.end_epoch(weighted_loss_sum / count, validation or {})
-        summary = EpochSummary(loss_sum / count, weight_sum / self._steps)
+        bad = self._steps - int(good[0])
+        summary = EpochSummary(loss_sum / count, weight_sum / good, bad)
         self.get_buffer("sums_of_epoch").zero_()
         self._steps = 0
         return summary
@@ -272,3 +300,19 @@ def _require_finite(values: Tensor, present: Tensor) -> None:
         raise ValueError(
             "the loss of a label that is absent must be finite: put any valid label in its place"
         )
+
+
+def _require_scale(scale: Tensor | float | None) -> None:
+    if isinstance(scale, Tensor):
+        right = scale.numel() == 1 and (scale.device.type != "cpu" or bool(0 < scale < math.inf))
+    else:
+        right = scale is None or 0 < scale < math.inf
+    if not right:
+        raise ValueError(f"scale must be a number above 0, but is {scale}")
+
+
+def _backward_nan(vectors: Sequence[Tensor]) -> None:
+    """Adds NaN to `.grad` of all that the losses depend on."""
+    learn = [vector for vector in vectors if vector.requires_grad]
+    if learn:
+        torch.autograd.backward(learn, [torch.full_like(vector, torch.nan) for vector in learn])

@@ -177,7 +177,7 @@ class Run:
         self._count_epoch(validation)
         losses_finite = summary.losses[self.labelled_tasks].isfinite().all()
         weights_finite = all(p.isfinite().all() for p in self.model.parameters())
-        if not (losses_finite and weights_finite):
+        if summary.bad_batches or not (losses_finite and weights_finite):
             self.status = DIVERGED
 
     def scored(self) -> tuple[Task, ...]:
