@@ -16,6 +16,7 @@ from mtlbench.stages import GRADIENT, INSTANCE, LOSS
 from mtlbench.strategies.gradients import Jacobian, TaskLosses, all_finite, readable
 from mtlbench.strategies.network import Network
 from mtlbench.strategies.optimizers import load_optimizer, optimizer_state
+from mtlbench.strategies.ranks import Ranks
 from mtlbench.strategies.table import ON_DEVICE, InstanceTable
 
 CLASSIFICATION, REGRESSION = "classification", "regression"
@@ -33,6 +34,8 @@ class Setting:
         device, dtype: where and how a stage keeps its own tensors.
         generator: a CPU generator for the strategy's own randomness.
         instance_tables: where tables of instances lie: `device`, `cpu` or a directory.
+        ranks: the processes that train together, None for a process by itself. Whatever a stage is
+            given is of the whole batch, but for the outputs and labels of `transform`.
     """
 
     tasks: tuple[str, ...]
@@ -42,6 +45,7 @@ class Setting:
     dtype: torch.dtype
     generator: torch.Generator
     instance_tables: str | Path = ON_DEVICE
+    ranks: Ranks | None = None
 
     def instance_table(self, columns: int) -> InstanceTable:
         """A table of `columns` numbers for each (instance, task), 0 at first."""
@@ -276,7 +280,10 @@ class LossWeighting(TaskStage):
     def backward(self, losses: TaskLosses, network: Network) -> Tensor:
         with torch.no_grad(), self.kept_without(losses.present.any()):
             weights = torch.where(losses.present, self.weights(losses.values, losses.present), 0)
+            weights = weights if network.ranks is None else network.ranks.first(weights)
             cotangents = losses.scaled(weights * losses.instance_weights)
+            if network.ranks is not None:  # whoever brings the ranks together takes their mean
+                cotangents = cotangents * network.ranks.size
         by_task = cotangents.to(losses.vectors[0].dtype).unbind(1)
         # A task without a label may have come as a constant.
         learn = [k for k, vector in enumerate(losses.vectors) if vector.requires_grad]
@@ -314,7 +321,11 @@ class GradientWeighting(TaskStage):
         shared = network.task_gradients(losses)
         with torch.no_grad():
             jacobian = Jacobian(
-                shared, losses.values, as_matrix=self.gives_direction, scale=losses.scale
+                shared,
+                losses.values,
+                as_matrix=self.gives_direction,
+                scale=losses.scale,
+                ranks=network.ranks,
             )
             weights, update = self.weighted_update(jacobian, losses)
             network.add_update(update)

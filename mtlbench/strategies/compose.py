@@ -165,6 +165,7 @@ def build_strategy(
     dtype: torch.dtype = torch.float32,
     generator: torch.Generator | None = None,
     instance_tables: str | Path = ON_DEVICE,
+    process_group: Any = None,
 ) -> Strategy:
     """A strategy by name, for a training loop of one's own.
 
@@ -184,7 +185,7 @@ def build_strategy(
         representation: the part of the network whose output all heads see; needed by gradient
             weightings with the option `on=representation` or `every` above 1.
         parameters: `STAGE.PARAMETER` to value.
-        device, dtype, generator, instance_tables: as for `Strategy`.
+        device, dtype, generator, instance_tables, process_group: as for `Strategy`.
 
     Raises:
         UserError: an unknown name or parameter, or a value out of its range.
@@ -200,4 +201,5 @@ def build_strategy(
         dtype=dtype,
         generator=generator,
         instance_tables=instance_tables,
+        process_group=process_group,
     )

@@ -97,7 +97,7 @@ class DataParameters(InstanceStage):
         # What a batch teaches waits for its losses: a bad batch is to teach nothing.
         self._new_rows: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
         self._new_classes: list[tuple[int, Tensor]] = []
-        self.tasks, self.dtype = setting.tasks, setting.dtype
+        self.tasks, self.dtype, self.ranks = setting.tasks, setting.dtype, setting.ranks
         self.columns = [k for k, kind in enumerate(setting.kinds) if kind == CLASSIFICATION]
         if self.of_instances:
             if setting.num_instances < 1:
@@ -130,6 +130,7 @@ class DataParameters(InstanceStage):
         tempered = dict(outputs)
         slopes = torch.zeros_like(present, dtype=self.dtype)  # ∂(mean of CE)/∂σ_i [B, K]
         seen = torch.zeros_like(present)
+        counts = self._over_ranks(present.sum(0))
         for k in self.columns:
             output, labels = outputs[self.tasks[k]], targets[self.tasks[k]].long()
             logits = _logits(output, labels)
@@ -149,13 +150,16 @@ class DataParameters(InstanceStage):
                 part = labelled.to(self.dtype)
                 part = part / _by_instance(part).sum(1).clamp(min=1).view(each)
                 slope = _slope(cooled.to(self.dtype), labels) / temperature
-                slope = slope * part / present[:, k].sum().clamp(min=1)
+                slope = slope * part / counts[k].clamp(min=1)
                 slopes[:, k] = _by_instance(slope).sum(1)
                 seen[:, k] = _by_instance(labelled).any(1)
                 if self.of_classes:
                     new = self._classes_after(k, labels.flatten(), slope.flatten(), part.flatten())
                     self._new_classes.append((k, new))
         if rows is not None:
+            if self.ranks is not None:
+                (slopes, seen, index), _ = self.ranks.gather(slopes, seen, index)
+                rows = self.table.read(index)
             self._new_rows = (index, rows, *self._rows_after(index, rows, slopes, seen))
         return tempered
 
@@ -202,11 +206,15 @@ class DataParameters(InstanceStage):
             parts: its part in its instance's mean, [P]; 0 where it is not labelled.
         """
         rows = self.get_buffer("classes")[:, k]
-        gradient = torch.zeros_like(rows[0]).index_add_(0, labels, slopes) * torch.exp(rows[0])
-        count = torch.zeros_like(rows[0]).index_add_(0, labels, parts)
+        of_batch = (torch.zeros_like(rows[0]).index_add_(0, labels, x) for x in (slopes, parts))
+        gradient, count = map(self._over_ranks, of_batch)
+        gradient = gradient * torch.exp(rows[0])
         gradient = gradient + self.class_weight_decay * count * rows[0]
         new = self._descend(rows[0], rows[1], gradient, self.class_lr, dim=0)
         return torch.where(count > 0, new, rows)
+
+    def _over_ranks(self, values: Tensor) -> Tensor:
+        return values if self.ranks is None else self.ranks.sum(values)
 
     def _descend(
         self, value: Tensor, velocity: Tensor, gradient: Tensor, lr: float, dim: int = 1

@@ -69,7 +69,11 @@ class FewerPasses(TaskStage):
         shared = network.task_gradients(losses, features, through_trunk=through_trunk)
         with torch.no_grad():
             jacobian = Jacobian(
-                shared, losses.values, as_matrix=self.inner.gives_direction, scale=losses.scale
+                shared,
+                losses.values,
+                as_matrix=self.inner.gives_direction,
+                scale=losses.scale,
+                ranks=network.ranks,
             )
             held = self.get_buffer("held_weights")
             if anew:

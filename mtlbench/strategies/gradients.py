@@ -5,7 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from mtlbench.strategies.ranks import Ranks
 
 TaskGradients = tuple[Tensor, tuple[Tensor | None, ...]]
 """A tensor, and each task's gradient over it, None where the task does not reach it."""
@@ -139,6 +141,9 @@ class Jacobian:
         as_matrix: the rows as they are, and all entries of sparse gradients, for `matrix`.
         scale: what the gradients are multiplied by, None for 1. The Jacobian is without it; what
             is made of it, `weighted` and `split`, is multiplied by it again.
+        ranks: the processes that train together, or None. Gradients over parameters are sums over
+            all of them; those over other tensors, which are features of a rank's own instances, are
+            brought together here.
     """
 
     def __init__(
@@ -148,17 +153,22 @@ class Jacobian:
         *,
         as_matrix: bool = False,
         scale: Tensor | float | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
+        self._ranks = ranks
         self._zeros = torch.zeros_like(like)
         self._scale = (
             None if scale is None else torch.as_tensor(scale, dtype=like.dtype, device=like.device)
         )
         self._blocks = [JacobianBlock(tensor, by_task, as_matrix) for tensor, by_task in shared]
+        self._own_columns: dict[int, slice] = {}  # of the blocks over features, in `matrix`
         self._exponents = self._zeros.int()
         if self._blocks and not as_matrix:
             values = zip(*(block.values for block in self._blocks), strict=True)
             largest = [_largest(of_task).to(like) for of_task in values]
             sizes = torch.stack(largest)
+            if self._ranks is not None:
+                sizes = self._ranks.largest(sizes)
             self._exponents = exponents_of(sizes if self._scale is None else sizes / self._scale)
         factors = self._power(-1)
         if self._scale is not None:
@@ -169,15 +179,30 @@ class Jacobian:
     def gramian(self, dtype: torch.dtype) -> Tensor:
         """J Jᵀ [K, K] in some precision, summed in that of the blocks."""
         gramian = torch.outer(self._zeros, self._zeros)
+        of_features = gramian.clone()
         for block in self._blocks:
-            gramian += (block.rows @ block.rows.T).to(gramian)
+            part = of_features if self._is_of_features(block) else gramian
+            part += (block.rows @ block.rows.T).to(gramian)
+        if self._ranks is not None:
+            gramian += self._ranks.sum(of_features)
         power = power_of_two(self._exponents, dtype)
         return power[:, None] * gramian.to(dtype) * power
 
     def matrix(self) -> Tensor:
         """J [K, P]."""
-        rows = [block.rows.to(self._zeros.device) for block in self._blocks]
+        rows = []
+        for number, block in enumerate(self._blocks):
+            columns = block.rows.to(self._zeros.device)
+            if self._is_of_features(block):
+                assert self._ranks is not None
+                (gathered,), self._own_columns[number] = self._ranks.gather(columns.T.contiguous())
+                columns = gathered.T
+            rows.append(columns)
+        self._widths = [columns.shape[1] for columns in rows]
         return torch.cat([self._zeros[:, None][:, :0], *rows], dim=1)
+
+    def _is_of_features(self, block: "JacobianBlock") -> bool:
+        return self._ranks is not None and not isinstance(block.tensor, nn.Parameter)
 
     def weighted(self, weights: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Each tensor, and its part of wᵀ J in its shape."""
@@ -193,13 +218,14 @@ class Jacobian:
         ]
 
     def split(self, direction: Tensor) -> list[tuple[Tensor, Tensor]]:
-        """Each tensor, and its part of a direction [P] in its shape."""
+        """Each tensor, and its part of a direction [P], made of `matrix`, in its shape."""
         if self._scale is not None:
             direction = direction * self._scale
-        parts = direction.split([block.rows.shape[1] for block in self._blocks])
+        parts = direction.split(self._widths)
+        own = [part[self._own_columns.get(n, slice(None))] for n, part in enumerate(parts)]
         return [
             (block.tensor, block.shaped(part))
-            for block, part in zip(self._blocks, parts, strict=True)
+            for block, part in zip(self._blocks, own, strict=True)
         ]
 
     def _power(self, sign: int) -> Tensor:

@@ -15,6 +15,7 @@ from mtlbench.strategies.gradients import (
     gradients_of,
 )
 from mtlbench.strategies.graph import leaves, share_nodes
+from mtlbench.strategies.ranks import Ranks
 from mtlbench.strategies.representation import NOT_RUN, DetachedFeatures, Representation
 from mtlbench.strategies.sharing import SharedParameters
 
@@ -26,6 +27,7 @@ class Network:
         model: the network, or None.
         shared: the shared parameters, or modules that hold them; None to find them in the graph.
         representation: the module whose output all heads see, where the graph is to be cut there.
+        ranks: the processes that train together, or None.
 
     Raises:
         ValueError: `model` is no module, or `shared` holds something else than modules and
@@ -37,7 +39,9 @@ class Network:
         model: nn.Module | None,
         shared: nn.Module | Iterable[Any] | None = None,
         representation: nn.Module | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks
         self._shared = SharedParameters(model, shared)
         self._representation = (
             None if representation is None else Representation(representation, model)
@@ -97,8 +101,15 @@ class Network:
                 gradients_of(tensors, self._task_backward(losses, k, features, through_trunk))
                 for k in range(len(losses.tasks))
             ]
-            columns = list(zip(*by_task, strict=True))
             count = len(detached)
+            if self.ranks is not None:
+                of_parameters = [gradients[count:] for gradients in by_task]
+                of_parameters = self.ranks.sum_gradients(self._parameters, of_parameters)
+                by_task = [
+                    [*own[:count], *summed]
+                    for own, summed in zip(by_task, of_parameters, strict=True)
+                ]
+            columns = list(zip(*by_task, strict=True))
             over_leaves = [
                 (leaf, column)
                 for leaf, column in zip(detached, columns[:count], strict=True)
@@ -129,26 +140,34 @@ class Network:
         """
         at_cuts = {id(leaf) for each in features for _, leaf in each.pairs()}
 
+        apart = bool(features) and self.ranks is not None
+
         def add() -> None:
             for tensor, gradient in update:
                 if id(tensor) in at_cuts:
                     tensor.grad = gradient
-                else:
+                elif not apart:
                     accumulate(tensor, gradient)
             if self._representation is not None:
                 self._representation.backward(features, retain_graph=False)
+            if apart:
+                self._sum_over_ranks()
+                for tensor, gradient in update:
+                    if id(tensor) not in at_cuts:
+                        accumulate(tensor, gradient)
 
         with self._stopping_at_features():
-            if limit:
+            if limit or apart:
                 gradients = gradients_of(self._parameters, add)
                 pairs = zip(self._parameters, gradients, strict=True)
                 new = [(p, gradient) for p, gradient in pairs if gradient is not None]
-                if new:
+                if new and limit:
                     length = gradient_norm([gradient for _, gradient in new])
                     longest = limit if scale is None else limit * scale
                     factor = (longest / length).clamp(max=1)
-                    for parameter, gradient in new:
-                        accumulate(parameter, gradient * factor.to(gradient))
+                    new = [(p, gradient * factor.to(gradient)) for p, gradient in new]
+                for parameter, gradient in new:
+                    accumulate(parameter, gradient)
             else:
                 add()
         for parameter, gradient in self._own:
@@ -157,6 +176,14 @@ class Network:
             else:
                 accumulate(parameter, gradient)
         self._own = []
+
+    def _sum_over_ranks(self) -> None:
+        """Puts the sum over ranks into `.grad` of the parameters."""
+        assert self.ranks is not None
+        own = [parameter.grad for parameter in self._parameters]
+        (summed,) = self.ranks.sum_gradients(self._parameters, [own])
+        for parameter, gradient in zip(self._parameters, summed, strict=True):
+            parameter.grad = gradient
 
     def _find_trunk(
         self, losses: TaskLosses, outputs: Sequence[Tensor], last: DetachedFeatures

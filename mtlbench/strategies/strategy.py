@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from mtlbench.strategies.base import GRADIENT, KINDS, InstanceStage, Setting, TaskStage
 from mtlbench.strategies.gradients import TaskLosses, readable
 from mtlbench.strategies.network import Network, keep_compiled_buffers
+from mtlbench.strategies.ranks import ranks_of, reduce_by_itself
 from mtlbench.strategies.table import ON_DEVICE
 
 
@@ -66,6 +67,8 @@ class Strategy(nn.Module):
         generator: for the strategy's own randomness.
         instance_tables: where tables of instances lie: `device` beside the model, `cpu` in the
             machine's memory, or a directory for memory-mapped files.
+        process_group: the processes that train together, each on its part of every batch: those of
+            `torch.distributed`, where it is in use; False for a process by itself.
 
     Raises:
         ValueError: an unknown kind, or a stage parameter or `shared` that does not fit.
@@ -85,6 +88,7 @@ class Strategy(nn.Module):
         dtype: torch.dtype = torch.float32,
         generator: torch.Generator | None = None,
         instance_tables: str | Path = ON_DEVICE,
+        process_group: Any = None,
     ) -> None:
         super().__init__()
         for name, kind in tasks.items():
@@ -100,6 +104,7 @@ class Strategy(nn.Module):
             dtype,
             generator or torch.Generator().manual_seed(0),
             instance_tables,
+            ranks_of(process_group),
         )
         if task.needs_representation and representation is None:
             raise ValueError(
@@ -109,7 +114,10 @@ class Strategy(nn.Module):
         if task.stage == GRADIENT:
             keep_compiled_buffers()
         cut = representation if task.needs_representation else None
-        self._network = Network(model, shared, cut)
+        ranks = self.setting.ranks
+        if ranks is not None and task.stage == GRADIENT and model is not None:
+            reduce_by_itself(model)
+        self._network = Network(model, shared, cut, ranks)
         for stage in (instance, task):
             stage.start(self.setting)
             stage.to(self.setting.device)
@@ -185,6 +193,9 @@ class Strategy(nn.Module):
             self._require_numbers(index)
         self._require_transform()
         _require_scale(scale)
+        mine = slice(None)
+        if self.setting.ranks is not None:
+            (values, present, index), mine = self.setting.ranks.gather(values, present, index)
         self._steps += 1
         finite = (values.isfinite() | ~present).all()
         looked_at = readable(finite)
@@ -204,7 +215,7 @@ class Strategy(nn.Module):
                 instance_weights = torch.where(finite, instance_weights, torch.nan)
         task_weights = self.task.backward(
             TaskLosses(
-                self.setting.tasks, vectors, instance_weights, task_losses, count > 0, scale
+                self.setting.tasks, vectors, instance_weights[mine], task_losses, count > 0, scale
             ),
             self._network,
         )

@@ -1,0 +1,140 @@
+"""The processes that train one network together, each on its part of every batch."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+Gradients = Sequence[Tensor | None]
+
+
+class Ranks:
+    """Processes of `torch.distributed`, each with a copy of the network and of the strategy.
+
+    What a strategy decides, it decides by the whole batch, the parts of all ranks in their order.
+    So it decides the same everywhere, and remembers the same.
+
+    Args:
+        group: the processes; the default group where not given.
+    """
+
+    def __init__(self, group: Any = None) -> None:
+        self.group, self.size = group, dist.get_world_size(group)
+        self.rank = dist.get_rank(group)
+
+    def gather(self, *parts: Tensor) -> tuple[list[Tensor], slice]:
+        """Tensors with a row for each instance, [b, …], over the whole batch [B, …], each on its
+        device; and which rows are this rank's."""
+        device = parts[0].device
+        sizes = self.gather_numbers(len(parts[0]), device)
+        longest = max(sizes)
+        gathered = []
+        for part in parts:
+            own = part.to(device, torch.uint8 if part.dtype == torch.bool else part.dtype)
+            padded = own.new_zeros(longest, *own.shape[1:])
+            padded[: len(own)] = own
+            received = [torch.empty_like(padded) for _ in sizes]
+            dist.all_gather(received, padded, self.group)
+            rows = [each[:size] for each, size in zip(received, sizes, strict=True)]
+            gathered.append(torch.cat(rows).to(part))
+        first = sum(sizes[: self.rank])
+        return gathered, slice(first, first + sizes[self.rank])
+
+    def gather_numbers(self, number: int, device: torch.device) -> list[int]:
+        """One whole number of each rank."""
+        own = torch.tensor([number], device=device)
+        received = [torch.empty_like(own) for _ in range(self.size)]
+        dist.all_gather(received, own, self.group)
+        return [int(each) for each in torch.cat(received).tolist()]
+
+    def sum(self, values: Tensor) -> Tensor:
+        """The sum over ranks, in a new tensor."""
+        total = values.clone()
+        dist.all_reduce(total, dist.ReduceOp.SUM, self.group)
+        return total
+
+    def largest(self, values: Tensor) -> Tensor:
+        """The largest over ranks, in a new tensor."""
+        most = values.clone()
+        dist.all_reduce(most, dist.ReduceOp.MAX, self.group)
+        return most
+
+    def first(self, values: Tensor) -> Tensor:
+        """Those of the first rank, in a new tensor: processors may round apart."""
+        values = values.clone()
+        source = 0 if self.group is None else dist.get_global_rank(self.group, 0)
+        dist.broadcast(values, source, self.group)
+        return values
+
+    def sum_gradients(
+        self, parameters: Sequence[Tensor], by_task: Sequence[Gradients]
+    ) -> list[list[Tensor | None]]:
+        """Gradients over parameters, one a task, summed over ranks; None where no rank has one.
+
+        Raises:
+            ValueError: ranks have other numbers of parameters, or gradients are sparse.
+        """
+        if not parameters:
+            return [list(gradients) for gradients in by_task]
+        device = parameters[0].device
+        if len(set(self.gather_numbers(len(parameters), device))) > 1:
+            raise ValueError("the ranks have different parameters in the graphs of their losses")
+        some = [[gradient is not None for gradient in gradients] for gradients in by_task]
+        somewhere = self.largest(torch.tensor(some, dtype=torch.uint8, device=device)).tolist()
+        summed = [list(gradients) for gradients in by_task]
+        kinds: dict[torch.dtype, list[tuple[int, int]]] = {}
+        for task, row in enumerate(somewhere):
+            for number, there in enumerate(row):
+                if not there:
+                    continue
+                gradient = summed[task][number]
+                if gradient is not None and gradient.layout != torch.strided:
+                    raise ValueError(
+                        "gradients of a sparse layer cannot be weighed over several processes: "
+                        "make it with sparse=False"
+                    )
+                kinds.setdefault(parameters[number].dtype, []).append((task, number))
+        for dtype, places in kinds.items():
+            flat = torch.cat(
+                [
+                    torch.zeros_like(parameters[n]).flatten().to(dtype)
+                    if (gradient := summed[k][n]) is None
+                    else gradient.flatten()
+                    for k, n in places
+                ]
+            )
+            dist.all_reduce(flat, dist.ReduceOp.SUM, self.group)
+            parts = flat.split([parameters[n].numel() for _, n in places])
+            for (k, n), part in zip(places, parts, strict=True):
+                # A tensor of its own: what is added to one must not change another.
+                summed[k][n] = torch.empty_like(parameters[n]).copy_(part.view(parameters[n].shape))
+        return summed
+
+
+def ranks_of(group: Any) -> Ranks | None:
+    """The ranks of a group, None where a process trains by itself.
+
+    Args:
+        group: a process group; None for the default one where `torch.distributed` is in use; False
+            for none.
+    """
+    if group is False or not (dist.is_available() and dist.is_initialized()):
+        return None
+    return Ranks(group) if dist.get_world_size(group) > 1 else None
+
+
+def reduce_by_itself(model: nn.Module) -> None:
+    """Keeps `DistributedDataParallel` around a module, or inside of which it is, from bringing
+    gradients together: a strategy that weighs each task's does it by itself."""
+
+    def stop(module: nn.Module, inputs: object) -> None:
+        around = DistributedDataParallel._get_active_ddp_module()
+        if around is not None:
+            around.require_backward_grad_sync = False
+
+    if isinstance(model, DistributedDataParallel):
+        model = model.module
+    model.register_forward_pre_hook(stop)

@@ -1,0 +1,198 @@
+"""Two processes with parts of a batch train as one process with all of it."""
+
+import multiprocessing
+import os
+import socket
+import traceback
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.parallel import DistributedDataParallel
+
+from mtlbench import build_strategy
+from mtlbench.strategies.base import GRADIENT, strategies
+from mtlbench.strategies.compose import stage_of
+from mtlbench.strategies.ranks import ranks_of
+
+TASKS = {"a": "classification", "b": "regression", "c": "regression"}
+STEPS, BATCH, INSTANCES = 5, 8, 20
+CUTS = (5, 4, 7, 1, 4)
+"""How many instances of each batch are the first rank's."""
+
+FORMS: list[tuple[str, dict[str, Any]]] = [
+    *((entry.name, {}) for entry in strategies.entries()),
+    *((name, {}) for name in ("ilt+mtu", "ilt+pcgrad", "data-parameters+mgda")),
+    ("data-parameters", {"data-parameters.level": "joint"}),
+    ("nash-mtl", {"nash-mtl.max_norm": 0.05}),
+]
+for entry in strategies.entries():
+    if stage_of(entry) == GRADIENT and entry.name not in ("db-mtl", "excess-mtl", "moco"):
+        FORMS.append((entry.name, {f"{entry.name}.on": "representation"}))
+FORMS += [("mgda", {"mgda.every": 2}), ("nash-mtl", {"nash-mtl.every": 2})]
+
+
+WITH_A_BAD_BATCH = ("equal", "mtu", "ilt", "mgda", "graddrop")
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.trunk = nn.Sequential(nn.Linear(5, 7), nn.Tanh())
+            self.heads = nn.ModuleDict({"a": nn.Linear(7, 3), "b": nn.Linear(7, 1)})
+            self.heads["c"] = nn.Linear(7, 1)
+
+    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
+        seen = self.trunk(inputs)
+        outputs = {task: head(seen) for task, head in self.heads.items()}
+        return {task: y if task == "a" else y[:, 0] for task, y in outputs.items()}
+
+
+def trained(
+    form: tuple[str, dict[str, Any]],
+    rank: int | None,
+    *,
+    bad_step: int | None = None,
+    give_ddp: bool = False,
+) -> dict[str, Any]:
+    """What some steps leave behind: the network, the weights, what is known of instances.
+
+    Args:
+        form: a strategy's name and parameters.
+        rank: 0 or 1 of two processes; None for one process with all of each batch.
+        bad_step: the first instance's loss is NaN in this step, which the loop then skips.
+        give_ddp: the strategy gets `DistributedDataParallel`, not what is inside of it.
+    """
+    name, parameters = form
+    net = Net().double()
+    network = net if rank is None else DistributedDataParallel(net)
+    strategy = build_strategy(
+        name,
+        tasks=TASKS,
+        num_instances=INSTANCES,
+        model=network if give_ddp else net,
+        representation=net.trunk,
+        parameters=parameters,
+        dtype=torch.float64,
+    )
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05)
+    chance = torch.Generator().manual_seed(0)
+    for step in range(STEPS):
+        inputs = torch.randn(BATCH, 5, generator=chance, dtype=torch.float64)
+        a = torch.randint(3, (BATCH,), generator=chance)
+        b, c = torch.randn(2, BATCH, generator=chance, dtype=torch.float64)
+        index = torch.randint(INSTANCES, (BATCH,), generator=chance)  # some twice
+        present = torch.rand(BATCH, 3, generator=chance) < 0.7
+        present[: BATCH // 2, step % 3] = False
+        if step == 3:
+            present[:, 1] = False
+        part = slice(None)
+        if rank is not None:
+            part = slice(0, CUTS[step]) if rank == 0 else slice(CUTS[step], None)
+        inputs, a, b, c, index, present = (x[part] for x in (inputs, a, b, c, index, present))
+        outputs = network(inputs)
+        outputs = strategy.transform(outputs, {"a": a, "b": b, "c": c}, index, present)
+        losses = {
+            "a": functional.cross_entropy(outputs["a"], a, reduction="none"),
+            "b": 0.1 + (outputs["b"] - b).square(),
+            "c": 0.1 + 9 * (outputs["c"] - c).square(),
+        }
+        if step == bad_step and rank != 1:
+            present[0, 2], losses["c"] = (
+                True,
+                losses["c"] * torch.tensor([torch.nan] + [1] * (len(c) - 1)),
+            )
+        optimizer.zero_grad()
+        strategy.backward(losses, index, present)
+        if all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters()):
+            optimizer.step()
+        if step == 2:
+            bad = strategy.end_epoch({"a/accuracy": 50.0}).bad_batches
+    learned = strategy.instance.log_variances()
+    summary = strategy.end_epoch({"a/accuracy": 60.0})
+    return {
+        "network": [p.detach() for p in net.parameters()],
+        "losses": summary.losses,
+        "weights": summary.weights.nan_to_num(),
+        "instances": torch.zeros(()) if learned is None else learned.nan_to_num(),
+        "bad batches": torch.tensor(bad),
+    }
+
+
+def work(rank: int, port: int, directory: str) -> None:
+    """One of two processes: trains every form and leaves what came out in a file."""
+    torch.set_num_threads(1)
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    dist.init_process_group("gloo", rank=rank, world_size=2, timeout=timedelta(seconds=120))
+    results: dict[str, Any] = {}
+    try:
+        for form in FORMS:
+            results[str(form)] = trained(form, rank)
+        for name in WITH_A_BAD_BATCH:
+            results[f"bad, {name}"] = trained((name, {}), rank, bad_step=1)
+        results["given DDP"] = trained(("mgda", {}), rank, give_ddp=True)
+    except Exception:
+        results["error"] = traceback.format_exc()
+    torch.save(results, Path(directory) / f"{rank}.pt")
+    os._exit(0)
+
+
+@pytest.fixture(scope="module")
+def of_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    directory = tmp_path_factory.mktemp("ranks")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=work, args=(r, port, str(directory))) for r in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(300)
+    return [torch.load(directory / f"{rank}.pt", weights_only=True) for rank in range(2)]
+
+
+def test_all_of_them_could_be_trained(of_ranks: list[dict[str, Any]]) -> None:
+    assert [results.get("error") for results in of_ranks] == [None, None]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_two_ranks_train_as_one_process(
+    form: tuple[str, dict[str, Any]], of_ranks: list[dict[str, Any]]
+) -> None:
+    expected = trained(form, None)
+    one, other = (results[str(form)] for results in of_ranks)
+    for a, b in zip(one["network"], other["network"], strict=True):
+        assert torch.equal(a, b)
+    for name in expected:
+        torch.testing.assert_close(one[name], expected[name], rtol=1e-9, atol=1e-11)
+        torch.testing.assert_close(other[name], one[name], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", WITH_A_BAD_BATCH)
+def test_a_bad_batch_of_one_rank_is_skipped_by_all(
+    name: str, of_ranks: list[dict[str, Any]]
+) -> None:
+    expected = trained((name, {}), None, bad_step=1)
+    assert expected["bad batches"] == 1
+    for results in of_ranks:
+        torch.testing.assert_close(results[f"bad, {name}"], expected, rtol=1e-9, atol=1e-11)
+
+
+def test_a_strategy_may_get_the_wrapped_network(of_ranks: list[dict[str, Any]]) -> None:
+    for results in of_ranks:
+        torch.testing.assert_close(
+            results["given DDP"], trained(("mgda", {}), None), rtol=1e-9, atol=1e-11
+        )
+
+
+def test_a_process_by_itself_has_no_ranks() -> None:
+    assert ranks_of(None) is None
+    assert ranks_of(False) is None
