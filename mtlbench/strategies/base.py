@@ -380,7 +380,7 @@ def _where_finite(
     """
     finite = all_finite(given)
     if readable(finite):
-        if finite.item():
+        if finite.numpy():
             return compute(given, losses.values, losses.present)
         return torch.full(given.shape[1:], float("nan"), dtype=losses.values.dtype)
     result = compute(torch.where(finite, given, 0), losses.values, losses.present & finite)

@@ -200,7 +200,7 @@ class Strategy(nn.Module):
         finite = (values.isfinite() | ~present).all()
         looked_at = readable(finite)
         if looked_at:
-            if not finite.item():
+            if not finite.numpy():
                 _backward_nan(vectors)
                 return
         else:  # to look would be to wait: for the stages, a bad batch is one without labels

@@ -161,12 +161,14 @@ class Run:
 
         validation = self.evaluate(self.data.validation)
         summary = self.strategy.end_epoch(validation)
+        # The means leave bad batches out, after which no training of ours goes on.
+        losses = summary.losses if not summary.bad_batches else summary.losses * torch.nan
         if self.traces is not None:
             self.traces.end_epoch()
         self.epoch += 1
         row: dict[str, float] = {"epoch": self.epoch}
         for task, loss, weight in zip(
-            self.tasks, summary.losses.tolist(), summary.weights.tolist(), strict=True
+            self.tasks, losses.tolist(), summary.weights.tolist(), strict=True
         ):
             row[f"train_loss/{task.name}"] = loss
             row[f"weight/{task.name}"] = weight
@@ -175,9 +177,9 @@ class Run:
         for key, value in row.items():
             self.history.setdefault(key, []).append(value)
         self._count_epoch(validation)
-        losses_finite = summary.losses[self.labelled_tasks].isfinite().all()
+        losses_finite = losses[self.labelled_tasks].isfinite().all()
         weights_finite = all(p.isfinite().all() for p in self.model.parameters())
-        if summary.bad_batches or not (losses_finite and weights_finite):
+        if not (losses_finite and weights_finite):
             self.status = DIVERGED
 
     def scored(self) -> tuple[Task, ...]:

@@ -79,6 +79,13 @@ def step(strategy: Strategy, batch: Labelled) -> dict[str, Tensor]:
     return {name: output.grad for name, output in batch.outputs.items()}
 
 
+def learn(strategy: Strategy, logits: Tensor, labels: Tensor, index: Tensor) -> None:
+    """A step of one task, from logits [B, C, …] of its labels."""
+    outputs = strategy.transform({"y": logits}, {"y": labels}, index)
+    losses = functional.cross_entropy(outputs["y"], labels, reduction="none")
+    strategy.backward({"y": losses.flatten(1).mean(1) if losses.ndim > 1 else losses}, index)
+
+
 class Dense:
     """A parameter vector with dense SGD, put back where the gradient is 0, as the authors do."""
 
@@ -199,7 +206,7 @@ def test_the_slope_of_a_temperature_is_that_of_autograd(
         dtype=torch.float64,
         parameters={"data-parameters.lr": 1e-3},
     )
-    strategy.transform({"y": logits}, {"y": labels}, torch.arange(3))
+    learn(strategy, logits, labels, torch.arange(3))
     assert_agrees(strategy.instance.log_variances()[:, 0], -2e-3 * slope)
 
 
@@ -213,7 +220,7 @@ def test_a_label_of_the_largest_logit_cools_its_instance_and_one_of_the_smallest
     )
     z = torch.tensor([logits, logits], dtype=torch.float64)
     labels = torch.stack([z[0].argmax(), z[0].argmin()])
-    strategy.transform({"y": z}, {"y": labels}, torch.arange(2))
+    learn(strategy, z, labels, torch.arange(2))
     cooled, heated = strategy.instance.log_variances()[:, 0].tolist()
     assert cooled < 0 < heated
 
@@ -223,7 +230,7 @@ def test_an_instance_drawn_twice_moves_by_the_sum_of_its_gradients() -> None:
         "data-parameters", tasks={"y": "classification"}, num_instances=1, dtype=torch.float64
     )
     z = torch.tensor([[0.0, 2.0], [3.0, 0.0]], dtype=torch.float64)
-    strategy.transform({"y": z}, {"y": torch.tensor([0, 1])}, torch.tensor([0, 0]))
+    learn(strategy, z, torch.tensor([0, 1]), torch.tensor([0, 0]))
     # z_y − Σ p z of each, over a batch of 2, at the learning rate 0.2
     slopes = [-2 / (1 + math.exp(-2)), -3 / (1 + math.exp(-3))]
     expected = torch.tensor([[-2 * 0.2 * sum(slopes) / 2]], dtype=torch.float64)
@@ -349,7 +356,7 @@ def test_a_step_touches_no_row_but_those_of_its_batch(tmp_path: Path) -> None:
         instance_tables=tmp_path,
     )
     index = torch.tensor([0, rows // 2, rows - 1])
-    strategy.transform({"y": torch.eye(3)}, {"y": torch.tensor([0, 1, 0])}, index)
+    learn(strategy, torch.eye(3), torch.tensor([0, 1, 0]), index)
     log_sigma = strategy.instance.table.read(index)[:, 0, 0]
     mean = math.e / (math.e + 2)
     expected = -0.2 / 3 * torch.tensor([1 - mean, 1 - mean, -mean])
