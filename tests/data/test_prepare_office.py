@@ -160,6 +160,7 @@ def bomb() -> bytes:
         ("empty", "broken file"),
         ("a TIFF", "broken file"),
         ("a bomb", "broken file"),
+        ("100 million pixels", "broken file"),
     ],
 )
 def test_an_image_that_cannot_be_used_is_counted_and_the_rest_is_prepared(
@@ -177,6 +178,10 @@ def test_an_image_that_cannot_be_used_is_counted_and_the_rest_is_prepared(
         os.mkfifo(path)
     elif damage == "a TIFF":
         write_picture(path, format="TIFF")
+    elif damage == "100 million pixels":
+        from PIL import Image
+
+        Image.new("1", (10_000, 10_000)).save(path, "PNG")
     else:
         contents = {
             "cut short": whole_file[: len(whole_file) // 2],
