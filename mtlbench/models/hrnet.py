@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from mtlbench.models.residual import Residual, basic_block, convolution
+
 EXPANSION = 4
 """Output channels of a bottleneck for each channel of its 3×3 convolution (He et al. 2016)."""
 
@@ -19,46 +21,16 @@ BLOCKS = 4
 """Residual blocks of stage 1, and of each branch of a module."""
 
 
-def _convolution(
-    channels_in: int,
-    channels_out: int,
-    kernel: int = 3,
-    *,
-    stride: int = 1,
-    bias: bool = False,
-    relu: bool = True,
-) -> nn.Sequential:
-    convolution = nn.Conv2d(channels_in, channels_out, kernel, stride, kernel // 2, bias=bias)
-    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    layers = [convolution, nn.BatchNorm2d(channels_out)]
-    return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
-
-
-class _Residual(nn.Module):
-    def __init__(self, residual: nn.Module, shortcut: nn.Module) -> None:
-        super().__init__()
-        self.residual = residual
-        self.shortcut = shortcut
-
-    def forward(self, features: Tensor) -> Tensor:
-        return functional.relu(self.residual(features) + self.shortcut(features), inplace=True)
-
-
-def _basic_block(channels: int) -> _Residual:
-    convolutions = _convolution(channels, channels), _convolution(channels, channels, relu=False)
-    return _Residual(nn.Sequential(*convolutions), nn.Identity())
-
-
-def _bottleneck(channels_in: int, channels: int) -> _Residual:
+def _bottleneck(channels_in: int, channels: int) -> Residual:
     channels_out = EXPANSION * channels
     convolutions = nn.Sequential(
-        _convolution(channels_in, channels, 1),
-        _convolution(channels, channels),
-        _convolution(channels, channels_out, 1, relu=False),
+        convolution(channels_in, channels, 1),
+        convolution(channels, channels),
+        convolution(channels, channels_out, 1, relu=False),
     )
     if channels_in == channels_out:
-        return _Residual(convolutions, nn.Identity())
-    return _Residual(convolutions, _convolution(channels_in, channels_out, 1, relu=False))
+        return Residual(convolutions, nn.Identity())
+    return Residual(convolutions, convolution(channels_in, channels_out, 1, relu=False))
 
 
 def _path(widths: Sequence[int], source: int, target: int) -> nn.Module:
@@ -67,14 +39,14 @@ def _path(widths: Sequence[int], source: int, target: int) -> nn.Module:
         return nn.Identity()
     if source > target:
         return nn.Sequential(
-            _convolution(widths[source], widths[target], 1, relu=False),
+            convolution(widths[source], widths[target], 1, relu=False),
             nn.Upsample(scale_factor=2.0 ** (source - target), mode="bilinear"),
         )
     halvings = [
-        _convolution(widths[source], widths[source], stride=2) for _ in range(target - source - 1)
+        convolution(widths[source], widths[source], stride=2) for _ in range(target - source - 1)
     ]
     return nn.Sequential(
-        *halvings, _convolution(widths[source], widths[target], stride=2, relu=False)
+        *halvings, convolution(widths[source], widths[target], stride=2, relu=False)
     )
 
 
@@ -97,7 +69,7 @@ class _Module(nn.Module):
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
         self.branches = nn.ModuleList(
-            nn.Sequential(*(_basic_block(width) for _ in range(BLOCKS))) for width in widths
+            nn.Sequential(*(basic_block(width, width) for _ in range(BLOCKS))) for width in widths
         )
         self.fusions = nn.ModuleList(_Fusion(widths, target) for target in range(len(widths)))
 
@@ -112,10 +84,10 @@ class _Stage(nn.Module):
     def __init__(self, channels_in: Sequence[int], widths: Sequence[int], modules: int) -> None:
         super().__init__()
         self.transitions = nn.ModuleList(
-            nn.Identity() if before == width else _convolution(before, width)
+            nn.Identity() if before == width else convolution(before, width)
             for before, width in zip(channels_in, widths, strict=False)
         )
-        self.opening = _convolution(channels_in[-1], widths[-1], stride=2)
+        self.opening = convolution(channels_in[-1], widths[-1], stride=2)
         self.fused = nn.Sequential(*(_Module(widths) for _ in range(modules)))
 
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
@@ -146,8 +118,8 @@ class HRNet(nn.Module):
     def __init__(self, outputs: Mapping[str, int], *, width: int = 48) -> None:
         super().__init__()
         self.stem = nn.Sequential(
-            _convolution(3, STEM, stride=2),
-            _convolution(STEM, STEM, stride=2),
+            convolution(3, STEM, stride=2),
+            convolution(STEM, STEM, stride=2),
             _bottleneck(STEM, STEM),
             *(_bottleneck(EXPANSION * STEM, STEM) for _ in range(BLOCKS - 1)),
         )
@@ -163,7 +135,7 @@ class HRNet(nn.Module):
             {
                 task: nn.Sequential(
                     # The bias has no effect before the normalisation, but is in the published code.
-                    _convolution(representation, representation, 1, bias=True),
+                    convolution(representation, representation, 1, bias=True),
                     nn.Conv2d(representation, count, 1),
                 )
                 for task, count in outputs.items()

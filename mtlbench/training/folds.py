@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlbench.data.rows import Rows, RowSubset
+from mtlbench.data.splits import Split, each_input
 from mtlbench.errors import UserError
 from mtlbench.randomness import named_generator
 from mtlbench.store.folds import NO_LABEL
@@ -25,7 +27,10 @@ from mtlbench.training.run import Run
 
 @dataclass(kw_only=True)
 class FoldRun(Run):
-    """A run on the instances of all folds but one; `held_out` are the rows [n] of that one."""
+    """A run on the instances of all folds but one; `held_out` are the rows [n] of that one.
+
+    Its last epoch counts, whatever the suite's rule: no choice is made on the validation data.
+    """
 
     fold: int
     folds: int
@@ -42,11 +47,13 @@ class FoldRun(Run):
         self.others = (member != self.fold).nonzero()[:, 0]
 
     def order(self, generator: torch.Generator) -> Tensor:
-        return self.others[torch.randperm(len(self.others), generator=generator)]
+        return self.others[self.suite.order(_part(self.train_split, self.others), generator)]
 
     def evaluate(self, split: Any) -> dict[str, float]:
-        """Nothing: no choice is made on the validation data."""
         return {}
+
+    def _count_epoch(self, validation: dict[str, float]) -> None:
+        pass
 
     def identity(self) -> dict[str, Any]:
         return super().identity() | {"fold": self.fold, "folds": self.folds}
@@ -90,6 +97,19 @@ class FoldRun(Run):
         return {name: np.concatenate(values) for name, values in parts.items()}
 
 
+def _part(split: Split, rows: Tensor) -> Split:
+    """Some instances of a split."""
+
+    def of(values: Rows) -> Rows:
+        return RowSubset(values, rows)
+
+    return Split(
+        each_input(split.inputs, of),
+        {name: of(labels) for name, labels in split.targets.items()},
+        None if split.present is None else split.present[rows.to(split.present.device)],
+    )
+
+
 def _held_out(
     task: Task, output: Tensor, target: Tensor, present: np.ndarray | None
 ) -> dict[str, np.ndarray]:
@@ -99,7 +119,8 @@ def _held_out(
     if label.ndim == 1:
         here = labelled if present is None else labelled & present
         return {
-            "label": np.where(here, label, NO_LABEL).astype(np.int32),
+            # Suites may store labels in 8 bits, without a sign.
+            "label": np.where(here, label.astype(np.int32), NO_LABEL),
             "probability": probability,
         }
     if label.ndim != 3:

@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from mtlbench.data.celeba import ATTRIBUTES, SIZE
+from mtlbench.data.prepare.images import open_image, scaled
 from mtlbench.data.prepare.reader import ProblemError, Reader
 from mtlbench.data.shards import ArraySpec, Part, Problem
 from mtlbench.errors import UserError, describe
@@ -118,21 +118,15 @@ def small_image(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         ProblemError: it is missing, broken, or not of CelebA's size and kind.
     """
-    if not path.is_file():  # a pipe would be waited for
-        raise ProblemError("missing file", path.name)
-    try:
-        with Image.open(path, formats=["JPEG"]) as image:
-            # Before a pixel is decoded: an image may claim to be of any size.
-            if image.size != (RAW_WIDTH, RAW_HEIGHT):
-                raise ProblemError(
-                    "image of another size", f"{path.name} is {image.width} × {image.height}"
-                )
-            if image.mode not in ("RGB", "L"):
-                raise ProblemError("image of another kind", f"{path.name} is {image.mode}, not RGB")
-            resized = image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-            return np.asarray(resized)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ProblemError("broken file", f"{path.name}: {describe(error)}") from error
+    with open_image(path, "JPEG") as image:
+        # Before a pixel is decoded: an image may claim to be of any size.
+        if image.size != (RAW_WIDTH, RAW_HEIGHT):
+            raise ProblemError(
+                "image of another size", f"{path.name} is {image.width} × {image.height}"
+            )
+        if image.mode not in ("RGB", "L"):
+            raise ProblemError("image of another kind", f"{path.name} is {image.mode}, not RGB")
+        return scaled(image, SIZE)
 
 
 def detect(root: Path) -> Faces:
