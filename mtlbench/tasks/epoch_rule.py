@@ -10,8 +10,12 @@ if TYPE_CHECKING:
 
 LAST, BEST, MEAN = "last", "best", "mean"
 
-FLOOR = 1e-6
-"""Least value of a metric whose logarithm is taken."""
+LEAST_SHARE = 0.01
+"""Where a metric to maximise is below this share of its full scale, as one of R² may be, its
+logarithm gives way to the tangent."""
+
+LEAST_ERROR = 1e-6
+"""The same for metrics to minimise, in their unit."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ def score(tasks: Sequence["Task"], validation: Mapping[str, float]) -> float:
     """How good validation metrics are: the mean over tasks of the mean over a task's of ±log m.
 
     Differences of it are relative improvements, so that neither the unit of a metric nor how many
-    of them a task has decides.
+    of them a task has decides. What is near 0 or below it has no relative improvement: there the
+    logarithm goes on as a straight line, so that better is better.
 
     Args:
         tasks: with their metrics.
@@ -67,8 +72,17 @@ def score(tasks: Sequence["Task"], validation: Mapping[str, float]) -> float:
         logs = []
         for metric in task.metrics:
             value = validation[f"{task.name}/{metric.name}"]
-            sign = 1 if metric.direction == "max" else -1
-            logs.append(sign * math.log(max(value, FLOOR)) if math.isfinite(value) else -math.inf)
+            if metric.direction == "max":
+                logs.append(_log(value, LEAST_SHARE * metric.scale))
+            else:
+                logs.append(-_log(value, LEAST_ERROR))
         if logs:
             means.append(math.fsum(logs) / len(logs))
-    return math.fsum(means) / len(means) if means else -math.inf
+    return math.fsum(means) / len(means) if means and all(map(math.isfinite, means)) else -math.inf
+
+
+def _log(value: float, least: float) -> float:
+    """log x, and below a least value its tangent there; NaN where a value is not finite."""
+    if not math.isfinite(value):
+        return math.nan
+    return math.log(value) if value >= least else math.log(least) + (value - least) / least

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from conftest import tiny_spec, trained, training
+from hypothesis import assume, given
+from hypothesis import strategies as st
 from study.test_tune import ended_here
 
 from mtlbench.errors import UserError
@@ -17,6 +19,8 @@ from mtlbench.suites.build import build_suite, suite_of
 from mtlbench.suites.digits import Digits
 from mtlbench.suites.streets import Streets
 from mtlbench.tasks.epoch_rule import EpochRule, score
+from mtlbench.tasks.metrics import Metric
+from mtlbench.tasks.task import Task, squared_l2
 from mtlbench.training.job import Place
 from mtlbench.training.jobs import RunJob
 from mtlbench.training.run import Run
@@ -188,6 +192,34 @@ def test_tasks_without_a_metric_do_not_count_in_a_score() -> None:
     values = dict(zip(names, [50.0, 100.0, 400.0], strict=True))
     expected = (math.log(50) - (math.log(100) + math.log(400)) / 2) / 2
     assert score(tasks, values) == pytest.approx(expected, rel=1e-12)
+
+
+def scored(direction: str, value: float, scale: float = 1.0) -> float:
+    metric = Metric("m", "M", "", direction, lambda: None, scale)
+    task = Task("t", "regression", loss=squared_l2(), metrics=(metric,), corruptions=())
+    return score((task,), {"t/m": value})
+
+
+@given(st.lists(st.floats(-50, 100), min_size=2, max_size=2), st.sampled_from((1.0, 100.0)))
+def test_better_scores_better_also_below_0(values: list[float], scale: float) -> None:
+    low, high = sorted(values)
+    assume(high - low > 1e-3)
+    assert scored("max", low, scale) < scored("max", high, scale)
+    assert scored("min", high, scale) < scored("min", low, scale)
+
+
+def test_above_a_hundredth_of_the_scale_a_score_is_a_logarithm() -> None:
+    assert scored("max", 0.5) == pytest.approx(math.log(0.5))
+    assert scored("max", 50.0, 100.0) == pytest.approx(math.log(50))
+    # Below, the tangent at 0.01: log 0.01 + (0 − 0.01) / 0.01.
+    assert scored("max", 0.0) == pytest.approx(math.log(0.01) - 1)
+    assert scored("min", 3.0) == pytest.approx(-math.log(3))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("direction", ["max", "min"])
+def test_what_is_not_finite_scores_worst(direction: str, value: float) -> None:
+    assert scored(direction, value) == -math.inf
 
 
 @pytest.mark.parametrize("suite", [Digits, Streets, Bodies])
