@@ -1,5 +1,8 @@
 """The lists that `mtlbench list` prints."""
 
+import shutil
+import textwrap
+
 from tabulate import tabulate
 
 from mtlbench.data.corruption import CORRUPTIONS
@@ -11,6 +14,15 @@ from mtlbench.suites.base import Suite, suites
 
 Rows = list[tuple[str, ...]]
 
+WIDTH = 120
+"""Of a list where no terminal says otherwise."""
+
+STAYS = "\u00a0"
+"""A space at which no line ends."""
+
+MIDDLE, LEAST = 48, 40
+"""The most that the column before the last may take, and the least that the last one has."""
+
 
 def render(what: str) -> str:
     """A plain-text table of `strategies`, `suites`, `variants` or `corruptions`."""
@@ -20,8 +32,21 @@ def render(what: str) -> str:
         "variants": _variants,
         "corruptions": _corruptions,
     }[what]()
-    lines = tabulate(rows, tablefmt="plain", disable_numparse=True).splitlines()
-    return "\n".join([title, *(f"  {line}".rstrip() for line in lines)])
+    first = [max(len(row[c]) for row in rows) for c in range(len(rows[0]) - 2)]
+    middle = min(MIDDLE, max(len(row[-2]) for row in rows))
+    left = shutil.get_terminal_size((WIDTH, 0)).columns - sum(first) - middle - 2 * len(rows[0])
+    lines = tabulate(
+        rows,
+        tablefmt="plain",
+        disable_numparse=True,
+        maxcolwidths=[*(None for _ in first), middle, max(LEAST, left)],
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    title = textwrap.fill(title, WIDTH, break_on_hyphens=False)
+    return "\n".join(
+        [title, *(f"  {line}".rstrip() for line in lines.replace(STAYS, " ").splitlines())]
+    )
 
 
 def _strategies() -> tuple[str, Rows]:
@@ -41,7 +66,7 @@ def _suites() -> tuple[str, Rows]:
     rows: Rows = []
     for entry in suites.entries():
         suite: Suite = entry.cls()
-        tasks = ", ".join(f"{task.name} ({task.kind})" for task in suite.tasks())
+        tasks = ", ".join(f"{task.name}{STAYS}({task.kind})" for task in suite.tasks())
         rows.append((entry.name, entry.summary, tasks))
     return "suites", rows
 
@@ -62,8 +87,8 @@ def _corruptions() -> tuple[str, Rows]:
         suite: Suite = entry.cls()
         for task in suite.tasks():
             for position, kind in enumerate(task.corruptions):
-                mark = " (default)" if position == 0 else ""
-                users[kind].append(f"{entry.name} {task.name}{mark}")
+                mark = f"{STAYS}(default)" if position == 0 else ""
+                users[kind].append(f"{entry.name}{STAYS}{task.name}{mark}")
     return "corruptions", [
         (kind, corruption.summary, ", ".join(users[kind]))
         for kind, corruption in CORRUPTIONS.items()
