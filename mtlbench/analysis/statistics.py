@@ -379,9 +379,9 @@ def tau_interval(values: np.ndarray, theirs: np.ndarray, places: int) -> np.ndar
 
     The noise of the means is added to them again, in seeded draws from a normal distribution whose
     deviation is pooled over strategies; what all of them share in a seed changes no order and does
-    not count. The interval goes from the lowest 2.5 % of the τ drawn to as far above τ, at most 1:
-    noise pulls τ down, once in our means and once more in the draws, so their upper end would be
-    too low. Resamples of three seeds, which are six, would hold 60 to 70 % in place of 95.
+    not count. Noise pulls τ towards 0, once in our means and once more in the draws: so the
+    interval goes from their outermost 2.5 % on that side to as far on the other side of τ, at most
+    to ±1. Resamples of three seeds, which are six, would hold 60 to 70 % in place of 95.
 
     Args:
         values: of paired runs, one a strategy and seed, at least 2 of each [S, R].
@@ -393,14 +393,18 @@ def tau_interval(values: np.ndarray, theirs: np.ndarray, places: int) -> np.ndar
     """
     strategies, seeds = values.shape
     means = values.mean(1)
+    tau = kendall_tau(means.round(places), theirs)
+    if np.isnan(tau):
+        return np.array([tau, tau])
     left = values - means[:, None] - values.mean(0) + values.mean()
     variance = (left**2).sum() / ((strategies - 1) * (seeds - 1))
     generator = np.random.default_rng(0)
     noise = generator.normal(0, math.sqrt(variance / seeds), (SHAKEN, strategies))
-    tau = kendall_tau(means.round(places), theirs)
-    drawn = kendall_tau((means + noise).round(places), theirs)
-    low = np.minimum(tau, np.quantile(drawn[~np.isnan(drawn)], ALPHA / 2)) if tau == tau else tau
-    return np.array([low, np.minimum(1, 2 * tau - low)])
+    side = np.where(tau < 0, -1, 1)
+    drawn = side * kendall_tau((means + noise).round(places), theirs)
+    low = np.minimum(side * tau, np.nanquantile(drawn, ALPHA / 2))
+    high = np.minimum(1, 2 * side * tau - low)
+    return np.sort(side * np.array([low, high]))
 
 
 def draw_seeds(seeds: int, resamples: int, *key: int) -> tuple[np.ndarray, np.ndarray]:
