@@ -45,7 +45,8 @@ TEX = {
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
     "[": "{[}", "]": "{]}",  # a bare bracket after \\ would be read as its argument
     "↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "–": "--",
-    "τ": r"$\tau$", "√": r"$\surd$", "−": "$-$", "²": r"\textsuperscript{2}",
+    "τ": r"$\tau$", "√": r"$\surd$", "−": "$-$",
+    "²": r"\textsuperscript{2}", "³": r"\textsuperscript{3}",
     "×": r"$\times$", "σ": r"$\sigma$", "χ": r"$\chi$", "Δ": r"$\Delta$", "°": r"$^\circ$",
 }  # fmt: skip
 

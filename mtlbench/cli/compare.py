@@ -5,6 +5,7 @@ import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from mtlbench.analysis.published.papers import PAPERS
 from mtlbench.cli.options import (
     add_output,
     add_places,
@@ -33,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--contributions", action="store_true", help="also what every metric adds to Δm"
     )
     parser.add_argument(
-        "--against", choices=("paper",), help="put the published numbers beside ours"
+        "--against", choices=tuple(PAPERS), help="put the numbers of a paper beside ours"
     )
     add_places(parser)
 
@@ -49,7 +50,7 @@ def command(options: argparse.Namespace) -> int:
         format=options.format,
         wide=options.wide,
         contributions=options.contributions,
-        against_paper=options.against == "paper",
+        against=options.against,
         figures=options.figures,
     )
     return 0
@@ -68,19 +69,24 @@ def print_comparison(
     format: str = "table",
     wide: bool = False,
     contributions: bool = False,
-    against_paper: bool = False,
+    against: str | None = None,
     figures: Path | None = None,
 ) -> None:
     """Prints the tables of a suite, and draws its figures where a directory is given."""
     check_figures(figures)
 
-    from mtlbench.analysis import budget_tables, levels, paper
+    from mtlbench.analysis import budget_tables, levels
     from mtlbench.analysis.aggregate import compare
+    from mtlbench.analysis.published import beside
     from mtlbench.analysis.tables import render, require_shown
 
     require_shown(format, wide=wide, contributions=contributions)
-    if against_paper and (wide or contributions):
-        raise UserError("--against paper has tables of its own, without --wide and --contributions")
+    if against is not None:
+        if wide or contributions:
+            raise UserError(
+                f"--against {against} has tables of its own, without --wide and --contributions"
+            )
+        beside.require_published(against, suite, variants)
     comparison = compare(
         results,
         suite,
@@ -94,9 +100,9 @@ def print_comparison(
     )
     name_damaged(comparison.damaged)
     terminal = sys.stdout.isatty()
-    if against_paper:
-        against = paper.against_paper(comparison)
-        tables = [paper.render_against(against, format, terminal=terminal)]
+    if against is not None:
+        found = beside.put_beside(comparison, against)
+        tables = [beside.render_against(found, format, terminal=terminal)]
     else:
         tables = [
             render(comparison, format, terminal=terminal, wide=wide, contributions=contributions)

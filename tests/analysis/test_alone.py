@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT
-from synthetic_runs import study
+from synthetic_runs import metric, study, write_run
 
 TRAINING = ("torch", "torchmetrics", "torchjd", "ray")
 POSIX = ("fcntl", "termios", "resource")
@@ -34,6 +34,7 @@ assert not set(without) & set(sys.modules)
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("results")
     study(root, variants=("clean", "depth@0.2", "depth@0.4"), seeds=2, epochs=3, instances=60)
+    write_run(root, metric(75.0), suite="cityscapes", strategy="equal")
     return root
 
 
@@ -41,7 +42,8 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     "arguments",
     [
         ["compare", "streets", "--figures", "figures"],
-        ["compare", "streets", "--against", "paper"],
+        ["compare", "streets", "--against", "ilt"],
+        ["compare", "cityscapes", "--against", "famo"],
         ["compare", "streets", "--format", "html"],
         ["leaderboard", "--figures", "figures"],
         ["report"],

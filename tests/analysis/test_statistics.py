@@ -1,5 +1,7 @@
 """Ranks, tests and intervals against other libraries, and their error rates on null data."""
 
+from itertools import permutations
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -20,12 +22,15 @@ from mtlbench.analysis.statistics import (
     holm,
     improvement_probability,
     interval,
+    kendall_tau,
     like_the_best,
+    order_probability,
     pairs_needed,
     rank_biserial,
     ranks,
     signed_rank,
     smallest_p,
+    tau_interval,
 )
 
 STUDIES = 1000
@@ -238,6 +243,80 @@ def test_some_strategy_is_unmarked_in_at_most_5_percent_of_null_columns(
         not like_the_best(correlated(generator, *shape, 1)[..., 0]).all() for _ in range(STUDIES)
     ]
     assert 0 < rate(unmarked) <= AT_MOST
+
+
+# --- orders ---------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=2, max_size=7))
+def test_tau_is_kendalls_with_ties(pairs: list[tuple[int, int]]) -> None:
+    ours, theirs = np.array(pairs, dtype=float).T
+    expected = stats.kendalltau(ours, theirs).statistic
+    found = kendall_tau(np.stack([ours, -ours]), theirs)
+    # 1e-12: of sums and a root in another order.
+    np.testing.assert_allclose(found, [expected, -expected], rtol=0, atol=1e-12)
+
+
+def test_tau_is_that_by_hand() -> None:
+    # Of ten pairs one is tied here; two of the others agree and seven do not.
+    ours, theirs = np.array([3, 2, 4, 1, 2]), np.array([3, 4, 2, 5, 1])
+    agree = sum(
+        np.sign(ours[i] - ours[j]) * np.sign(theirs[i] - theirs[j])
+        for i in range(5)
+        for j in range(i)
+    )
+    assert kendall_tau(ours, theirs) == pytest.approx(agree / np.sqrt(9 * 10))
+    assert np.isnan(kendall_tau(np.ones(4), np.arange(4)))
+
+
+def test_the_probability_of_an_order_counts_all_orders() -> None:
+    theirs = np.arange(4)
+    assert order_probability(theirs, theirs) == 1 / 24
+    assert order_probability(theirs[::-1], theirs) == 1
+    # One exchange of neighbours: three such orders, and the same one.
+    assert order_probability(np.array([0, 2, 1, 3]), theirs) == 4 / 24
+    ties = np.array([1.0, 1.0, 2.0])
+    orders = [kendall_tau(ties[list(order)], np.arange(3)) for order in permutations(range(3))]
+    assert order_probability(ties, np.arange(3)) == np.mean(np.array(orders) >= orders[0])
+    assert np.isnan(order_probability(np.ones(4), theirs))
+
+
+def test_of_many_things_it_is_near_the_exact_one() -> None:
+    theirs = np.arange(12)
+    ours = np.array([1, 0, 5, 2, 3, 4, 8, 11, 6, 7, 10, 9])[np.argsort([3, 0, 1, 2, *range(4, 12)])]
+    exact = stats.kendalltau(ours, theirs, method="exact", alternative="greater").pvalue
+    assert 0.0005 < exact < 0.5
+    # Four standard errors of a share of 9,999 draws.
+    error = 4 * np.sqrt(exact * (1 - exact) / 9999)
+    assert order_probability(ours, theirs) == pytest.approx(exact, abs=error)
+
+
+def test_an_interval_of_tau_holds_that_of_the_true_means_in_9_of_10_studies() -> None:
+    """Nominally 95 %; over settings with noise of 1 and 3 % and true means that depart from the
+    given ones by 1 to 10 %, the same from method to method or not, it was 93 % on average and 71 %
+    where the noise is three times the gaps. Resamples of seeds held 60 to 70 %."""
+    generator = np.random.default_rng(8)
+    given_means = np.linspace(10, 12, 10)
+    held = []
+    for _ in range(STUDIES):
+        true = given_means * (1 + generator.normal(0, 0.03, 10))
+        of_seeds = generator.normal(0, 0.5, 3)  # which shift all and change no order
+        values = true[:, None] + of_seeds + generator.normal(0, 0.15, (10, 3))
+        low, high = tau_interval(values, given_means, 6)
+        held.append(bool(low - 1e-9 <= kendall_tau(true, given_means) <= high + 1e-9))
+    assert 0.9 <= rate(held) <= 0.99
+
+
+def test_an_interval_of_tau_lies_around_it_and_mirrors_with_the_order() -> None:
+    generator = np.random.default_rng(9)
+    theirs = np.arange(8.0)
+    values = theirs[:, None] / 4 + generator.normal(0, 0.4, (8, 3))
+    tau = kendall_tau(values.mean(1), theirs)
+    low, high = tau_interval(values, theirs, 6)
+    assert -1 <= low < tau < high <= 1
+    np.testing.assert_allclose(tau_interval(values, -theirs, 6), [-high, -low])
+    np.testing.assert_allclose(tau_interval(values * 0 + theirs[:, None], theirs, 6), [1, 1])
+    assert np.isnan(tau_interval(np.ones((3, 2)), np.arange(3), 2)).all()
 
 
 # --- bootstrap ------------------------------------------------------------------------------------

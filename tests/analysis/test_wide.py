@@ -580,7 +580,7 @@ def test_the_command_prints_what_is_asked_for(
         (["--wide", "--format", "csv"], ["--wide", "'csv'"]),
         (["--contributions", "--format", "json"], ["--contributions", "'json'"]),
         (["--wide", "--contributions", "--format", "csv"], ["--wide or --contributions"]),
-        (["--wide", "--against", "paper"], ["--against paper", "--wide"]),
+        (["--wide", "--against", "ilt"], ["--against ilt", "--wide"]),
     ],
 )
 def test_what_cannot_be_shown_is_refused_in_one_line(

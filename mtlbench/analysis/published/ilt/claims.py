@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 
 from mtlbench.analysis.aggregate import DETECTION, Comparison
-from mtlbench.analysis.paper.agreement import Ranking
-from mtlbench.analysis.paper.tables import LABELS, corrupted_tasks
 from mtlbench.analysis.printing import MISSING
+from mtlbench.analysis.published.agreement import Ranking
+from mtlbench.analysis.published.ilt.tables import LABELS, corrupted_tasks
 from mtlbench.store.runs import StoredRun, read_run
 from mtlbench.store.schema import DONE
 

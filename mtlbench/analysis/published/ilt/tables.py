@@ -35,8 +35,3 @@ def variant_key(variant: str) -> frozenset[tuple[frozenset[str], str, str]]:
 def corrupted_tasks(variant: str) -> list[str]:
     """The tasks that a published variant corrupts, on the same instances."""
     return [task for form in forms(variant) for task in form.tasks]
-
-
-def method_of(strategy: str) -> str:
-    """The strategy without its settings: `ilt` of `ilt[ilt.lr=4.0]`."""
-    return strategy.partition("[")[0]

@@ -14,19 +14,16 @@ import re
 import tomllib
 from collections.abc import Callable, Sequence
 from html.parser import HTMLParser
-from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from synthetic_runs import metric, write_run
 
 from mtlbench.analysis.aggregate import SUMMARY_COLUMNS, compare
-from mtlbench.analysis.paper import Against, Claim, against_paper, published, render_against
-from mtlbench.analysis.paper.agreement import kendall_tau
+from mtlbench.analysis.published.beside import render_against
+from mtlbench.analysis.published.ilt import AgainstILT, Claim, against_ilt, published
 from mtlbench.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -95,11 +92,11 @@ def repeat(
             )  # fmt: skip
 
 
-def against(root: Path, suite: str = "cityscapes", *args: Any, **options: Any) -> Against:
-    return against_paper(compare(root, suite, *args, **options))
+def against(root: Path, suite: str = "cityscapes", *args: Any, **options: Any) -> AgainstILT:
+    return against_ilt(compare(root, suite, *args, **options))
 
 
-def row(found: Against, variant: str, strategy: str, name: str, task: str | None = None) -> Any:
+def row(found: AgainstILT, variant: str, strategy: str, name: str, task: str | None = None) -> Any:
     rows = found.rows
     chosen = rows[
         (rows["variant"] == variant)
@@ -111,7 +108,7 @@ def row(found: Against, variant: str, strategy: str, name: str, task: str | None
     return chosen.iloc[0]
 
 
-def claim(found: Against, number: int) -> Claim:
+def claim(found: AgainstILT, number: int) -> Claim:
     assert len(found.claims) == 5
     return found.claims[number - 1]
 
@@ -126,17 +123,17 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def surreal(repeated: Path) -> Against:
+def surreal(repeated: Path) -> AgainstILT:
     return against(repeated, "surreal")
 
 
 @pytest.fixture(scope="module")
-def streets(repeated: Path) -> Against:
+def streets(repeated: Path) -> AgainstILT:
     return against(repeated, "streets")
 
 
 @pytest.fixture(params=["surreal", "streets"])
-def either(request: pytest.FixtureRequest) -> Against:
+def either(request: pytest.FixtureRequest) -> AgainstILT:
     return request.getfixturevalue(request.param)
 
 
@@ -144,7 +141,7 @@ def either(request: pytest.FixtureRequest) -> Against:
 
 
 def test_runs_with_the_published_numbers_agree_in_everything(
-    either: Against, streets: Against
+    either: AgainstILT, streets: AgainstILT
 ) -> None:
     ours = either.rows[either.rows["n"] > 0]
     # 1e-9: the mean of two floats is not always the one between them to the last bit.
@@ -164,7 +161,7 @@ def test_runs_with_the_published_numbers_agree_in_everything(
 
 
 def test_gaps_to_equal_weights_count_up_where_a_method_is_better(
-    surreal: Against, streets: Against
+    surreal: AgainstILT, streets: AgainstILT
 ) -> None:
     error = row(surreal, "pose+shape@0.4", "ilt", "surface_error")
     assert error["gap"] == pytest.approx(100 * (193.91 - 66.19) / 193.91)
@@ -192,7 +189,7 @@ def test_the_papers_data_are_compared_in_size_too(tmp_path: Path) -> None:
     assert ilt["z"] == pytest.approx(0.5 / math.sqrt(0.22**2 + 0.22**2))
 
 
-def test_a_stand_in_is_never_compared_in_size(surreal: Against, streets: Against) -> None:
+def test_a_stand_in_is_never_compared_in_size(surreal: AgainstILT, streets: AgainstILT) -> None:
     assert streets.stands_in
     assert streets.rows[["difference", "z"]].isna().all(axis=None)
     for format in ("table", "github", "latex", "html"):
@@ -224,7 +221,7 @@ def test_methods_that_one_side_lacks_keep_a_row(tmp_path: Path) -> None:
     assert any(re.search(r"ilt\+cagrad +97.00* .* – +– +–$", line) for line in lines)
 
 
-def test_published_numbers_are_printed_as_they_were_published(surreal: Against) -> None:
+def test_published_numbers_are_printed_as_they_were_published(surreal: AgainstILT) -> None:
     text = render_against(surreal, "table")
     for number in ("98.10 ± 0.020", "172.025 ±  8.24", "140.80 ± 14.21", "151.5"):
         assert number in text
@@ -290,21 +287,6 @@ def test_several_settings_of_a_strategy_have_to_be_chosen_from(tmp_path: Path) -
 # --- order --------------------------------------------------------------------------------------
 
 
-@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), min_size=2, max_size=7))
-def test_tau_is_kendalls_with_ties(pairs: list[tuple[int, int]]) -> None:
-    """Against the definition: concordant less discordant pairs, over those without a tie."""
-    score = ties_here = ties_there = 0
-    for (a, b), (c, d) in combinations(pairs, 2):
-        score += ((a > c) - (a < c)) * ((b > d) - (b < d))
-        ties_here += a == c
-        ties_there += b == d
-    count = len(pairs) * (len(pairs) - 1) // 2
-    scale = math.sqrt((count - ties_here) * (count - ties_there))
-    ours, theirs = (pd.Series(side) for side in zip(*pairs, strict=True))
-    expected = score / scale if scale else math.nan
-    assert kendall_tau(ours, theirs) == pytest.approx(expected, abs=1e-12, nan_ok=True)
-
-
 def test_orders_say_where_they_differ(tmp_path: Path) -> None:
     ours = {"equal": 51.0, "mtu": 52.0, "dwa": 50.0, "gls": 53.0, "ilt": 52.0}
 
@@ -323,7 +305,7 @@ def test_orders_say_where_they_differ(tmp_path: Path) -> None:
     assert table.loc["abs_err", "tau"] == pytest.approx(1)
 
 
-def test_the_lowest_standard_deviation_is_read_off_each_side(streets: Against) -> None:
+def test_the_lowest_standard_deviation_is_read_off_each_side(streets: AgainstILT) -> None:
     table = streets.agreement.set_index(["variant", "metric"])
     # Table 2: mIoU ± 0.22 of ILT, ± 0.13 of DWA; Table 5: mIoU ± 0.03 of ILT is the lowest.
     for column in ("ilt_lowest_std", "paper_ilt_lowest_std"):
@@ -334,7 +316,7 @@ def test_the_lowest_standard_deviation_is_read_off_each_side(streets: Against) -
 # --- claims -------------------------------------------------------------------------------------
 
 
-def test_the_papers_own_numbers_meet_its_claims_by_our_rules(either: Against) -> None:
+def test_the_papers_own_numbers_meet_its_claims_by_our_rules(either: AgainstILT) -> None:
     assert [one.paper for one in either.claims] == ["yes"] * 3 + [""] * 2
 
 
@@ -392,7 +374,7 @@ def test_claim_2_fails_where_another_task_gains_most(tmp_path: Path) -> None:
     )
 
 
-def test_claim_2_counts_errors_of_the_body_to_pose_and_shape(surreal: Against) -> None:
+def test_claim_2_counts_errors_of_the_body_to_pose_and_shape(surreal: AgainstILT) -> None:
     found = claim(surreal, 2)
     assert found.verdict == "yes"
     # Table 4: MPJPE 172.025 to 56.82.
@@ -403,7 +385,9 @@ def test_claim_2_cannot_be_told_from_one_metric_alone(repeated: Path) -> None:
     assert claim(against(repeated, "streets", metrics=["miou"]), 2).verdict == "cannot tell"
 
 
-def test_claim_3_counts_how_often_ilt_is_below_the_median(streets: Against, tmp_path: Path) -> None:
+def test_claim_3_counts_how_often_ilt_is_below_the_median(
+    streets: AgainstILT, tmp_path: Path
+) -> None:
     found = claim(streets, 3)
     # By hand from Tables 2, 5 and 6: not below the others' median in mIoU on clean labels only.
     assert "below in 8 of 9, lowest in 5; paper: below in 8 of 9, lowest in 5" in found.evidence[0]
@@ -476,7 +460,7 @@ def test_claims_without_runs_cannot_be_told(tmp_path: Path) -> None:
 # --- printed ------------------------------------------------------------------------------------
 
 
-def test_a_terminal_of_100_columns_shows_it_all(either: Against) -> None:
+def test_a_terminal_of_100_columns_shows_it_all(either: AgainstILT) -> None:
     text = render_against(either, "table")
     assert max(map(len, text.splitlines())) <= 100
     assert "\x1b" not in text
@@ -484,7 +468,7 @@ def test_a_terminal_of_100_columns_shows_it_all(either: Against) -> None:
 
 
 @pytest.mark.parametrize("format", ["table", "github", "latex", "html", "json"])
-def test_every_format_for_people_has_every_verdict(streets: Against, format: str) -> None:
+def test_every_format_for_people_has_every_verdict(streets: AgainstILT, format: str) -> None:
     text = " ".join(html.unescape(render_against(streets, format)).split())
     for one in streets.claims:
         assert one.sentence in text
@@ -492,12 +476,12 @@ def test_every_format_for_people_has_every_verdict(streets: Against, format: str
     assert len(re.findall(r"\b(?:yes|no|cannot tell)\b", claims)) >= 5
 
 
-def test_an_unknown_format_is_an_error(streets: Against) -> None:
+def test_an_unknown_format_is_an_error(streets: AgainstILT) -> None:
     with pytest.raises(UserError, match="unknown format 'tabel'; did you mean 'table'"):
         render_against(streets, "tabel")
 
 
-def test_csv_goes_on_where_the_columns_of_a_comparison_end(streets: Against) -> None:
+def test_csv_goes_on_where_the_columns_of_a_comparison_end(streets: AgainstILT) -> None:
     rows = list(csv.reader(io.StringIO(render_against(streets, "csv"))))
     assert rows[0] == [
         *SUMMARY_COLUMNS, "paper_mean", "paper_std", "paper_runs", "paper_table",
@@ -508,7 +492,7 @@ def test_csv_goes_on_where_the_columns_of_a_comparison_end(streets: Against) -> 
     assert (ilt[10:14]) == ["0.0223", "0.0004", "3", "5"]
 
 
-def test_json_has_rows_agreement_and_claims(streets: Against) -> None:
+def test_json_has_rows_agreement_and_claims(streets: AgainstILT) -> None:
     data = json.loads(render_against(streets, "json"))
     assert (data["suite"], data["dataset"], data["stands_in"]) == ("streets", "cityscapes", True)
     assert data["rows"][0]["paper_mean"] == 63.73
@@ -517,7 +501,7 @@ def test_json_has_rows_agreement_and_claims(streets: Against) -> None:
     assert [one["verdict"] for one in data["claims"][:3]] == ["yes"] * 3
 
 
-def test_markdown_rows_have_as_many_cells_as_their_header(surreal: Against) -> None:
+def test_markdown_rows_have_as_many_cells_as_their_header(surreal: AgainstILT) -> None:
     text = render_against(surreal, "github")
     tables = re.findall(r"(?:^\|.*\|\n)+", text, flags=re.MULTILINE)
     assert len(tables) == 5 + 1
@@ -525,7 +509,7 @@ def test_markdown_rows_have_as_many_cells_as_their_header(surreal: Against) -> N
         assert len({line.count("|") for line in table.splitlines()}) == 1
 
 
-def test_latex_rows_have_as_many_cells_as_columns(surreal: Against) -> None:
+def test_latex_rows_have_as_many_cells_as_columns(surreal: AgainstILT) -> None:
     text = render_against(surreal, "latex")
     tables = re.findall(r"\\begin\{tabular\}\{(\w+)\}(.*?)\\end\{tabular\}", text, re.DOTALL)
     assert len(tables) == 5 + 1
@@ -537,7 +521,7 @@ def test_latex_rows_have_as_many_cells_as_columns(surreal: Against) -> None:
     assert text.isascii()
 
 
-def test_html_is_balanced(streets: Against) -> None:
+def test_html_is_balanced(streets: AgainstILT) -> None:
     class Balance(HTMLParser):
         open: list[str] = []  # noqa: RUF012 (one parser a test)
 
@@ -565,8 +549,8 @@ def test_the_published_tables_are_whole_and_come_with_the_package() -> None:
     keys = ["dataset", "variant", "method", "metric"]
     assert not table.duplicated(keys).any()
     data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert data["package-data"]["mtlbench.analysis.paper"] == ["tables.csv"]
-    assert (ROOT / "mtlbench" / "analysis" / "paper" / "tables.csv").is_file()
+    assert data["package-data"]["mtlbench.analysis.published.ilt"] == ["tables.csv"]
+    assert (ROOT / "mtlbench" / "analysis" / "published" / "ilt" / "tables.csv").is_file()
 
 
 def test_the_reference_results_of_streets_can_be_held_against_the_paper(
@@ -574,7 +558,7 @@ def test_the_reference_results_of_streets_can_be_held_against_the_paper(
 ) -> None:
     monkeypatch.chdir(tmp_path)  # in which there are no runs
     comparison = compare(suite="streets", reference=True)
-    found = against_paper(comparison)
+    found = against_ilt(comparison)
     keys = ["variant", "strategy", "metric", "task"]
     ours = found.rows[found.rows["n"] > 0].set_index(keys)["mean"]
     assert ours.to_dict() == comparison.summary.set_index(keys)["mean"].loc[ours.index].to_dict()
