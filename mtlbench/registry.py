@@ -30,8 +30,8 @@ class Entry:
 
     @property
     def summary(self) -> str:
-        """The first line of the class's docstring."""
-        return (inspect.getdoc(self.cls) or "").partition("\n")[0]
+        """The first paragraph of the class's docstring."""
+        return " ".join((inspect.getdoc(self.cls) or "").partition("\n\n")[0].split())
 
     def parameters(self) -> dict[str, inspect.Parameter]:
         """The parameters that can be set, with types resolved."""

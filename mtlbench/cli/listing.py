@@ -8,7 +8,7 @@ from tabulate import tabulate
 from mtlbench.data.corruption import CORRUPTIONS
 from mtlbench.registry import Entry
 from mtlbench.stages import STAGES
-from mtlbench.strategies.base import strategies
+from mtlbench.strategies.base import KINDS, strategies
 from mtlbench.strategies.compose import stage_of
 from mtlbench.suites.base import Suite, suites
 
@@ -66,7 +66,11 @@ def _suites() -> tuple[str, Rows]:
     rows: Rows = []
     for entry in suites.entries():
         suite: Suite = entry.cls()
-        tasks = ", ".join(f"{task.name}{STAYS}({task.kind})" for task in suite.tasks())
+        by_kind = {
+            kind: ", ".join(task.name for task in suite.tasks() if task.kind == kind)
+            for kind in KINDS
+        }
+        tasks = "; ".join(f"{kind}: {names}" for kind, names in by_kind.items() if names)
         rows.append((entry.name, entry.summary, tasks))
     return "suites", rows
 

@@ -229,7 +229,7 @@ def test_a_results_directory_without_permission_is_named(mtlbench: Run, tmp_path
     ("what", "names"),
     [
         ("strategies", ["equal", "mtu", "dwa", "gls", "ilt", "pcgrad", "ilt.lr="]),
-        ("suites", ["digits", "left (classification)", "offset (regression)", "streets"]),
+        ("suites", ["digits", "classification: left, right; regression: offset", "streets"]),
         ("variants", ["digits", "clean left@0.4", "streets", "depth@FRACTION"]),
         ("corruptions", [*CORRUPTIONS, "digits left (default)"]),
     ],
