@@ -512,6 +512,10 @@ def test_suspects_are_written_as_tables_and_sheets(
     assert table["rank"].tolist() == list(range(1, 13))
     assert table["score"].is_monotonic_decreasing
     np.testing.assert_allclose(table["score"], (table["epoch_1"] + table["epoch_2"]) / 2, rtol=1e-5)
+    whole = pd.read_csv(out / "suspects.csv")
+    assert whole["corrupted"].dtype == bool
+    assert whole.loc[whole["task"] == "left", "corrupted"].any()
+    assert not whole.loc[whole["task"] != "left", "corrupted"].any()
     runs = [read_run(path) for path in Store(study).run_directories() if "equal" in str(path)]
     losses = np.stack([run.traces()["loss"][:, :, 0].astype(float) for run in runs]).mean((0, 1))
     assert table["index"].tolist() == np.argsort(-losses, kind="stable")[:12].tolist()

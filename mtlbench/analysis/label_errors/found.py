@@ -159,6 +159,8 @@ def list_suspects(found: Sequence[Found], take: Take, top: int) -> pd.DataFrame:
         )
         shown.append(pd.DataFrame(_values(suspects), index=rows.index, dtype=object))
     whole = whole.join(pd.concat(shown))
+    if "corrupted" in whole:  # tasks whose labels are all right do not say so
+        whole["corrupted"] = whole["corrupted"].isin([True])
     detectors = dict.fromkeys(each.detector for each in found)
     names = [
         "task", "index", "name", "corrupted", "label", "predicted", "difference", "unit",
@@ -287,7 +289,7 @@ def _list_table(found: Findings, shown: int) -> Table:
         given, seen, apart = (row.get(name) for name in ("label", "predicted", "difference"))
         cells = {"task": row["task"], "instance": _instance(row)}
         if "corrupted" in row:
-            cells["corrupted"] = "yes" if row["corrupted"] is True else "no"
+            cells["corrupted"] = "yes" if row["corrupted"] else "no"
         if isinstance(given, str):
             cells |= {"label": given, "predicted": "" if seen is None else seen}
         elif given is not None:
