@@ -17,7 +17,7 @@ standard deviation; of the logarithm for some).
   more than they confirm, all boiling points below the melting point (both: `comparison` in the
   column `found`), and the first 20 of every list below (`suspects`): of means over the seeds, and
   of single seeds where the ridge regression is half a unit away.
-- `unknown`: all others. Also the gas's heats of formation from TRC, which are of 0 K.
+- `unknown`: all others.
 
 Who judged had seen the lists, and what the ridge regression below predicts. Labels of `comparison`
 were at least not picked from them.
@@ -47,11 +47,9 @@ from mtlbench.analysis.label_errors.comparison import stored_scores
 from mtlbench.analysis.label_errors.scores import DETECTOR_LABELS, ILT_LOSS, LOSS, SIGMA, order
 from mtlbench.data.compounds import PROPERTIES, cas_text, read_compounds, source_values
 from mtlbench.suites.compounds import SCALES, Compounds
-from mtlbench.tasks.detection import roc_auc
 
 FOLDER = Path(__file__).parent.parent / "results" / "compounds"
 VERDICTS, MEASURED = FOLDER / "label_errors.csv", FOLDER / "detectors.csv"
-COLD = FOLDER / "absolute_zero.csv"
 
 AGREES, CONTRADICTS, COPY = 0.1, 0.5, 1 / 400
 """In units of a property's scale."""
@@ -80,7 +78,7 @@ SUMS = {
 """Heats as another one plus (1) or less (-1) a third."""
 
 ABSOLUTE_ZERO = "TRC"
-"""The file whose heats of formation are of 0 K: methane −66.6 kJ/mol, and not −74.6."""
+"""The file whose heats of formation are of 0 K, and so no witnesses."""
 
 
 class Training(NamedTuple):
@@ -131,7 +129,7 @@ def witnesses(name: str, labels: pd.Series) -> tuple[pd.Series, pd.Series]:
     """
     said = source_values(name).reindex(labels.index)
     giving = said[list(PROPERTIES[name].sources)].notna().idxmax(axis=1)
-    others = [said[source].mask(giving == source) for source in said]
+    others = [said[source].mask(giving == source) for source in said if source != ABSOLUTE_ZERO]
     others += list(_sums(name, labels.index))
     known = [_scaled(name, labels.to_numpy())]
     confirm, contradict = np.zeros(len(labels), int), np.zeros(len(labels), int)
@@ -153,7 +151,7 @@ def _sums(name: str, index: pd.Index) -> Iterator[pd.Series]:
     table = read_compounds()
     every = [cas_text(number) for number in table.cas]
     gas = source_values("heat_of_formation_gas").reindex(every)
-    others = gas[list(PROPERTIES["heat_of_formation_gas"].sources)].drop(columns=ABSOLUTE_ZERO)
+    others = gas[list(PROPERTIES["heat_of_formation_gas"].sources)]
 
     def heat(kind: str) -> pd.Series:
         if kind == "heat_of_formation_gas":
@@ -175,18 +173,9 @@ def verdicts(name: str, labels: pd.Series) -> pd.Series:
     confirm, contradict = witnesses(name, labels)
     found = pd.Series("unknown", labels.index)
     found[(confirm > 0) & (confirm >= contradict)] = "right"
-    if name == "heat_of_formation_gas":
-        found[of_absolute_zero(labels.index)] = "unknown"
     judged = written().query("property == @name").set_index("cas")["verdict"]
     found[judged.index] = judged
     return found
-
-
-def of_absolute_zero(index: pd.Index) -> npt.NDArray[np.bool_]:
-    """Whether the label of the gas's heat of formation is of 0 K."""
-    said = source_values("heat_of_formation_gas").reindex(index)
-    giving = said[list(PROPERTIES["heat_of_formation_gas"].sources)].notna().idxmax(axis=1)
-    return np.asarray(giving == ABSOLUTE_ZERO)
 
 
 # --- scores -------------------------------------------------------------------------------------
@@ -323,29 +312,13 @@ def by_property(measured: pd.DataFrame, first: int = 20) -> str:
     return "\n".join(lines)
 
 
-def cold(data: Training, scored: Scored) -> pd.DataFrame:
-    """AUROC (%) of the labels of 0 K among the gas's heats of formation, by detector and seed."""
-    name = "heat_of_formation_gas"
-    there = ~np.isnan(data.scaled[name])
-    wrong = of_absolute_zero(data.labels[name].index)
-    rows = [
-        (detector, seed, int(wrong.sum()), roc_auc(score[there], wrong))
-        for (detector, task, seed), score in scored.items()
-        if task == name
-    ]
-    return pd.DataFrame(rows, columns=["detector", "seed", "labels", "roc_auc"])
-
-
 def main() -> None:
     if sys.argv[1:]:
         data = training()
-        scored = scores(sys.argv[1], data)
-        for table, file in ((measure(data, scored), MEASURED), (cold(data, scored), COLD)):
-            table.to_csv(file, index=False, float_format="%.6g")
+        measured = measure(data, scores(sys.argv[1], data))
+        measured.to_csv(MEASURED, index=False, float_format="%.6g")
     measured = pd.read_csv(MEASURED)
-    print(summary(measured), by_property(measured), sep="\n\n", end="\n\n")
-    areas = pd.read_csv(COLD).groupby("detector", sort=False)["roc_auc"].mean()
-    print("AUROC (%) of labels of 0 K:", areas.round(1).to_dict())
+    print(summary(measured), by_property(measured), sep="\n\n")
 
 
 if __name__ == "__main__":

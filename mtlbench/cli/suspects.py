@@ -11,6 +11,8 @@ from mtlbench.cli.options import (
 )
 from mtlbench.data.variants import CLEAN
 
+TOP, SHOWN = 100, 20
+
 SUMMARY = "Find the training labels that are most likely wrong."
 
 
@@ -19,9 +21,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--variant", default=CLEAN, metavar="V", help="of the training labels (default: clean)"
     )
-    parser.add_argument("--task", metavar="T", help="whose labels (default: those of all tasks)")
     parser.add_argument(
-        "--top", type=int, default=100, metavar="N", help="how many suspects (default: 100)"
+        "--task",
+        nargs="+",
+        action="extend",
+        metavar="T",
+        help="whose labels, with tables and pictures of each (default: those of all tasks; where "
+        "they are many, tables and pictures of the few that lead the list)",
+    )
+    parser.add_argument(
+        "--top",
+        type=int,
+        metavar="N",
+        help=f"how many suspects (default: {TOP} in the files, the first {SHOWN} of them printed)",
     )
     parser.add_argument(
         "--out",
@@ -45,12 +57,13 @@ def command(options: argparse.Namespace) -> int:
         options.task,
         detectors=names(options.detectors, "detector"),
         seeds=options.seeds,
-        top=options.top,
+        top=TOP if options.top is None else options.top,
         out=options.out,
         overrides=overrides,
         plugins=options.plugin,
         results=options.results,
         resources=Resources(options.address, options.cpus_per_run, options.gpus_per_run),
     )
-    print(render_found(found, terminal=sys.stdout.isatty()), end="")
+    shown = SHOWN if options.top is None else options.top
+    print(render_found(found, shown, terminal=sys.stdout.isatty()), end="")
     return 0

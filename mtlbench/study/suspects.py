@@ -7,10 +7,18 @@ from typing import Any
 import pandas as pd
 
 from mtlbench.analysis.label_errors.comparison import compare_detectors, stored_scores
-from mtlbench.analysis.label_errors.found import Found, write_found
+from mtlbench.analysis.label_errors.found import (
+    FEW_TASKS,
+    LIST_FILE,
+    Findings,
+    Found,
+    leading,
+    list_suspects,
+    write_found,
+)
 from mtlbench.analysis.label_errors.scores import CLEANLAB, MARGIN, Scores
 from mtlbench.data.variants import CLEAN
-from mtlbench.errors import UserError, unknown
+from mtlbench.errors import UserError, listed, require_known
 from mtlbench.execution.resources import Resources
 from mtlbench.plugins import read_plugins
 from mtlbench.store import DEFAULT_RESULTS
@@ -23,7 +31,7 @@ from mtlbench.suites.build import suite_of
 def find_suspects(
     suite: str,
     variant: str = CLEAN,
-    task: str | None = None,
+    tasks: Sequence[str] | None = None,
     *,
     detectors: Sequence[str] | None = None,
     seeds: int | None = None,
@@ -33,21 +41,22 @@ def find_suspects(
     plugins: Sequence[str | Path] = (),
     results: str | Path = DEFAULT_RESULTS,
     resources: Resources | None = None,
-) -> list[Found]:
+) -> Findings:
     """Finds the labels that are most likely wrong; trains what that needs and is missing.
 
-    Writes for each task and detector a table, `suspects_TASK_DETECTOR.csv`, and a contact sheet,
-    `suspects_TASK_DETECTOR.png`.
+    Writes `suspects.csv`, one list over all tasks; and for each detector and each of the `tasks` a
+    table, `suspects_TASK_DETECTOR.csv`, and a contact sheet, `suspects_TASK_DETECTOR.png`.
 
     Args:
         suite: the suite's name.
         variant: of the training labels; a corrupted one shows how well suspects are found.
-        task: which labels; those of all tasks by default.
+        tasks: whose labels. By default those of all, with tables and sheets of each where there are
+            few tasks, and of the few that lead the list where there are many.
         detectors: `sigma`, `ilt-loss`, `loss`, `margin`, `cleanlab`; by default all but the last,
             which trains 5 more networks a seed.
         seeds: how many, counted from 0; the suite's own number by default. Scores are averaged
             over them.
-        top: how many suspects the tables hold.
+        top: how many suspects the list and the tables hold.
         out: directory for tables and sheets; `suspects/SUITE/VARIANT` by default.
         overrides: parameters, as for `mtlbench.run`.
         plugins: files that register further suites.
@@ -64,7 +73,8 @@ def find_suspects(
     specs = runs_read(suite, [variant], chosen, seeds, overrides)
     variant = specs[0].variant
     built = suite_of(specs[0])
-    tasks = _tasks(built, task, chosen, asked=detectors is not None)
+    asked = listed("tasks", tasks)
+    names = _tasks(built, asked, chosen, detectors is not None)
     out = Path(out) if out is not None else Path("suspects") / suite / variant
     if out.exists() and not out.is_dir():
         raise UserError(f"output path {str(out)!r} is a file, not a directory")
@@ -75,19 +85,27 @@ def find_suspects(
     of_pair: dict[tuple[str, str], list[Scores]] = {}
     for _, _, scores in scored:
         of_pair.setdefault((scores.task, scores.detector), []).append(scores)
-    wanted = [
-        (each, detector) for each in tasks for detector in chosen if (each, detector) in of_pair
+    found = [
+        Found.of(*pair, of_pair[pair])
+        for pair in ((name, detector) for name in names for detector in chosen)
+        if pair in of_pair
     ]
-    if not wanted:
+    if not found:
         raise UserError(
-            f"no detector has scores for {' or '.join(map(repr, tasks))} in {str(results)!r}"
+            f"no detector has scores for {' or '.join(map(repr, names))} in {str(results)!r}"
         )
-    examples = Examples.load(built, specs[0], results, hashes)
+    take = Examples.load(built, specs[0]).take
     out.mkdir(parents=True, exist_ok=True)
-    return [
-        write_found(*pair, of_pair[pair], examples.take, top, out, f"{suite} {variant}")
-        for pair in wanted
-    ]
+    suspects = list_suspects(found, take, top)
+    suspects.to_csv(out / LIST_FILE, index=False)
+    detailed = names if asked or len(names) <= FEW_TASKS else leading(suspects)
+    detailed = [name for name in detailed if any(each.task == name for each in found)]
+    title = f"{suite} {variant}"
+    written = [each for each in found if each.task in detailed]
+    for each in written:
+        others = [other for other in found if other.task == each.task]
+        write_found(each, others, take, top, out, title)
+    return Findings(title, suspects, found, detailed, out, 1 + 2 * len(written))
 
 
 def study_detectors(
@@ -131,17 +149,18 @@ def study_detectors(
     return compare_detectors(results, suite, names, detectors=chosen, hashes=hashes)
 
 
-def _tasks(suite: Suite, task: str | None, chosen: Sequence[str], *, asked: bool) -> list[str]:
-    names = [each.name for each in suite.tasks()]
-    if task is None:
-        return names
-    if task not in names:
-        raise unknown("task", task, names)
-    kind = next(each.kind for each in suite.tasks() if each.name == task)
+def _tasks(
+    suite: Suite, asked: Sequence[str] | None, chosen: Sequence[str], own_detectors: bool
+) -> list[str]:
+    kinds = {each.name: each.kind for each in suite.tasks()}
+    if asked is None:
+        return list(kinds)
+    require_known("task", asked, kinds)
     classifying = {MARGIN, CLEANLAB}
-    if asked and kind == "regression" and set(chosen) <= classifying:
-        raise UserError(
-            f"detectors {', '.join(map(repr, chosen))} are for classification, but task {task!r} "
-            "is a regression; others: 'sigma', 'ilt-loss', 'loss'"
-        )
-    return [task]
+    for task in asked:
+        if own_detectors and kinds[task] == "regression" and set(chosen) <= classifying:
+            raise UserError(
+                f"detectors {', '.join(map(repr, chosen))} are for classification, but task "
+                f"{task!r} is a regression; others: 'sigma', 'ilt-loss', 'loss'"
+            )
+    return list(dict.fromkeys(asked))

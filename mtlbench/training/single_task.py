@@ -167,9 +167,17 @@ def _predictions(tasks: Sequence[str], records: Sequence[RunRecord]) -> dict[str
 def _columns(
     records: Sequence[RunRecord], of: Callable[[RunRecord], Mapping[str, np.ndarray]]
 ) -> dict[str, np.ndarray]:
-    """Arrays [E, N, K] whose last axis has a place for each task, from the network of each."""
-    epochs = min((len(array) for record in records for array in of(record).values()), default=0)
+    """Arrays [E, N, K] or [N, K] whose last axis has a place for each task, from the network of
+    each."""
+    epochs = min(
+        (len(array) for record in records for array in of(record).values() if array.ndim == 3),
+        default=0,
+    )
+
+    def column(array: np.ndarray, k: int) -> np.ndarray:
+        return array[:epochs, :, k] if array.ndim == 3 else array[:, k]
+
     return {
-        name: np.stack([of(record)[name][:epochs, :, k] for k, record in enumerate(records)], 2)
+        name: np.stack([column(of(record)[name], k) for k, record in enumerate(records)], -1)
         for name in of(records[0])
     }

@@ -16,11 +16,12 @@ LARGEST = torch.finfo(torch.float16).max
 
 
 class Traces:
-    """Loss, margin and predicted class of every training instance, as its batch saw them.
+    """Loss, margin and prediction of every training instance, as its batch saw them.
 
     The loss is that before all weights. The margin is the logit of the given label minus the
     largest other logit, averaged over the labelled pixels of a label map (Pleiss et al. 2020,
-    Eq. 1). Written on the device without waiting for it; what an epoch never visits stays NaN.
+    Eq. 1). Classes are kept of every epoch, predicted numbers, which need more room, of the last.
+    Written on the device without waiting for it; what an epoch never visits stays NaN.
 
     Args:
         tasks: the K tasks.
@@ -34,9 +35,11 @@ class Traces:
         self.losses: list[Tensor] = []
         self.margins: list[Tensor] = []
         self.predictions: list[Tensor] = []
+        self.value = torch.full(shape, torch.nan)
         self._loss = torch.full(shape, torch.nan, device=device)
         self._margin = torch.full(shape, torch.nan, device=device)
         self._prediction = torch.full(shape, NO_CLASS, device=device, dtype=torch.int16)
+        self._value = torch.full(shape, torch.nan, device=device)
 
     @torch.no_grad()
     def add(
@@ -66,27 +69,33 @@ class Traces:
                 self._margin[index, k] = torch.where(here, margins(task, output, target), torch.nan)
                 if task.logits(output).ndim == 2:
                     self._prediction[index, k] = task.predict(output).to(torch.int16)
+            elif output.ndim == 1:
+                self._value[index, k] = torch.where(here, task.predict(output.float()), torch.nan)
 
     def end_epoch(self) -> None:
         """Keeps what was noted, and starts anew."""
         self.losses.append(_half(self._loss))
         self.margins.append(_half(self._margin))
         self.predictions.append(self._prediction.cpu().clone())
-        for values in (self._loss, self._margin):
+        self.value = self._value.cpu().clone()
+        for values in (self._loss, self._margin, self._value):
             values.fill_(torch.nan)
         self._prediction.fill_(NO_CLASS)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """`loss`, `margin` float16 and `prediction` int16, each [E, N, K]."""
+        """`loss`, `margin` float16 and `prediction` int16, each [E, N, K]; `value` float32 [N, K],
+        the numbers predicted in the last epoch, in the unit of the label."""
         kept = {"loss": self.losses, "margin": self.margins, "prediction": self.predictions}
-        return {name: torch.stack(values).numpy() for name, values in kept.items() if values}
+        arrays = {name: torch.stack(values).numpy() for name, values in kept.items() if values}
+        return arrays | ({"value": self.value.numpy()} if arrays else {})
 
     def state(self) -> dict[str, Any]:
-        """The values of the epochs that are over."""
+        """What was noted in the epochs that are over."""
         return {
             "losses": self.losses,
             "margins": self.margins,
             "predictions": self.predictions,
+            "value": self.value,
         }
 
     def load_state(self, state: Mapping[str, Any], epochs: int) -> None:
@@ -99,8 +108,10 @@ class Traces:
         for name in ("losses", "margins", "predictions"):
             if [values.shape for values in state[name]] != wanted:
                 raise ValueError(f"traces of {name} are not those of {epochs} epochs")
+        if state["value"].shape != self._value.shape:
+            raise ValueError("predicted values are not those of these instances")
         self.losses, self.margins = state["losses"], state["margins"]
-        self.predictions = state["predictions"]
+        self.predictions, self.value = state["predictions"], state["value"]
 
 
 def margins(task: Task, output: Tensor, target: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ import mtlbench
 from mtlbench.analysis.label_errors.comparison import compare_detectors, summarise
 from mtlbench.analysis.label_errors.figures import levels_figure
 from mtlbench.analysis.label_errors.folds import fold_scores
+from mtlbench.analysis.label_errors.found import Found, Take, list_suspects
 from mtlbench.analysis.label_errors.mixture import estimate_share
 from mtlbench.analysis.label_errors.scores import (
     ILT_LOSS,
@@ -85,6 +87,69 @@ class Mine(mtlbench.Suite):
 '''
 
 
+MANY_TASKS = '''
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+import mtlbench
+from mtlbench.tasks.metrics import absolute_error, accuracy
+from mtlbench.tasks.task import Task, binary_cross_entropy, squared_l2
+
+NUMBERS = ("a", "b", "c", "d")
+
+
+@mtlbench.register_suite("many")
+@dataclass(frozen=True, kw_only=True)
+class Many(mtlbench.Suite):
+    """Four numbers and an answer of each of 80 points; one number lost its minus sign."""
+
+    epochs: int = 8
+    batch_size: int = 16
+    lr: float = 3e-2
+
+    def tasks(self):
+        options = {"unit": "K", "center": 100.0, "scale": 50.0}
+        return (
+            *(
+                Task(name, "regression", squared_l2(), (absolute_error("K"),), (), **options)
+                for name in NUMBERS
+            ),
+            Task(
+                "side", "classification", binary_cross_entropy(), (accuracy(2),), ("shuffle",),
+                classes=("no", "yes"), binary=True,
+            ),
+        )
+
+    def data(self):
+        draw = torch.Generator().manual_seed(0)
+        points = torch.randn(80, 4, generator=draw)
+        labels = {name: 100 + 50 * points[:, k] for k, name in enumerate(NUMBERS)}
+        clean = mtlbench.Split(points, labels | {"side": (points[:, 0] > 0).long()})
+        wrong = {name: values.clone() for name, values in labels.items()}
+        wrong["b"][7] = -wrong["b"][7] - 400
+        wrong["d"][20:] = torch.nan
+        split = mtlbench.Split(
+            points, wrong | {"side": clean.targets["side"]}, names=[f"point {i}" for i in range(80)]
+        )
+        return mtlbench.Data(split, clean, clean)
+
+    def model(self):
+        class Net(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.trunk = nn.Linear(4, 16)
+                self.heads = nn.ModuleDict({n: nn.Linear(16, 1) for n in (*NUMBERS, "side")})
+
+            def forward(self, inputs):
+                shared = self.trunk(inputs)
+                return {name: head(shared)[:, 0] for name, head in self.heads.items()}
+
+        return Net()
+'''
+
+
 def here(arguments: Sequence[object], capsys: pytest.CaptureFixture[str]) -> Finished:
     """Runs the command line in this process."""
     capsys.readouterr()
@@ -146,6 +211,21 @@ def test_an_absent_label_leaves_no_trace_and_a_huge_loss_stays_finite() -> None:
     np.testing.assert_array_equal(arrays["margin"][0][:, 0], [-3.0, nan, 1.0, nan])
     assert np.isnan(arrays["margin"][0][:, 1]).all()
     np.testing.assert_array_equal(arrays["prediction"][0][:, 0], [1, -1, 0, -1])
+
+
+def test_the_number_predicted_in_the_last_epoch_is_kept_in_the_unit_of_the_label() -> None:
+    task = Task("size", "regression", squared_l2(), (), (), center=100.0, scale=50.0, unit="K")
+    traces = Traces((task,), 3, torch.device("cpu"))
+    for output in ([0.0, 1.0], [2.0, -1.0]):
+        traces.add(
+            torch.tensor([2, 0]),
+            {"size": torch.tensor(output)},
+            {"size": torch.tensor([90.0, 110.0])},
+            {"size": torch.zeros(2)},
+            torch.tensor([[True], [False]]),
+        )
+        traces.end_epoch()
+    np.testing.assert_array_equal(traces.arrays()["value"], [[np.nan], [np.nan], [200.0]])
 
 
 def test_keeping_traces_changes_no_bit_of_a_run(tmp_path: Path) -> None:
@@ -315,6 +395,96 @@ def test_too_few_or_equal_scores_say_nothing() -> None:
     assert estimate_share(np.full(100, np.nan), LOSS).verdict == "too few"
 
 
+# --- one list over all tasks --------------------------------------------------------------------
+
+
+def scored(task: str, detector: str, score: list[float], **options: Any) -> Found:
+    trace = np.array([score], np.float32)
+    return Found.of(task, detector, [Scores(task, detector, 0, trace, trace[0], None, **options)])
+
+
+def numbered(labels: Mapping[str, Sequence[float]]) -> Take:
+    """Gives instances with these numbers."""
+
+    def take(task: str, rows: np.ndarray, corrupted: np.ndarray | None) -> Suspects:
+        info = {"name": task, "kind": "regression", "unit": "K", "classes": [], "palette": None}
+        given = np.array(labels[task], np.float32)[rows]
+        return Suspects(info, rows, np.empty((len(rows), 0)), given, None, {})
+
+    return take
+
+
+def test_the_list_is_in_the_order_of_the_mean_rank_over_the_number_of_labels() -> None:
+    nan = float("nan")
+    found = [
+        scored("few", SIGMA, [1.0, 900.0, nan, nan, nan]),
+        scored("few", LOSS, [1.0, 800.0, nan, nan, nan]),
+        scored("some", SIGMA, [0.5, 0.1, 0.4, 0.3, 0.2]),  # ranks 1 5 2 3 4
+        scored("some", LOSS, [0.3, 0.1, 0.4, 0.5, 0.2]),  # ranks 3 5 2 1 4
+    ]
+    table = list_suspects(found, numbered({"few": [1, 2] + [nan] * 3, "some": [10.5] * 5}), 4)
+    # Of `some` 2, 5, 2, 2 and 4 of 5; of `few` 2 and 1 of 2.
+    assert table["top_percent"].tolist() == [40, 40, 40, 50]
+    assert list(zip(table["task"], table["index"], strict=True)) == [
+        ("some", 0), ("some", 2), ("some", 3), ("few", 1),
+    ]  # fmt: skip
+    assert table["rank"].tolist() == [1, 2, 3, 4]
+    assert table["task_rank"].tolist() == [1, 2, 3, 1]
+    assert table["labels"].tolist() == [5, 5, 5, 2]
+    assert table[SIGMA].tolist() == pytest.approx([0.5, 0.4, 0.3, 900.0])
+    assert "predicted" not in table  # nothing is known of it
+
+
+def test_what_is_predicted_is_by_the_network_that_believes_wrong_labels_least() -> None:
+    take = numbered({"t": [133.4, 20.0]})
+    by_equal, by_ilt = np.array([[100.0, 20.0]]), np.array([[-128.0, float("nan")]])
+    loss = scored("t", LOSS, [2.0, 1.0], predictions=by_equal)
+    sigma = scored("t", SIGMA, [2.0, 1.0], predictions=by_ilt)
+    table = list_suspects([sigma, loss], take, 2)
+    assert table["label"].tolist() == [133.4, 20.0]
+    assert table["predicted"][0] == -128
+    assert table["difference"][0] == pytest.approx(261.4)
+    assert np.isnan(table["predicted"][1])
+    assert list_suspects([loss], take, 2)["predicted"].tolist() == [100, 20]
+
+
+def test_of_many_tasks_one_list_finds_the_lost_minus_sign_and_few_have_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "many.py").write_text(MANY_TASKS)
+    PluginFile.read(tmp_path / "many.py").load()
+    store = Store(tmp_path / "runs")
+    for strategy in ("equal", "ilt"):
+        (spec,) = plan("many", strategies=[strategy], variants=["clean"], seeds=1)
+        stored(spec, store, keep_traces=True)
+    command = ["suspects", "many", "--plugin", tmp_path / "many.py", "--results", store.root]
+    command += ["--seeds", 1]
+    finished = here([*command, "--out", tmp_path / "all"], capsys)
+    assert finished.status == 0, finished.err
+    table = pd.read_csv(tmp_path / "all" / "suspects.csv")
+    assert len(table) == 100
+    (first,) = table[(table["task"] == "b") & (table["task_rank"] == 1)].to_dict("records")
+    assert (first["index"], first["name"], first["unit"]) == (7, "point 7", "K")
+    given, predicted = float(first["label"]), float(first["predicted"])  # beside yes and no
+    assert given < -300
+    assert first["difference"] == pytest.approx(given - predicted, rel=1e-4)
+    assert abs(predicted) < 300
+    of_side = table[table["task"] == "side"]
+    assert set(of_side["label"]) | set(of_side["predicted"]) <= {"no", "yes"}
+    assert set(table["labels"]) <= {20, 80}
+    written = {path.name.split("_")[1] for path in (tmp_path / "all").glob("suspects_*.png")}
+    assert len(written) == 3
+    assert len([line for line in finished.out.splitlines() if "point " in line]) == 20
+    assert max(map(len, finished.out.splitlines()[:-3])) <= 120
+
+    options = ["--task", "d", "side", "--top", 4, "--out", tmp_path / "two"]
+    finished = here([*command, *options], capsys)
+    assert finished.status == 0, finished.err
+    assert {path.name.split("_")[1] for path in (tmp_path / "two").glob("*_*")} == {"d", "side"}
+    assert set(pd.read_csv(tmp_path / "two" / "suspects.csv")["task"]) <= {"d", "side"}
+    assert len([line for line in finished.out.splitlines() if "point " in line]) == 4
+
+
 # --- the command --------------------------------------------------------------------------------
 
 
@@ -325,7 +495,7 @@ def test_suspects_are_written_as_tables_and_sheets(
     options = [*TINY_OPTIONS, "--seeds", 2, "--results", study, "--out", out, "--top", 12]
     finished = here(["suspects", "digits", "--variant", VARIANT, *options], capsys)
     assert finished.status == 0, finished.err
-    assert sorted(path.name for path in out.iterdir()) == sorted(
+    assert sorted(path.name for path in out.iterdir() if path.name != "suspects.csv") == sorted(
         f"suspects_{task}_{detector}.{kind}"
         for task, detectors in (
             ("left", (SIGMA, ILT_LOSS, LOSS, MARGIN)),
@@ -337,11 +507,15 @@ def test_suspects_are_written_as_tables_and_sheets(
     )
     table = pd.read_csv(out / "suspects_left_loss.csv")
     assert list(table) == [
-        "rank", "index", "score", "corrupted", "label", "prediction", "epoch_1", "epoch_2",
+        "rank", "index", "score", "corrupted", "label", "predicted", "epoch_1", "epoch_2",
     ]  # fmt: skip
     assert table["rank"].tolist() == list(range(1, 13))
     assert table["score"].is_monotonic_decreasing
-    np.testing.assert_allclose(table["score"], (table["epoch_1"] + table["epoch_2"]) / 2)
+    np.testing.assert_allclose(table["score"], (table["epoch_1"] + table["epoch_2"]) / 2, rtol=1e-5)
+    whole = pd.read_csv(out / "suspects.csv")
+    assert whole["corrupted"].dtype == bool
+    assert whole.loc[whole["task"] == "left", "corrupted"].any()
+    assert not whole.loc[whole["task"] != "left", "corrupted"].any()
     runs = [read_run(path) for path in Store(study).run_directories() if "equal" in str(path)]
     losses = np.stack([run.traces()["loss"][:, :, 0].astype(float) for run in runs]).mean((0, 1))
     assert table["index"].tolist() == np.argsort(-losses, kind="stable")[:12].tolist()
@@ -350,7 +524,8 @@ def test_suspects_are_written_as_tables_and_sheets(
     (heads,) = [line for line in lines if "AUROC" in line]
     assert heads.split()[-4:] == ["fraction", "AUROC", "avg.", "precision"]
     assert {"left", "right", "offset"} <= set(lines)
-    assert lines[-1] == f"22 files in {out}"
+    assert lines[-1].endswith("of single tasks for left, right, offset")
+    assert f"23 files in {out}" in finished.out
 
     before = {path: path.read_bytes() for path in out.iterdir()}
     again = here(["suspects", "digits", "--variant", VARIANT, *options], capsys)
@@ -366,21 +541,30 @@ def test_a_sheet_has_a_tile_for_each_suspect_with_its_number_and_label() -> None
         index,
         np.zeros((3, 1, 12, 12), np.uint8),
         np.array([4, 5, 6]),
-        np.array([4, 8, -1]),
         np.array([False, True, True]),
         {},
+        predictions=np.array([4, 8, -1]),
     )
     figure = sheet_figure(suspects, "title")
     assert len(figure.axes) == 3
     texts = [text.get_text() for text in figure.texts]
     assert texts == ["title", "#7\n4", "#3\n5 (8?)", "#12\n6"]
     maps = dataclasses.replace(
-        suspects, labels=np.zeros((3, 12, 12), np.int64), suggestions=None, corrupted=None
+        suspects, labels=np.zeros((3, 12, 12), np.int64), predictions=None, corrupted=None
     )
     assert len(sheet_figure(maps, "maps").axes) == 6
     numbers = dataclasses.replace(maps, labels=np.random.default_rng(0).random((3, 12, 12)))
     numbers = dataclasses.replace(numbers, task={**info, "kind": "regression", "unit": "m"})
     assert len(sheet_figure(numbers, "numbers").axes) == 7  # with a colour bar
+    length = {**info, "kind": "regression", "unit": "m"}
+    lengths = dataclasses.replace(
+        suspects,
+        task=length,
+        labels=np.array([2.5, -1.0, 4.0], np.float32),
+        predictions=np.array([2.25, -1.0, np.nan]),
+    )
+    texts = [text.get_text() for text in sheet_figure(lengths, "title").texts[1:]]
+    assert texts == ["#7\n2.5 m (2.25?)", "#3\n-1 m (-1?)", "#12\n4 m"]
 
 
 def test_a_suite_of_ones_own_without_pictures_or_known_errors_gets_suspects(
@@ -397,7 +581,7 @@ def test_a_suite_of_ones_own_without_pictures_or_known_errors_gets_suspects(
     finished = here([*command, "--results", store.root, "--out", out], capsys)
     assert finished.status == 0, finished.err
     assert "AUROC" not in finished.out
-    assert len(list(out.iterdir())) == 8
+    assert len(list(out.iterdir())) == 9
     assert "corrupted" not in pd.read_csv(out / "suspects_side_sigma.csv")
     with Image.open(out / "suspects_side_sigma.png") as sheet:
         assert min(sheet.size) > 100

@@ -267,7 +267,7 @@ COUNTS = {
     "melting_point": 15093, "boiling_point": 11716, "flash_point": 1098, "density": 5081,
     "refractive_index": 4239, "permittivity": 1161, "critical_temperature": 6068,
     "critical_pressure": 6050, "critical_volume": 6042, "heat_of_vaporization": 2801,
-    "heat_of_sublimation": 1475, "heat_of_fusion": 504, "heat_of_formation_gas": 3309,
+    "heat_of_sublimation": 1475, "heat_of_fusion": 504, "heat_of_formation_gas": 2692,
     "heat_of_formation_liquid": 1800, "heat_of_formation_solid": 1660, "logp": 451,
 }  # fmt: skip
 """Labels of chemicals 1.5.2. Other versions, and other ones of RDKit, know a few more or less."""
@@ -288,7 +288,8 @@ def test_every_property_has_its_labels(data: Data) -> None:
 @needs_both
 def test_splits_share_no_compound_and_no_structure(data: Data) -> None:
     names = [set(split.names or ()) for split in (data.train, data.validation, data.test)]
-    assert sum(map(len, names)) == len(set().union(*names)) == len(read_compounds().names)
+    labelled = (~np.isnan(read_compounds().labels)).any(axis=1)
+    assert sum(map(len, names)) == len(set().union(*names)) == labelled.sum()
     again = Compounds().data()
     assert [split.names for split in (again.train, again.validation, again.test)] == [
         split.names for split in (data.train, data.validation, data.test)

@@ -300,7 +300,7 @@ def test_normals_are_shown_as_colours_and_grey_where_there_are_none() -> None:
     ]
 
 
-def test_suspects_of_normals_are_shown_by_these_pictures(prepared: str, tmp_path: Path) -> None:
+def test_suspects_of_normals_are_shown_by_these_pictures(prepared: str) -> None:
     (spec,) = plan(
         "nyuv2",
         strategies=["equal"],
@@ -309,7 +309,6 @@ def test_suspects_of_normals_are_shown_by_these_pictures(prepared: str, tmp_path
         overrides={**TINY, "prepared": prepared},
     )
     suite = build_suite("nyuv2", {"prepared": prepared})
-    (tmp_path / "results").mkdir()
-    examples = Examples.load(suite, spec, tmp_path / "results", set())
+    examples = Examples.load(suite, spec)
     suspects = examples.take("normal", np.arange(2), None)
     assert suspects.views["normal"].shape == (2, 3, 32, 48)

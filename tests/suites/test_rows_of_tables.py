@@ -220,7 +220,7 @@ def test_figures_report_and_suspects_do_without_pictures(tmp_path: Path) -> None
     assert drawn
     write_report([store.root], tmp_path / "report.html")
     one = spec("ilt", "tall@0.4,weight@0.4")
-    examples = Examples.load(suite_of(one), one, store.root, {one.hash})
+    examples = Examples.load(suite_of(one), one)
     suspects = examples.take("tall", np.arange(5), None)
     assert suspects.names == [f"person {i}" for i in range(5)]
     assert isinstance(suspects, Suspects)

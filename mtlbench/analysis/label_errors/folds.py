@@ -38,12 +38,13 @@ def _scores(about: dict[str, Any], parts: Sequence[dict[str, np.ndarray]]) -> li
     corrupted = joined("corrupted")
     found = []
     for k, task in enumerate(about["tasks"]):
-        estimate = float("nan")
+        estimate, predictions = float("nan"), None
         if f"quality/{task}" in parts[0]:
             score = 1 - joined(f"quality/{task}")
         elif f"label/{task}" in parts[0]:
             label, probability = joined(f"label/{task}"), joined(f"probability/{task}")
             here = label != NO_LABEL
+            predictions = probability.argmax(1)[None]
             score = np.full(len(label), np.nan)
             if here.any():
                 score[here] = 1 - label_quality(label[here], probability[here])
@@ -53,5 +54,5 @@ def _scores(about: dict[str, Any], parts: Sequence[dict[str, np.ndarray]]) -> li
         trace = np.empty((0, len(rows)), np.float32)
         mask = None if about["clean"] else corrupted[:, k]
         seed = about["spec"]["seed"]
-        found.append(Scores(task, CLEANLAB, seed, trace, score, mask, estimate))
+        found.append(Scores(task, CLEANLAB, seed, trace, score, mask, estimate, predictions))
     return found

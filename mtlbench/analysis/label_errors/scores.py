@@ -41,6 +41,8 @@ class Scores:
         score: [N], large where suspicious; NaN where there is no label.
         corrupted: whether the label is corrupted, bool [N]; None where the variant is clean.
         estimate: share of wrong labels, where the detector brings an estimate of its own; or NaN.
+        predictions: of the network: classes by epoch, integers [P, N], -1 where there is none, or
+            numbers at the end, [1, N], NaN where there is none. None where nothing is known.
     """
 
     task: str
@@ -50,6 +52,7 @@ class Scores:
     score: np.ndarray
     corrupted: np.ndarray | None
     estimate: float = float("nan")
+    predictions: np.ndarray | None = None
 
     def by_epoch(self) -> np.ndarray:
         """The scores [E, N], had training been looked at after each epoch only."""
@@ -83,6 +86,7 @@ def scores_of(run: StoredRun, detectors: Sequence[str] = DETECTORS) -> list[Scor
     parameters = run.instance_parameters()
     for k, task in enumerate(tasks):
         kept: dict[str, np.ndarray] = {}
+        predictions = None
         if parameters is not None:
             log_variance = parameters["log_variance"][:, :, k].astype(np.float32)
             # It starts at 0 and moves with the first batch that has the label.
@@ -92,13 +96,18 @@ def scores_of(run: StoredRun, detectors: Sequence[str] = DETECTORS) -> list[Scor
             summed = LOSS if parameters is None else ILT_LOSS
             kept[summed] = traces["loss"][:, :, k].astype(np.float32)
             kept[MARGIN] = -traces["margin"][:, :, k].astype(np.float32)
+            classifies = task["kind"] == "classification"
+            predictions = (
+                traces["prediction"][:, :, k] if classifies else traces["value"][None, :, k]
+            )
         for detector in detectors:
             trace = kept.get(detector)
             if trace is None or np.isnan(trace).all():
                 continue
             score = trace[-1] if detector == SIGMA else mean(trace)
             corrupted = None if labels is None else labels["corrupted"][:, k]
-            found.append(Scores(task["name"], detector, spec["seed"], trace, score, corrupted))
+            about = (task["name"], detector, spec["seed"])
+            found.append(Scores(*about, trace, score, corrupted, predictions=predictions))
     return found
 
 

@@ -47,20 +47,33 @@ class Suspects:
         index: number of each instance in the training data [M].
         inputs: as stored [M, …]; images [M, C, H, W] are shown.
         labels: as given: maps [M, H, W], numbers or classes [M], or other [M, …].
-        suggestions: class that the network sees instead [M], -1 where it gives none; or None.
         corrupted: whether the label is corrupted, bool [M], where that is known.
         views: further pictures of the labels by name, uint8 [M, 3, H, W].
         names: what people call the instances [M]; None where they have no names.
+        predictions: class or number that the networks see [M], -1 or NaN where there is none; None
+            where nothing is known.
     """
 
     task: Mapping[str, Any]
     index: np.ndarray
     inputs: np.ndarray
     labels: np.ndarray
-    suggestions: np.ndarray | None
     corrupted: np.ndarray | None
     views: Mapping[str, np.ndarray]
     names: Sequence[str] | None = None
+    predictions: np.ndarray | None = None
+
+    @property
+    def classify(self) -> bool:
+        """Whether labels are classes."""
+        return bool(self.task["kind"] == "classification")
+
+    def predicted(self, i: int) -> Any:
+        """The class or the number that the networks see in an instance; None where unknown."""
+        if self.predictions is None:
+            return None
+        seen = self.predictions[i].item()
+        return None if (seen < 0 if self.classify else math.isnan(seen)) else seen
 
     def first(self, count: int) -> "Suspects":
         """The first so many of them."""
@@ -73,7 +86,7 @@ class Suspects:
             index=self.index[:count],
             inputs=self.inputs[:count],
             labels=self.labels[:count],
-            suggestions=of(self.suggestions),
+            predictions=of(self.predictions),
             corrupted=of(self.corrupted),
             views={name: view[:count] for name, view in self.views.items()},
             names=of(self.names),
@@ -108,7 +121,7 @@ def sheet_figure(suspects: Suspects, title: str) -> Figure:
     tile = lines * LINE + sum(heights) + (len(rows) - 1) * 0.02 + GAP
     handles = _legend(suspects)
     foot = (legend_height(handles, DOUBLE) + 0.1) if handles else 0.0
-    values = suspects.labels.ndim == 3 and not _are_classes(suspects)
+    values = suspects.labels.ndim == 3 and not suspects.classify
     foot += 0.5 if values else 0.0
     head = 0.3
     height = head + math.ceil(count / across) * tile + foot
@@ -170,7 +183,7 @@ def _draw(
         show(axes, suspects.inputs[i])
     elif kind.startswith("view "):
         show(axes, suspects.views[kind.removeprefix("view ")][i])
-    elif kind == "label" and _are_classes(suspects):
+    elif kind == "label" and suspects.classify:
         show_classes(axes, suspects.task, suspects.labels[i])
     elif kind == "label":
         return show_values(axes, suspects.labels[i], *scale)
@@ -184,19 +197,23 @@ def _draw(
 
 
 def _text(suspects: Suspects, i: int) -> str:
-    """ "#4821", below it its name, and below that "3 (8?)" or "2.1 px"."""
+    """ "#4821", below it its name, and below that "3 (8?)" or "2.1 px (5.2?)"."""
     number = f"#{suspects.index[i]}"
     if suspects.names is not None:
-        name = suspects.names[i]
-        number += f"\n{name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + '…'}"
+        number += f"\n{short_name(suspects.names[i])}"
     if suspects.labels.ndim != 1:
         return number
-    label = suspects.labels[i]
-    if not _are_classes(suspects):
-        return f"{number}\n{label:.4g} {suspects.task['unit']}".rstrip()
-    seen = -1 if suspects.suggestions is None else int(suspects.suggestions[i])
-    hint = f" ({class_name(suspects.task, seen)}?)" if seen >= 0 and seen != label else ""
+    label, seen = suspects.labels[i], suspects.predicted(i)
+    if not suspects.classify:
+        given = f"{label:.4g} {suspects.task['unit']}".rstrip()
+        return f"{number}\n{given}" + ("" if seen is None else f" ({seen:.4g}?)")
+    hint = "" if seen in (None, label) else f" ({class_name(suspects.task, seen)}?)"
     return f"{number}\n{class_name(suspects.task, int(label))}{hint}"
+
+
+def short_name(name: str) -> str:
+    """The beginning of an instance's name."""
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
 def class_name(task: Mapping[str, Any], number: int) -> str:
@@ -211,12 +228,8 @@ def _color(suspects: Suspects, i: int) -> str:
     return CORRUPTED if suspects.corrupted[i] else CLEAN
 
 
-def _are_classes(suspects: Suspects) -> bool:
-    return suspects.task["kind"] == "classification"
-
-
 def _legend(suspects: Suspects) -> list[Any]:
-    if suspects.labels.ndim == 3 and _are_classes(suspects):
+    if suspects.labels.ndim == 3 and suspects.classify:
         return class_handles(suspects.task, suspects.labels)
     return []
 
