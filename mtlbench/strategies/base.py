@@ -1,5 +1,6 @@
 """The two stages of a strategy: one weighs the instances inside each task, one the tasks."""
 
+import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,19 +53,22 @@ class Setting:
         shape = (self.num_instances, columns, len(self.tasks))
         return InstanceTable(shape, self.instance_tables, self.device, self.dtype)
 
-    def per_task(self, values: Mapping[str, float], what: str) -> Tensor:
+    def per_task(self, values: Mapping[str, float], what: str, least: float = 0.0) -> Tensor:
         """The values by task name as [K], 1 where a task is not named.
 
         Raises:
-            ValueError: a name that is no task, or a negative value.
+            ValueError: a name that is no task, or a value below the least.
         """
         for task, value in values.items():
             if task not in self.tasks:
                 raise ValueError(
                     f"{what} names the unknown task {task!r}; tasks: {', '.join(self.tasks)}"
                 )
-            if value < 0:
-                raise ValueError(f"{what} of task {task!r} must be at least 0, but is {value}")
+            if not value >= least or math.isinf(value):
+                raise ValueError(
+                    f"{what} of task {task!r} must be "
+                    f"{'a number' if math.isinf(least) else f'at least {least:g}'}, but is {value}"
+                )
         return self.tensor([values.get(task, 1.0) for task in self.tasks])
 
     def per_kind(self, *, classification: float, regression: float) -> Tensor:
@@ -211,6 +215,8 @@ class TaskStage(Stage):
 
     Attributes:
         needs_representation: whether the graph is to be cut where the shared layers end.
+        least_loss: the loss of a task below which the stage has no sense, as where it takes a
+            logarithm: a number, a tensor [K], or None where any loss will do.
         network_per_task: whether a run trains a network for each task. Such a stage has a
             `set_task`, which makes it that of one of them, and goes with no instance stage.
         networks: how many a run trains side by side. A stage with more than one also has `every`,
@@ -220,6 +226,7 @@ class TaskStage(Stage):
 
     stage = LOSS
     needs_representation: bool = False
+    least_loss: Tensor | float | None = None
     networks: int = 1
     network_per_task: bool = False
 

@@ -1,5 +1,6 @@
 """Weights that make all losses fall at one rate."""
 
+import math
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -41,7 +42,7 @@ class FastAdaptiveWeighting(LossWeighting):
         lr: learning rate of ξ, above 0; 0.025 in the paper and the authors' code.
         weight_decay: decay of ξ, the paper's γ, at least 0; 0.001 in the paper and LibMTL. The
             authors' code has 0.001 for QM9 and 0.01 for CelebA and in its example.
-        min_losses: task name to b, at least 0; 0 for a task that is not named.
+        min_losses: task name to b; 0 for a task that is not named.
 
     Raises:
         ValueError: a parameter out of its range.
@@ -68,11 +69,15 @@ class FastAdaptiveWeighting(LossWeighting):
 
     def start(self, setting: Setting) -> None:
         bounds = dict.fromkeys(setting.tasks, 0.0) | dict(self.min_losses)
-        self.register_buffer("min_loss", setting.per_task(bounds, "min_loss"))
+        self.register_buffer("min_loss", setting.per_task(bounds, "min_loss", least=-math.inf))
         zeros = setting.tensor([0.0] * len(setting.tasks))
         for name in ("logits", "first_moment", "second_moment", "steps", "log_excess"):
             self.register_buffer(name, zeros.clone())
         self.register_buffer("was_present", torch.zeros_like(zeros, dtype=torch.bool))
+
+    @property
+    def least_loss(self) -> Tensor:  # type: ignore[override]
+        return self.get_buffer("min_loss")
 
     def weights(self, losses: Tensor, present: Tensor) -> Tensor:
         excess = (losses - self.get_buffer("min_loss")).clamp(min=0) + 1e-8

@@ -18,6 +18,8 @@ class GeometricLoss(LossWeighting):
     for Multi-Task Learning, CVPR Workshops 2019, Eq. 4.
     """
 
+    least_loss = 0.0
+
     def objective(self, losses: Tensor, present: Tensor) -> Tensor:
         log_losses = losses.clamp(min=torch.finfo(losses.dtype).tiny).log()
         return torch.exp(torch.where(present, log_losses, 0).sum() / present.sum().clamp(min=1))

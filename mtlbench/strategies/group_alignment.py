@@ -39,6 +39,8 @@ class GroupAlignment(LossWeighting):
         ValueError: a parameter out of its range.
     """
 
+    least_loss = 0.0
+
     space: ClassVar = {"step_size": Range(1e-5, 1e-2, log=True)}
 
     def __init__(self, groups: int = 2, step_size: float = 1e-4) -> None:

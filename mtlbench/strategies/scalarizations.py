@@ -35,6 +35,8 @@ class LogLoss(LossWeighting):
     Bargaining Game, ICML 2022, baseline SI of Section 6.
     """
 
+    least_loss = 0.0
+
     def weights(self, losses: Tensor, present: Tensor) -> Tensor:
         return invert(losses) * present
 
@@ -102,6 +104,8 @@ class SmoothTchebycheff(LossWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    least_loss = 0.0
 
     space: ClassVar = {"mu": Range(0.01, 10, log=True)}
 

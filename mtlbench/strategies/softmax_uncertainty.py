@@ -24,6 +24,8 @@ class OptimalUncertainty(LossWeighting):
     Weighting in Multi-Task Learning, GCPR 2024, Section 3 (UW-O).
     """
 
+    least_loss = 0.0
+
     def weights(self, losses: Tensor, present: Tensor) -> Tensor:
         return invert(losses) * present
 
@@ -51,6 +53,8 @@ class SoftOptimalUncertainty(LossWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    least_loss = 0.0
 
     space: ClassVar = {"temperature": Range(1, 100, log=True)}
 

@@ -27,6 +27,9 @@ from mtlbench.strategies.network import Network, keep_compiled_buffers
 from mtlbench.strategies.ranks import ranks_of, reduce_by_itself
 from mtlbench.strategies.table import ON_DEVICE
 
+ROUNDING = 1e-6
+"""A loss that cannot be negative may come out so far below 0, as 1 − cosine does."""
+
 
 @dataclass(frozen=True)
 class EpochSummary:
@@ -169,8 +172,9 @@ class Strategy(nn.Module):
         Raises:
             ValueError: losses that do not fit the tasks, the indices or the mask; an index that is
                 no number of an instance; the loss of an absent label that is not finite (on a GPU,
-                CUDA's own error); a scale that is no number above 0; an instance stage that weighs
-                by outputs, without `transform` before the losses.
+                CUDA's own error); a loss of a task below what the strategy has a sense for (the
+                same); a scale that is no number above 0; an instance stage that weighs by outputs,
+                without `transform` before the losses.
         """
         vectors = self._loss_vectors(losses)
         values = torch.stack([vector.detach() for vector in vectors], dim=1).to(self.setting.dtype)
@@ -211,6 +215,7 @@ class Strategy(nn.Module):
             instance_weights = self.instance.weights(values, index, present).to(values.dtype)
             instance_weights = torch.where(present, instance_weights, 0) / count.clamp(min=1)
             task_losses = (instance_weights * values).sum(0)
+            self._require_least(task_losses, count > 0)
             if not looked_at:
                 instance_weights = torch.where(finite, instance_weights, torch.nan)
         task_weights = self.task.backward(
@@ -273,6 +278,23 @@ class Strategy(nn.Module):
                 "them to strategy.transform before the losses of each batch"
             )
         self._transformed = False
+
+    def _require_least(self, losses: Tensor, present: Tensor) -> None:
+        """Makes sure that the task stage has a sense for the losses [K]."""
+        least = self.task.least_loss
+        if least is None:
+            return
+        below = present & (losses < least - ROUNDING)
+        if not readable(below):
+            torch._assert_async(~below.any())  # waiting for it would take longer than the step
+        elif below.numpy().any():
+            (k, *_) = below.nonzero().flatten().tolist()
+            bound = torch.as_tensor(least).expand(len(losses))[k].item()
+            raise ValueError(
+                f"task {self.setting.tasks[k]!r} has a loss of {losses[k]:.3g}, and "
+                f"{type(self.task).__name__} needs losses of at least {bound:g}: add a constant to "
+                "it, or take another strategy"
+            )
 
     def _require_numbers(self, index: Tensor) -> None:
         if index.dtype not in (torch.int64, torch.int32, torch.int16):

@@ -99,3 +99,53 @@ def test_indices_of_fewer_bits_are_taken() -> None:
     one, _ = step("ilt")
     other, _ = step("ilt", index=torch.arange(16, dtype=torch.int32))
     assert torch.equal(one.instance.log_variances(), other.instance.log_variances())
+
+
+LOGARITHMIC = ["log", "stch", "uw-o", "uw-so", "go4align", "gls", "famo"]
+
+
+@pytest.mark.parametrize("name", LOGARITHMIC)
+def test_a_negative_loss_is_refused_where_it_has_no_sense(name: str) -> None:
+    loss = torch.ones(4, requires_grad=True)
+    strategy = build_strategy(name, tasks={"a": "regression", "b": "regression"})
+    strategy.backward({"a": loss, "b": loss - 1}, None)  # 0 has one
+    strategy.backward({"a": loss, "b": loss - 1 - 1e-7}, None)  # by rounding
+    with pytest.raises(ValueError, match=r"task 'b' has a loss of -0\.5, and .* of at least 0"):
+        strategy.backward({"a": loss, "b": loss - 1.5}, None)
+
+
+@pytest.mark.parametrize("name", LOGARITHMIC)
+def test_a_negative_loss_of_one_instance_is_none_of_its_task(name: str) -> None:
+    loss = torch.ones(4, requires_grad=True)
+    strategy = build_strategy(name, tasks={"a": "regression", "b": "regression"})
+    strategy.backward({"a": loss, "b": loss * torch.tensor([-1.0, 2.0, 2.0, 2.0])}, None)
+    assert strategy.end_epoch().weights.gt(0).all()
+
+
+def test_famo_takes_losses_down_to_their_bound() -> None:
+    loss = torch.ones(4, requires_grad=True)
+    strategy = build_strategy(
+        "famo",
+        tasks={"a": "regression", "b": "regression"},
+        parameters={"famo.min_losses": {"b": -3.0}},
+    )
+    strategy.backward({"a": loss, "b": loss - 2}, None)
+    # w ∝ 1 / D with D = 1 and −1 + 3 = 2
+    assert strategy.end_epoch().weights.tolist() == pytest.approx([2 / 3, 1 / 3])
+    with pytest.raises(ValueError, match=r"task 'b' has a loss of -4, .* of at least -3"):
+        strategy.backward({"a": loss, "b": loss - 5}, None)
+
+
+@pytest.mark.parametrize("name", ["mtu", "equal", "dwa", "tch", "imtl-l", "ilt", "mgda"])
+def test_others_take_negative_losses(name: str) -> None:
+    weight = torch.nn.Parameter(torch.ones(()))
+    strategy = build_strategy(
+        name,
+        tasks={"a": "regression", "b": "regression"},
+        num_instances=4,
+        model=torch.nn.ParameterList([weight]),
+    )
+    strategy.backward(
+        {"a": weight * torch.ones(4), "b": -weight.square() * torch.ones(4)}, torch.arange(4)
+    )
+    assert weight.grad.isfinite()
