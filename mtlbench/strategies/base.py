@@ -1,6 +1,5 @@
 """The two stages of a strategy: one weighs the instances inside each task, one the tasks."""
 
-import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,10 +63,9 @@ class Setting:
                 raise ValueError(
                     f"{what} names the unknown task {task!r}; tasks: {', '.join(self.tasks)}"
                 )
-            if not value >= least or math.isinf(value):
+            if value < least:
                 raise ValueError(
-                    f"{what} of task {task!r} must be "
-                    f"{'a number' if math.isinf(least) else f'at least {least:g}'}, but is {value}"
+                    f"{what} of task {task!r} must be at least {least:g}, but is {value}"
                 )
         return self.tensor([values.get(task, 1.0) for task in self.tasks])
 
