@@ -1,6 +1,6 @@
 """The two stages of a strategy: one weighs the instances inside each task, one the tasks."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -108,17 +108,6 @@ class Stage(nn.Module):
                 label in it.
             validation: `TASK/METRIC` to value; empty outside the harness unless given.
         """
-
-    def step_own(self, gradients: Iterable[tuple[nn.Parameter, Tensor | None]]) -> None:
-        """A step of the stage's optimiser, and no gradient left: an optimiser that was given all
-        parameters of a module which holds the strategy would step with it again."""
-        assert self.optimizer is not None
-        stepped = [*gradients]
-        for parameter, gradient in stepped:
-            parameter.grad = gradient
-        self.optimizer.step()
-        for parameter, _ in stepped:
-            parameter.grad = None
 
     @contextmanager
     def kept_without(self, labels: Tensor) -> Iterator[None]:
@@ -275,7 +264,9 @@ class LossWeighting(TaskStage):
                 self.objective(leaf, present), [leaf, *own], allow_unused=True
             )
         if self.optimizer is not None:
-            self.step_own(zip(own, own_grads, strict=True))
+            for parameter, grad in zip(own, own_grads, strict=True):
+                parameter.grad = grad
+            self.optimizer.step()
         return weights
 
     def objective(self, losses: Tensor, present: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ class GradientNormalization(GradientWeighting):
             nn.Parameter(setting.tensor([1.0])) for _ in setting.tasks
         )
         self.register_buffer("initial", setting.tensor([0.0] * len(setting.tasks)))
-        self.optimizer = torch.optim.Adam(self.task_weights, lr=self.lr)
+        self.optimizer = self.adam = torch.optim.Adam(self.task_weights, lr=self.lr)
 
     def weights(self, gramian: Tensor, losses: Tensor, present: Tensor) -> Tensor:
         initial = self.get_buffer("initial")
@@ -71,12 +71,11 @@ class GradientNormalization(GradientWeighting):
         target = torch.where(here, weights * norms, 0).sum() / here.sum() * ratio**self.alpha
         longest = torch.finfo(norms.dtype).max ** 0.5 / 2  # Adam squares it
         gradient = torch.sign(weights * norms - target) * norms.clamp(max=longest)
-        self.step_own(
-            (parameter, grad if learns else None)
-            for parameter, grad, learns in zip(
-                self.task_weights, gradient.split(1), here.tolist(), strict=True
-            )
-        )
+        for parameter, grad, learns in zip(
+            self.task_weights, gradient.split(1), here.tolist(), strict=True
+        ):
+            parameter.grad = grad if learns else None
+        self.adam.step()
 
         learned = self._joined().clamp(min=LEAST)
         share = torch.where(here, weights, 0).sum() / torch.where(here, learned, 0).sum()

@@ -129,6 +129,7 @@ class Strategy(nn.Module):
         self.register_buffer("sums_of_epoch", sums)
         self._steps = 0
         self._transformed = False
+        self._own_parameters = [*self.parameters()]
 
     def transform(
         self,
@@ -224,6 +225,9 @@ class Strategy(nn.Module):
             ),
             self._network,
         )
+        # An optimiser with all parameters of a module around the strategy would learn them again.
+        for parameter in self._own_parameters:
+            parameter.grad = None
         weighted = task_losses * count
         sums = [values.sum(0), count.to(values.dtype), weighted, task_weights]
         sums.append(torch.ones_like(weighted))

@@ -247,16 +247,26 @@ def test_own_parameters_are_learned_once_by_whatever_optimiser_gets_them_too(nam
         assert torch.equal(one, other)
 
 
-def test_a_weighting_of_ones_own_is_learned_once_too() -> None:
-    class Learned(LossWeighting):
-        def start(self, setting: base.Setting) -> None:
-            self.power = nn.Parameter(setting.tensor([1.0] * len(setting.tasks)))
-            self.optimizer = torch.optim.SGD([self.power], lr=0.1)
+class Learned(LossWeighting):
+    def start(self, setting: base.Setting) -> None:
+        self.power = nn.Parameter(setting.tensor([1.0] * len(setting.tasks)))
+        self.optimizer = torch.optim.SGD([self.power], lr=0.1)
 
-        def objective(self, losses: Tensor, present: Tensor) -> Tensor:
-            return (losses * self.power.exp() - self.power).sum()
+    def objective(self, losses: Tensor, present: Tensor) -> Tensor:
+        return (losses * self.power.exp() - self.power).sum()
 
-    stage = Learned()
+
+class LearnedByHand(Learned):
+    def weights(self, losses: Tensor, present: Tensor) -> Tensor:
+        weights = self.power.exp()
+        self.power.grad = losses * weights - 1
+        self.optimizer.step()
+        return weights
+
+
+@pytest.mark.parametrize("kind", [Learned, LearnedByHand])
+def test_a_weighting_of_ones_own_is_learned_once_too(kind: type[Learned]) -> None:
+    stage = kind()
     own = strategy.Strategy(base.InstanceStage(), stage, tasks={"x": "regression"})
     weight = nn.Parameter(torch.ones(()))
     everything = torch.optim.SGD([weight, *own.parameters()], lr=0.1)
