@@ -2,6 +2,9 @@
 
     python benchmarks/claims.py             of the reference results that come with the package
     for suite in digits streets bodies; do mtlbench run $suite --results DIR; done
+    for suite in digits streets bodies; do
+        mtlbench run $suite --strategies all --seeds 1 --results DIR
+    done
     mtlbench run yeast --strategies all --results DIR
     mtlbench tune digits --strategies equal,mtu,dwa,gls,ilt,static --seeds 5 --results DIR
     mtlbench tune digits --strategies equal --space weight_decay=0.001:1:log \\
@@ -29,6 +32,16 @@ REGULARISED = "equal[epoch_rule=best, tuned]"
 
 SUITES = ("digits", "streets", "bodies")
 """Those of the reference studies."""
+
+
+VARIANTS = (
+    "clean", "left@0.4", "segmentation@0.4", "depth@0.4", "pose+shape@0.4", "class2@0.4",
+)  # fmt: skip
+
+GRADIENT_WEIGHTINGS = (
+    "aligned-mtl", "cagrad", "config", "db-mtl", "dualproj", "excess-mtl", "fairgrad", "graddrop",
+    "gradnorm", "gradvac", "imtl-g", "mgda", "moco", "nash-mtl", "pcgrad", "sdmgrad", "upgrad",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -234,11 +247,31 @@ def claims(results: pd.DataFrame) -> Iterator[Claim]:
     yield from bodies.ranks("clean", 2)
     yield from bodies.detections(97)
     yield from equal_budgets(results)
+    yield from all_strategies(results)
     board = leaderboard(results, suites=["yeast"]).table
     board = board[board["scope"] == "all"].set_index("strategy")
     yield at_most("yeast: Δm of ilt over equal, upper end (%)", board["delta_m_high"]["ilt"], 0)
     yield at_least(
         "yeast: Δm of config over equal, lower end (%)", board["delta_m_low"]["config"], 0
+    )
+
+
+def all_strategies(results: pd.DataFrame) -> Iterator[Claim]:
+    """All strategies with one seed, over all suites."""
+    board = leaderboard(results, variants=VARIANTS, seeds=1).table
+    board = board[(board["scope"] == "all") & board["mean_rank"].notna()].set_index("strategy")
+    places = board["mean_rank"].rank(method="min")
+    yield at_least("all suites, one seed: strategies that are complete", len(board), 35)
+    yield at_most("all suites, one seed: place of stch by mean rank", places["stch"], 1)
+    yield at_most("all suites, one seed: place of ilt by mean rank", places["ilt"], 4)
+    yield at_most(
+        "all suites, one seed: place of ilt by Δm", board["delta_m"].rank(ascending=False)["ilt"], 1
+    )
+    of_gradients = board.loc[board.index.isin(GRADIENT_WEIGHTINGS), "mean_rank"].nsmallest(2)
+    yield at_most(
+        "all suites, one seed: places of fairgrad and nash-mtl among weightings of gradients, sum",
+        of_gradients.rank().reindex(["fairgrad", "nash-mtl"]).sum(skipna=False),
+        3,
     )
 
 
