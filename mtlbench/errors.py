@@ -31,7 +31,7 @@ def unknown(what: str, name: str, known: Iterable[str]) -> UserError:
     else:
         shown = ", ".join(known[:MOST_KNOWN])
         more = len(known) - MOST_KNOWN
-        hint = f"known: {shown}" + (f" and {more} more" if more > 0 else "")
+        hint = f"known: {shown or 'none'}" + (f" and {more} more" if more > 0 else "")
     return UserError(f"unknown {what} {name!r}; {hint}")
 
 

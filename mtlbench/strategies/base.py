@@ -217,6 +217,11 @@ class TaskStage(Stage):
     networks: int = 1
     network_per_task: bool = False
 
+    @property
+    def gives_direction(self) -> bool:
+        """Whether it gives an update and no weights."""
+        return False
+
     def generations(
         self, tasks: Sequence[str], draws: Callable[[int, int], torch.Generator]
     ) -> Generator[list[Member], list[float], None]:
@@ -280,7 +285,10 @@ class LossWeighting(TaskStage):
             cotangents = losses.scaled(weights * losses.instance_weights)
             if network.ranks is not None:  # whoever brings the ranks together takes their mean
                 cotangents = cotangents * network.ranks.size
-        by_task = cotangents.to(losses.vectors[0].dtype).unbind(1)
+        by_task = [
+            each.to(vector.dtype)
+            for each, vector in zip(cotangents.unbind(1), losses.vectors, strict=True)
+        ]
         # A task without a label may have come as a constant.
         learn = [k for k, vector in enumerate(losses.vectors) if vector.requires_grad]
         if learn:

@@ -40,6 +40,8 @@ class DualBalancing(GradientTracking):
         ValueError: a parameter out of its range.
     """
 
+    least_loss = 0.0
+
     space: ClassVar = {"beta": Range(0.1, 0.95), "beta_sigma": Range(0, 1)}
 
     def __init__(self, beta: float = 0.9, beta_sigma: float = 0.0) -> None:

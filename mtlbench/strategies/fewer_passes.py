@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from mtlbench.strategies.base import GRADIENT, GradientWeighting, Setting, TaskStage
-from mtlbench.strategies.gradients import Jacobian, TaskLosses
+from mtlbench.strategies.gradients import Jacobian, TaskLosses, readable
 from mtlbench.strategies.network import Network
 
 On = Literal["parameters", "representation"]
@@ -55,6 +55,14 @@ class FewerPasses(TaskStage):
         self.limit, inner.max_norm = inner.max_norm, 0.0
         self._steps = 0
 
+    @property
+    def gives_direction(self) -> bool:
+        return self.inner.gives_direction
+
+    @property
+    def least_loss(self) -> Tensor | float | None:  # type: ignore[override]
+        return self.inner.least_loss
+
     def start(self, setting: Setting) -> None:
         self.inner.start(setting)
         self.register_buffer("held_weights", setting.tensor([1.0] * len(setting.tasks)))
@@ -74,6 +82,7 @@ class FewerPasses(TaskStage):
                 as_matrix=self.inner.gives_direction,
                 scale=losses.scale,
                 ranks=network.ranks,
+                features={id(leaf) for each in features for _, leaf in each.pairs()},
             )
             held = self.get_buffer("held_weights")
             if anew:
@@ -83,7 +92,9 @@ class FewerPasses(TaskStage):
                 weights = torch.where(losses.present, held, 0)
                 update = jacobian.weighted(weights)
         network.add_update(update, features, self.limit, losses.scale)
-        self._steps += 1
+        finite = weights.isfinite().all()
+        if self.inner.gives_direction or not readable(finite) or finite.numpy():
+            self._steps += 1  # else the next step weighs, in the place of this one
         return weights
 
     def get_extra_state(self) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """Task gradients over shared tensors: their Jacobian, its Gramian, one update in their place."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mtlbench.strategies.ranks import Ranks
 
@@ -141,9 +141,10 @@ class Jacobian:
         as_matrix: the rows as they are, and all entries of sparse gradients, for `matrix`.
         scale: what the gradients are multiplied by, None for 1. The Jacobian is without it; what
             is made of it, `weighted` and `split`, is multiplied by it again.
-        ranks: the processes that train together, or None. Gradients over parameters are sums over
-            all of them; those over other tensors, which are features of a rank's own instances, are
-            brought together here.
+        ranks: the processes that train together, or None. Gradients are sums over all of them, but
+            for those over features, which are of a rank's own instances and are brought together
+            here.
+        features: ids of the tensors that are features.
     """
 
     def __init__(
@@ -154,8 +155,9 @@ class Jacobian:
         as_matrix: bool = False,
         scale: Tensor | float | None = None,
         ranks: Ranks | None = None,
+        features: Collection[int] = (),
     ) -> None:
-        self._ranks = ranks
+        self._ranks, self._features = ranks, features
         self._zeros = torch.zeros_like(like)
         self._scale = (
             None if scale is None else torch.as_tensor(scale, dtype=like.dtype, device=like.device)
@@ -202,7 +204,7 @@ class Jacobian:
         return torch.cat([self._zeros[:, None][:, :0], *rows], dim=1)
 
     def _is_of_features(self, block: "JacobianBlock") -> bool:
-        return self._ranks is not None and not isinstance(block.tensor, nn.Parameter)
+        return self._ranks is not None and id(block.tensor) in self._features
 
     def weighted(self, weights: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Each tensor, and its part of wᵀ J in its shape."""

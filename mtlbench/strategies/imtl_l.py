@@ -33,6 +33,8 @@ class ImpartialLoss(LossWeighting):
         ValueError: a parameter out of its range.
     """
 
+    least_loss = 0.0
+
     space: ClassVar = {"lr": Range(2.5e-3, 0.25, log=True)}
 
     def __init__(self, lr: float = 0.025) -> None:

@@ -42,7 +42,7 @@ class Network:
         ranks: Ranks | None = None,
     ) -> None:
         self.ranks = ranks
-        self._shared = SharedParameters(model, shared)
+        self._shared = SharedParameters(model, shared, over_ranks=ranks is not None)
         self._representation = (
             None if representation is None else Representation(representation, model)
         )

@@ -1,5 +1,6 @@
 """The processes that train one network together, each on its part of every batch."""
 
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -27,9 +28,15 @@ class Ranks:
 
     def gather(self, *parts: Tensor) -> tuple[list[Tensor], slice]:
         """Tensors with a row for each instance, [b, …], over the whole batch [B, …], each on its
-        device; and which rows are this rank's."""
+        device; and which rows are this rank's.
+
+        Raises:
+            ValueError: another rank has said that it cannot go on.
+        """
         device = parts[0].device
         sizes = self.gather_numbers(len(parts[0]), device)
+        if failed := [str(rank) for rank, size in enumerate(sizes) if size < 0]:
+            raise ValueError(f"rank {' and '.join(failed)} cannot go on: see what it says")
         longest = max(sizes)
         gathered = []
         for part in parts:
@@ -42,6 +49,24 @@ class Ranks:
             gathered.append(torch.cat(rows).to(part))
         first = sum(sizes[: self.rank])
         return gathered, slice(first, first + sizes[self.rank])
+
+    def cannot_go_on(self, device: torch.device) -> None:
+        """Tells the others, which gather by now or will, that this rank does not."""
+        self.gather_numbers(-1, device)
+
+    def require_same(self, seed: int, device: torch.device) -> None:
+        """Makes sure that all draw alike.
+
+        Raises:
+            ValueError: a rank's generator has another seed.
+        """
+        if len(set(self.gather_numbers(seed % 2**62, device))) > 1:
+            raise ValueError(
+                "generator must have the same seed on all ranks: strategies draw for all of them"
+            )
+
+    def __deepcopy__(self, memo: object) -> "Ranks":
+        return self  # a process group is one of a kind
 
     def gather_numbers(self, number: int, device: torch.device) -> list[int]:
         """One whole number of each rank."""
@@ -126,15 +151,46 @@ def ranks_of(group: Any) -> Ranks | None:
     return Ranks(group) if dist.get_world_size(group) > 1 else None
 
 
-def reduce_by_itself(model: nn.Module) -> None:
-    """Keeps `DistributedDataParallel` around a module, or inside of which it is, from bringing
-    gradients together: a strategy that weighs each task's does it by itself."""
+_stopped: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
+"""Wrappers that were kept from bringing gradients together in their last forward pass."""
 
-    def stop(module: nn.Module, inputs: object) -> None:
-        around = DistributedDataParallel._get_active_ddp_module()
-        if around is not None:
+_by_themselves: weakref.WeakKeyDictionary[nn.Module, weakref.ref[object]] = (
+    weakref.WeakKeyDictionary()
+)
+"""Networks whose gradients somebody brings together by itself: the newest that said so."""
+
+
+def reduce_by_itself(model: nn.Module, owner: object) -> None:
+    """Keeps `DistributedDataParallel` around a network, or inside of which it is, from bringing
+    gradients together for as long as the owner, which does it by itself, is the newest."""
+    model = _inside(model)
+    if _keep_from_reducing not in model._forward_pre_hooks.values():
+        model.register_forward_pre_hook(_keep_from_reducing)
+    _by_themselves[model] = weakref.ref(owner)
+
+
+def reduce_as_ever(model: nn.Module) -> None:
+    """Lets `DistributedDataParallel` bring gradients together again."""
+    _by_themselves.pop(_inside(model), None)
+
+
+def _inside(model: nn.Module) -> nn.Module:
+    return model.module if isinstance(model, DistributedDataParallel) else model
+
+
+def _keep_from_reducing(module: nn.Module, inputs: object) -> None:
+    around = DistributedDataParallel._get_active_ddp_module()
+    if around is None:
+        return
+    owner = _by_themselves.get(module)
+    if owner is not None and owner() is not None:
+        if around.static_graph:
+            raise ValueError(
+                "DistributedDataParallel with static_graph=True expects one backward pass a step, "
+                "and a strategy that weighs gradients takes one for each task: leave it out"
+            )
+        if around.require_backward_grad_sync:  # looked at again after the forward pass
             around.require_backward_grad_sync = False
-
-    if isinstance(model, DistributedDataParallel):
-        model = model.module
-    model.register_forward_pre_hook(stop)
+            _stopped[around] = True
+    elif _stopped.pop(around, False):
+        around.require_backward_grad_sync = True

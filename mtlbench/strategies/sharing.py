@@ -31,14 +31,21 @@ class SharedParameters:
     Args:
         model: the network; its parameters are read in every step, so that it may change.
         shared: the shared parameters, or modules that hold them; None to find them.
+        over_ranks: whether several processes train together. Then gradients of all parameters are
+            asked for, to be brought together, and all of them must be of the model.
 
     Raises:
         ValueError: `model` is no module, or `shared` holds something else, or nothing.
     """
 
     def __init__(
-        self, model: nn.Module | None, shared: nn.Module | Iterable[Any] | None = None
+        self,
+        model: nn.Module | None,
+        shared: nn.Module | Iterable[Any] | None = None,
+        *,
+        over_ranks: bool = False,
     ) -> None:
+        self._over_ranks = over_ranks
         if not (model is None or isinstance(model, nn.Module)):
             raise ValueError(f"model must be a module, but is of type {type(model).__name__}")
         self._model = model
@@ -61,8 +68,14 @@ class SharedParameters:
             roots: the losses, and what else is to be gone back from. Parameters outside of
                 `model` that these depend on are among the candidates.
         """
+        if self._over_ranks and self._model is None:
+            raise ValueError("model is needed: over several processes, the whole network")
         if self._given is not None:
-            return _trainable(chain.from_iterable(map(_parameters, self._given)))
+            shared = _trainable(chain.from_iterable(map(_parameters, self._given)))
+            if not self._over_ranks:
+                return shared
+            assert self._model is not None
+            return _trainable([*shared, *self._model.parameters()])
         assert self._model is not None
         known = _trainable(self._model.parameters())
         if list(map(id, known)) != list(map(id, self._known)):
@@ -76,6 +89,11 @@ class SharedParameters:
             ids = set(map(id, known))
             found = [leaf for leaf in leaves(roots) if isinstance(leaf, nn.Parameter)]
             self._outside = [leaf for leaf in found if id(leaf) not in ids]
+            if self._outside and self._over_ranks:
+                raise ValueError(
+                    "the losses depend on parameters outside of model; over several processes it "
+                    "must be the whole network"
+                )
         return known + self._outside
 
     def split(
@@ -93,10 +111,16 @@ class SharedParameters:
         """
         reached = [(p, by_task, _tasks(by_task)) for p, by_task in gradients]
         if self._given is not None:
-            shared = [(p, by_task) for p, by_task, tasks in reached if tasks]
+            given = {id(p) for part in self._given for p in _parameters(part)}
+            shared = [(p, by_task) for p, by_task, tasks in reached if tasks and id(p) in given]
             if gradients and not shared and trunk is None:
                 raise ValueError("none of the losses depends on any of the shared parameters")
-            return shared, []
+            sums = [
+                (p, torch.stack([g for g in by_task if g is not None]).sum(0))
+                for p, by_task, tasks in reached
+                if tasks and id(p) not in given
+            ]
+            return shared, sums
         several = [entry for entry in reached if len(entry[2]) > 1]
         try:
             if self.inspects_graph:

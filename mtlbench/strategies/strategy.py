@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from mtlbench.strategies.base import GRADIENT, KINDS, InstanceStage, Setting, TaskStage
 from mtlbench.strategies.gradients import TaskLosses, readable
 from mtlbench.strategies.network import Network, keep_compiled_buffers
-from mtlbench.strategies.ranks import ranks_of, reduce_by_itself
+from mtlbench.strategies.ranks import ranks_of, reduce_as_ever, reduce_by_itself
 from mtlbench.strategies.table import ON_DEVICE
 
 ROUNDING = 1e-6
@@ -38,7 +38,8 @@ class EpochSummary:
     Attributes:
         losses: unweighted training loss [K]; NaN for a task without a label.
         weights: weight that the task stage gave [K]; NaN where it gives a direction instead.
-        bad_batches: how many had a loss that was not finite; they are in no mean.
+        bad_batches: how many had a loss, or gave a weighting of gradients a gradient, that was not
+            finite; they are in no mean. Of strategies that give a direction, only the former count.
     """
 
     losses: Tensor
@@ -118,9 +119,13 @@ class Strategy(nn.Module):
             keep_compiled_buffers()
         cut = representation if task.needs_representation else None
         ranks = self.setting.ranks
-        if ranks is not None and task.stage == GRADIENT and model is not None:
-            reduce_by_itself(model)
+        self._alone = process_group is False
         self._network = Network(model, shared, cut, ranks)
+        if ranks is not None and model is not None:
+            if task.stage == GRADIENT:
+                reduce_by_itself(model, self._network)
+            else:
+                reduce_as_ever(model)
         for stage in (instance, task):
             stage.start(self.setting)
             stage.to(self.setting.device)
@@ -128,7 +133,7 @@ class Strategy(nn.Module):
         sums = torch.zeros(shape, device=self.setting.device, dtype=self.setting.dtype)
         self.register_buffer("sums_of_epoch", sums)
         self._steps = 0
-        self._transformed = False
+        self._transformed = self._draws_compared = False
         self._own_parameters = [*self.parameters()]
 
     def transform(
@@ -177,27 +182,7 @@ class Strategy(nn.Module):
                 same); a scale that is no number above 0; an instance stage that weighs by outputs,
                 without `transform` before the losses.
         """
-        vectors = self._loss_vectors(losses)
-        values = torch.stack([vector.detach() for vector in vectors], dim=1).to(self.setting.dtype)
-        if present is None:
-            present = torch.ones_like(values, dtype=torch.bool)
-        elif present.shape != values.shape or present.dtype != torch.bool:
-            raise ValueError(
-                f"present must be bool and have shape {tuple(values.shape)}, but is "
-                f"{str(present.dtype).removeprefix('torch.')} and has {tuple(present.shape)}"
-            )
-        else:
-            _require_finite(values, present)
-        if index is None:
-            index = self._no_index(len(values))
-        elif index.shape != (len(values),):
-            raise ValueError(
-                f"index must have shape ({len(values)},), but has {tuple(index.shape)}"
-            )
-        else:
-            self._require_numbers(index)
-        self._require_transform()
-        _require_scale(scale)
+        vectors, values, index, present = self._checked(losses, index, present, scale)
         mine = slice(None)
         if self.setting.ranks is not None:
             (values, present, index), mine = self.setting.ranks.gather(values, present, index)
@@ -231,6 +216,8 @@ class Strategy(nn.Module):
         weighted = task_losses * count
         sums = [values.sum(0), count.to(values.dtype), weighted, task_weights]
         sums.append(torch.ones_like(weighted))
+        if not self.task.gives_direction:
+            finite = finite & task_weights.isfinite().all()
         self.get_buffer("sums_of_epoch").add_(torch.where(finite, torch.stack(sums), 0))
 
     def end_epoch(self, validation: Mapping[str, float] | None = None) -> EpochSummary:
@@ -252,6 +239,64 @@ class Strategy(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.setting.generator.set_state(state["generator"].cpu())
         self._steps = state["steps"]
+
+    def _checked(
+        self,
+        losses: Mapping[str, Tensor] | Sequence[Tensor],
+        index: Tensor | None,
+        present: Tensor | None,
+        scale: Tensor | float | None,
+    ) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+        """The loss vectors; their values [B, K]; index and presence, as given or made up.
+
+        Raises:
+            ValueError: as for `backward`; the other ranks then raise one, too.
+        """
+        ranks = self.setting.ranks
+        if ranks is None and not self._alone and ranks_of(None) is not None:
+            raise ValueError(
+                "the strategy was built before torch.distributed was in use: build it after "
+                "init_process_group, or with process_group=False"
+            )
+        if ranks is not None and not self._draws_compared:
+            ranks.require_same(self.setting.generator.initial_seed(), self.setting.device)
+            self._draws_compared = True
+        try:
+            return self._checked_here(losses, index, present, scale)
+        except ValueError:
+            if ranks is not None:
+                ranks.cannot_go_on(self.setting.device)
+            raise
+
+    def _checked_here(
+        self,
+        losses: Mapping[str, Tensor] | Sequence[Tensor],
+        index: Tensor | None,
+        present: Tensor | None,
+        scale: Tensor | float | None,
+    ) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
+        vectors = self._loss_vectors(losses)
+        values = torch.stack([vector.detach() for vector in vectors], dim=1).to(self.setting.dtype)
+        if present is None:
+            present = torch.ones_like(values, dtype=torch.bool)
+        elif present.shape != values.shape or present.dtype != torch.bool:
+            raise ValueError(
+                f"present must be bool and have shape {tuple(values.shape)}, but is "
+                f"{str(present.dtype).removeprefix('torch.')} and has {tuple(present.shape)}"
+            )
+        else:
+            _require_finite(values, present)
+        if index is None:
+            index = self._no_index(len(values))
+        elif index.shape != (len(values),):
+            raise ValueError(
+                f"index must have shape ({len(values)},), but has {tuple(index.shape)}"
+            )
+        else:
+            self._require_numbers(index)
+        self._require_transform()
+        _require_scale(scale)
+        return vectors, values, index, present
 
     def _loss_vectors(self, losses: Mapping[str, Tensor] | Sequence[Tensor]) -> list[Tensor]:
         tasks = self.setting.tasks
@@ -341,7 +386,7 @@ def _require_finite(values: Tensor, present: Tensor) -> None:
 
 def _require_scale(scale: Tensor | float | None) -> None:
     if isinstance(scale, Tensor):
-        right = scale.numel() == 1 and (scale.device.type != "cpu" or bool(0 < scale < math.inf))
+        right = scale.ndim == 0 and (scale.device.type != "cpu" or bool(0 < scale < math.inf))
     else:
         right = scale is None or 0 < scale < math.inf
     if not right:

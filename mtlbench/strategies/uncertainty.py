@@ -33,6 +33,8 @@ class MultiTaskUncertainty(LossWeighting):
         ValueError: a parameter out of its range.
     """
 
+    least_loss = 0.0
+
     space: ClassVar = {"lr": Range(2.5e-4, 0.25, log=True)}
 
     def __init__(self, lr: float = 2.5e-3, momentum: float = 0.9) -> None:
@@ -78,6 +80,8 @@ class RevisedUncertainty(LossWeighting):
     Raises:
         ValueError: a parameter out of its range.
     """
+
+    least_loss = 0.0
 
     space: ClassVar = {"lr": Range(2.5e-3, 0.25, log=True)}
 

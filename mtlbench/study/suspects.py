@@ -1,5 +1,6 @@
 """Suspects and detectors: training what is missing, then finding wrong labels."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,8 +77,7 @@ def find_suspects(
     asked = listed("tasks", tasks)
     names = _tasks(built, asked, chosen, detectors is not None)
     out = Path(out) if out is not None else Path("suspects") / suite / variant
-    if out.exists() and not out.is_dir():
-        raise UserError(f"output path {str(out)!r} is a file, not a directory")
+    _make_directory(out)
     train_missing(suite, specs, chosen, overrides, files, results, resources or Resources())
 
     hashes = {spec.hash for spec in specs}
@@ -95,7 +95,6 @@ def find_suspects(
             f"no detector has scores for {' or '.join(map(repr, names))} in {str(results)!r}"
         )
     take = Examples.load(built, specs[0]).take
-    out.mkdir(parents=True, exist_ok=True)
     suspects = list_suspects(found, take, top)
     suspects.to_csv(out / LIST_FILE, index=False)
     detailed = names if asked or len(names) <= FEW_TASKS else leading(suspects)
@@ -147,6 +146,22 @@ def study_detectors(
     train_missing(suite, specs, chosen, overrides, files, results, resources or Resources())
     hashes = {spec.hash for spec in specs}
     return compare_detectors(results, suite, names, detectors=chosen, hashes=hashes)
+
+
+def _make_directory(out: Path) -> None:
+    """Makes a directory to write into, before anything is trained.
+
+    Raises:
+        UserError: it cannot be made or written into.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"output path {str(out)!r} cannot be a directory: {error.strerror}"
+        ) from error
+    if not os.access(out, os.W_OK):
+        raise UserError(f"output path {str(out)!r} cannot be written into")
 
 
 def _tasks(

@@ -163,6 +163,37 @@ def test_a_gradient_that_is_not_finite_leaves_a_gradient_weighting_as_it_was(nam
     assert after[len(sums.flatten()) + 1 :] == before[len(sums.flatten()) + 1 :]
 
 
+@pytest.mark.parametrize("form", [("mgda", {}), ("cagrad", {"cagrad.every": 2})], ids=str)
+def test_a_weighing_that_came_to_nothing_is_made_in_the_next_step(
+    form: tuple[str, dict[str, Any]],
+) -> None:
+    with_it, without = Loop(*form), Loop(*form)
+    for number in range(4):
+        if number == 2:
+            hook = with_it.net.trunk[0].weight.register_hook(lambda gradient: gradient / 0)
+            with_it.backward(9)
+            hook.remove()
+        for loop in (with_it, without):
+            loop.backward(number)
+            loop.optimizer.step()
+    for one, other in zip(with_it.net.parameters(), without.net.parameters(), strict=True):
+        assert torch.equal(one, other)
+    summary, expected = with_it.strategy.end_epoch(), without.strategy.end_epoch()
+    assert torch.equal(summary.weights, expected.weights)
+    assert (summary.bad_batches, expected.bad_batches) == (1, 0)
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_losses_of_two_precisions_keep_their_own(first: str) -> None:
+    tasks = dict.fromkeys((first, "ab".replace(first, "")), "regression")
+    weight = nn.Parameter(torch.tensor([1.0, 1.0]))
+    strategy = build_strategy("static", tasks=tasks, parameters={"static.weights": {"b": 8.0}})
+    half, single = weight[0].half().repeat(4), weight[1].repeat(4)
+    strategy.backward({"a": half, "b": single}, scale=2.0**14)
+    # 8 · 2¹⁴ is beyond float16, in which the gradient of b never was.
+    assert weight.grad.tolist() == [2.0**14, 8 * 2.0**14]
+
+
 @pytest.mark.parametrize("name", COMPOSED)
 def test_where_nobody_looks_a_bad_batch_is_one_without_labels(name: str) -> None:
     """As on a GPU, where looking would be waiting: no number is read from a tensor."""

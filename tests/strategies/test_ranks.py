@@ -1,5 +1,7 @@
 """Two processes with parts of a batch train as one process with all of it."""
 
+import functools
+import io
 import multiprocessing
 import os
 import socket
@@ -126,6 +128,86 @@ def trained(
     }
 
 
+def one_step(
+    rank: int,
+    network: nn.Module,
+    strategy: Any,
+    *,
+    index: Tensor | None = None,
+) -> None:
+    """Leaves the gradient of a batch of which each rank has a half; without a strategy, that of the
+    plain sum of losses."""
+    chance = torch.Generator().manual_seed(0)
+    inputs = torch.randn(BATCH, 5, generator=chance, dtype=torch.float64)
+    half = slice(0, BATCH // 2) if rank == 0 else slice(BATCH // 2, None)
+    outputs = network(inputs[half])
+    losses = {task: 0.1 + (y if y.ndim == 1 else y[:, 0]).square() for task, y in outputs.items()}
+    network.zero_grad()
+    if strategy is None:
+        sum(loss.mean() for loss in losses.values()).backward()  # type: ignore[union-attr]
+    else:
+        strategy.backward(losses, torch.arange(BATCH)[half] if index is None else index)
+
+
+def built(name: str, net: nn.Module, **options: Any) -> Any:
+    return build_strategy(
+        name, tasks=TASKS, num_instances=INSTANCES, model=net, dtype=torch.float64, **options
+    )
+
+
+def what_was_said(attempt: Any) -> str:
+    try:
+        attempt()
+    except ValueError as error:
+        return str(error)
+    return "nothing"
+
+
+def other_matters(rank: int) -> dict[str, Any]:
+    """What two ranks do beside training alike: gradients, and what is said."""
+    found: dict[str, Any] = {}
+    net = Net().double()
+    ddp = DistributedDataParallel(net)
+    for name in ("pcgrad", "equal", "mgda", "ilt"):  # each the newest of the network
+        strategy = built(name, net)
+        one_step(rank, ddp, strategy)
+        found[f"turns: {name}"] = [p.grad for p in net.parameters()]
+    strategy = built("pcgrad", net)
+    one_step(rank, ddp, strategy)
+    del strategy
+    one_step(rank, ddp, None)
+    found["turns: plain"] = [p.grad for p in net.parameters()]
+    torch.save(net, io.BytesIO())  # a network that strategies have seen is as it was
+
+    net = Net().double()
+    one_step(rank, DistributedDataParallel(net), built("mgda", net, shared=net.trunk))
+    found["shared named"] = [p.grad for p in net.parameters()]
+
+    net = Net().double()
+    wrong = torch.arange(BATCH // 2) + (1000 if rank == 1 else 0)
+    attempt = functools.partial(
+        one_step, rank, DistributedDataParallel(net), built("ilt", net), index=wrong
+    )
+    found["error of one rank"] = what_was_said(attempt)
+
+    net = Net().double()
+    attempt = functools.partial(
+        one_step, rank, DistributedDataParallel(net, static_graph=True), built("mgda", net)
+    )
+    found["static graph"] = what_was_said(attempt)
+
+    net = Net().double()
+    strategy = built("pcgrad", net, generator=torch.Generator().manual_seed(rank))
+    attempt = functools.partial(one_step, rank, DistributedDataParallel(net), strategy)
+    found["other seeds"] = what_was_said(attempt)
+
+    net = Net().double()
+    strategy = built("mgda", net.trunk)
+    attempt = functools.partial(one_step, rank, DistributedDataParallel(net), strategy)
+    found["parts outside"] = what_was_said(attempt)
+    return found
+
+
 def work(rank: int, port: int, directory: str) -> None:
     """One of two processes: trains every form and leaves what came out in a file."""
     torch.set_num_threads(1)
@@ -137,6 +219,7 @@ def work(rank: int, port: int, directory: str) -> None:
             results[str(form)] = trained(form, rank)
         for name in WITH_A_BAD_BATCH:
             results[f"bad, {name}"] = trained((name, {}), rank, bad_step=1)
+        results["other matters"] = other_matters(rank)
         results["given DDP"] = trained(("mgda", {}), rank, give_ddp=True)
     except Exception:
         results["error"] = traceback.format_exc()
@@ -191,6 +274,68 @@ def test_a_strategy_may_get_the_wrapped_network(of_ranks: list[dict[str, Any]]) 
         torch.testing.assert_close(
             results["given DDP"], trained(("mgda", {}), None), rtol=1e-9, atol=1e-11
         )
+
+
+@pytest.mark.parametrize("name", ["pcgrad", "equal", "mgda", "ilt", "plain"])
+def test_strategies_may_take_turns(name: str, of_ranks: list[dict[str, Any]]) -> None:
+    whole = Net().double()
+    inputs = torch.randn(BATCH, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    losses = {
+        task: 0.1 + (y if y.ndim == 1 else y[:, 0]).square() for task, y in whole(inputs).items()
+    }
+    if name == "plain":
+        sum(loss.mean() for loss in losses.values()).backward()  # type: ignore[union-attr]
+    else:
+        built(name, whole).backward(losses, torch.arange(BATCH))
+    expected = [p.grad for p in whole.parameters()]
+    for results in of_ranks:
+        got = results["other matters"][f"turns: {name}"]
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_heads_are_brought_together_where_the_shared_part_is_named(
+    of_ranks: list[dict[str, Any]],
+) -> None:
+    whole = Net().double()
+    inputs = torch.randn(BATCH, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    losses = {
+        task: 0.1 + (y if y.ndim == 1 else y[:, 0]).square() for task, y in whole(inputs).items()
+    }
+    built("mgda", whole, shared=whole.trunk).backward(losses, torch.arange(BATCH))
+    expected = [p.grad for p in whole.parameters()]
+    for results in of_ranks:
+        got = results["other matters"]["shared named"]
+        torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(
+    ("matter", "said"),
+    [
+        ("error of one rank", ("rank 1 cannot go on", "index must be from 0 to 19")),
+        ("static graph", ("static_graph=True",) * 2),
+        ("other seeds", ("generator must have the same seed on all ranks",) * 2),
+        ("parts outside", ("parameters outside of model",) * 2),
+    ],
+)
+def test_what_cannot_be_right_is_said_by_all_ranks(
+    matter: str, said: tuple[str, str], of_ranks: list[dict[str, Any]]
+) -> None:
+    for results, words in zip(of_ranks, said, strict=True):
+        assert words in results["other matters"][matter]
+
+
+def test_a_strategy_from_before_the_others_joined_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from mtlbench.strategies import strategy as module
+
+    net = Net().double()
+    late = built("equal", net)
+    alone = built("equal", net, process_group=False)
+    monkeypatch.setattr(module, "ranks_of", lambda group: object())
+    with pytest.raises(ValueError, match="build it after init_process_group"):
+        one_step(0, net, late)
+    one_step(0, net, alone)
 
 
 def test_a_process_by_itself_has_no_ranks() -> None:

@@ -599,7 +599,8 @@ def test_a_suite_of_ones_own_without_pictures_or_known_errors_gets_suspects(
             "is a regression; others: 'sigma', 'ilt-loss', 'loss'",
         ),
         (["--variant", "lift@0.4"], "unknown task in variant 'lift@0.4'"),
-        (["--out", __file__], "is a file, not a directory"),
+        (["--out", __file__], "cannot be a directory: File exists"),
+        (["--out", f"{__file__}/x"], "cannot be a directory: Not a directory"),
     ],
 )
 def test_bad_input_gets_one_line_and_nothing_is_trained(
