@@ -15,13 +15,13 @@ from mtlbench.suites.base import Suite, suites
 Rows = list[tuple[str, ...]]
 
 WIDTH = 120
-"""Of a list where no terminal says otherwise."""
+"""Of a list, unless a terminal is narrower."""
 
 STAYS = "\u00a0"
 """A space at which no line ends."""
 
-MIDDLE, LEAST = 48, 40
-"""The most that the column before the last may take, and the least that the last one has."""
+MIDDLE, LEAST = 48, 24
+"""The most that the column before the last takes, and the least of each of the two."""
 
 
 def render(what: str) -> str:
@@ -33,17 +33,18 @@ def render(what: str) -> str:
         "corruptions": _corruptions,
     }[what]()
     first = [max(len(row[c]) for row in rows) for c in range(len(rows[0]) - 2)]
-    middle = min(MIDDLE, max(len(row[-2]) for row in rows))
-    left = shutil.get_terminal_size((WIDTH, 0)).columns - sum(first) - middle - 2 * len(rows[0])
+    width = min(WIDTH, shutil.get_terminal_size((WIDTH, 0)).columns)
+    left = width - sum(first) - 2 * len(rows[0])
+    middle = min(MIDDLE, max(LEAST, left // 2), max(len(row[-2]) for row in rows))
     lines = tabulate(
         rows,
         tablefmt="plain",
         disable_numparse=True,
-        maxcolwidths=[*(None for _ in first), middle, max(LEAST, left)],
+        maxcolwidths=[*(None for _ in first), middle, max(LEAST, left - middle)],
         break_long_words=False,
         break_on_hyphens=False,
     )
-    title = textwrap.fill(title, WIDTH, break_on_hyphens=False)
+    title = textwrap.fill(title, max(LEAST, width), break_on_hyphens=False)
     return "\n".join(
         [title, *(f"  {line}".rstrip() for line in lines.replace(STAYS, " ").splitlines())]
     )

@@ -234,7 +234,10 @@ def test_a_results_directory_without_permission_is_named(mtlbench: Run, tmp_path
         ("corruptions", [*CORRUPTIONS, "digits left (default)"]),
     ],
 )
-def test_a_list_names_what_there_is(what: str, names: list[str], mtlbench: Run) -> None:
+def test_a_list_names_what_there_is(
+    what: str, names: list[str], mtlbench: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     ended = mtlbench(f"list {what}")
     assert ended.status == 0
     assert ended.err == ""
@@ -242,6 +245,17 @@ def test_a_list_names_what_there_is(what: str, names: list[str], mtlbench: Run) 
     for name in names:
         assert name in ended.out
     assert mtlbench("list").out.count(ended.out) == 1
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120, 300])
+def test_a_list_fits_its_terminal(
+    columns: int, mtlbench: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = mtlbench("list").out.splitlines()
+    too_long = [line for line in lines if len(line) > min(columns, 120)]
+    # A name is never cut, and few are longer than what is left for them.
+    assert len(too_long) <= (len(lines) // 10 if columns < 120 else 0)
 
 
 def test_a_plugin_is_listed_with_its_parameters(mtlbench: Run, tmp_path: Path) -> None:

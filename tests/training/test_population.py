@@ -29,7 +29,7 @@ from mtlbench.store.runs import (
 )
 from mtlbench.store.schema import DONE
 from mtlbench.suites.digits import Digits
-from mtlbench.tasks.epoch_rule import FLOOR, score
+from mtlbench.tasks.epoch_rule import score
 from mtlbench.training.job import Ended, Place
 from mtlbench.training.jobs import RunJob
 from mtlbench.training.population import (
@@ -98,7 +98,8 @@ def test_a_metric_that_is_not_finite_ranks_last(name: str, value: float) -> None
 
 
 def test_a_metric_of_zero_has_a_finite_score() -> None:
-    expected = (math.log(FLOOR) + math.log(80) - math.log(0.2)) / 3
+    # log 1 of 100 %, less its tangent's fall from there to 0
+    expected = (math.log(1) - 1 + math.log(80) - math.log(0.2)) / 3
     assert digits_score(left__accuracy=0.0) == pytest.approx(expected, rel=1e-12)
 
 
