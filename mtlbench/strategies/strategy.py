@@ -13,7 +13,8 @@ full-resolution heads: 2.0× a plain step against 1.07×).
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -182,7 +183,9 @@ class Strategy(nn.Module):
                 same); a scale that is no number above 0; an instance stage that weighs by outputs,
                 without `transform` before the losses.
         """
-        vectors, values, index, present = self._checked(losses, index, present, scale)
+        self._require_ranks()
+        with self._failing_together():
+            vectors, values, index, present = self._checked(losses, index, present, scale)
         mine = slice(None)
         if self.setting.ranks is not None:
             (values, present, index), mine = self.setting.ranks.gather(values, present, index)
@@ -240,6 +243,28 @@ class Strategy(nn.Module):
         self.setting.generator.set_state(state["generator"].cpu())
         self._steps = state["steps"]
 
+    def _require_ranks(self) -> None:
+        """Makes sure that all ranks are known, and draw alike."""
+        ranks = self.setting.ranks
+        if ranks is None and not self._alone and ranks_of(None) is not None:
+            raise ValueError(
+                "the strategy was built before torch.distributed was in use: build it after "
+                "init_process_group, or with process_group=False"
+            )
+        if ranks is not None and not self._draws_compared:
+            ranks.require_same(self.setting.generator.initial_seed(), self.setting.device)
+            self._draws_compared = True
+
+    @contextmanager
+    def _failing_together(self) -> Iterator[None]:
+        """Lets all ranks raise a ValueError where one does, before they gather a batch."""
+        try:
+            yield
+        except ValueError:
+            if self.setting.ranks is not None:
+                self.setting.ranks.cannot_go_on(self.setting.device)
+            raise
+
     def _checked(
         self,
         losses: Mapping[str, Tensor] | Sequence[Tensor],
@@ -250,31 +275,8 @@ class Strategy(nn.Module):
         """The loss vectors; their values [B, K]; index and presence, as given or made up.
 
         Raises:
-            ValueError: as for `backward`; the other ranks then raise one, too.
+            ValueError: as for `backward`.
         """
-        ranks = self.setting.ranks
-        if ranks is None and not self._alone and ranks_of(None) is not None:
-            raise ValueError(
-                "the strategy was built before torch.distributed was in use: build it after "
-                "init_process_group, or with process_group=False"
-            )
-        if ranks is not None and not self._draws_compared:
-            ranks.require_same(self.setting.generator.initial_seed(), self.setting.device)
-            self._draws_compared = True
-        try:
-            return self._checked_here(losses, index, present, scale)
-        except ValueError:
-            if ranks is not None:
-                ranks.cannot_go_on(self.setting.device)
-            raise
-
-    def _checked_here(
-        self,
-        losses: Mapping[str, Tensor] | Sequence[Tensor],
-        index: Tensor | None,
-        present: Tensor | None,
-        scale: Tensor | float | None,
-    ) -> tuple[list[Tensor], Tensor, Tensor, Tensor]:
         vectors = self._loss_vectors(losses)
         values = torch.stack([vector.detach() for vector in vectors], dim=1).to(self.setting.dtype)
         if present is None:

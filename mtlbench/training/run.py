@@ -120,16 +120,16 @@ class Run:
         # A compiled or recorded pass ties every parameter to every task, so that a gradient
         # weighting could no longer tell heads from shared layers.
         whole = self.strategy.task.stage != GRADIENT
-        if self.suite.compiled and whole:
+        self.network: Network = self.model  # as training calls it
+        full = self.suite.batch_size <= len(self.train_split)
+        if whole and self.suite.compiled:
             self.model.compile()
-        self.network = self.graphed_network() if self.suite.graphed and whole else self.model
+        elif whole and self.suite.graphed and full and self.device.type == "cuda":
+            self.network = self._graphed()
 
-    def graphed_network(self) -> Network:
-        """The network as training is to call it: on a GPU its passes over full batches are CUDA
-        graphs."""
+    def _graphed(self) -> GraphedNetwork:
+        """The network, whose passes over full batches are CUDA graphs."""
         rows = torch.arange(self.suite.batch_size)
-        if self.device.type != "cuda" or self.suite.compiled or len(rows) > len(self.train_split):
-            return self.model
         inputs = self.suite.prepare(take(self.train_split, rows, self.device).inputs)
         self.model.train()
         return GraphedNetwork(

@@ -1,20 +1,21 @@
 """Training loops of one's own: bad batches, scaled gradients, strategies inside modules."""
 
 import copy
+from collections.abc import Callable
 from typing import Any
 from unittest import mock
 
 import pytest
 import torch
+from three_tasks import TASKS, Net, losses_of
 from torch import Tensor, nn
-from torch.nn import functional
 
 from mtlbench import build_strategy
 from mtlbench.strategies import base, strategy
 from mtlbench.strategies.base import GRADIENT, LossWeighting, strategies
 from mtlbench.strategies.compose import stage_of
+from mtlbench.strategies.strategy import EpochSummary
 
-TASKS = {"a": "classification", "b": "regression", "c": "regression"}
 NAMES = [entry.name for entry in strategies.entries()]
 COMPOSED = [*NAMES, "ilt+pcgrad", "ilt+mtu", "data-parameters+mgda"]
 OF_GRADIENTS = [entry.name for entry in strategies.entries() if stage_of(entry) == GRADIENT]
@@ -26,28 +27,11 @@ FORMS = [
 BATCH = 8
 
 
-class Net(nn.Module):
-    """Losses of at least 0.1, so that the geometric mean is smooth."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            self.trunk = nn.Sequential(nn.Linear(5, 7), nn.Tanh())
-            self.heads = nn.ModuleDict({"a": nn.Linear(7, 3), "b": nn.Linear(7, 1)})
-            self.heads["c"] = nn.Linear(7, 1)
-
-    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
-        seen = self.trunk(inputs)
-        outputs = {task: head(seen) for task, head in self.heads.items()}
-        return {task: y if task == "a" else y[:, 0] for task, y in outputs.items()}
-
-
 class Loop:
     """A network and its strategy, trained batch by batch in float64."""
 
     def __init__(self, name: str, parameters: dict[str, Any] | None = None) -> None:
-        self.net = Net().double()
+        self.net = Net()
         self.strategy = build_strategy(
             name,
             tasks=TASKS,
@@ -68,11 +52,7 @@ class Loop:
         index = torch.randperm(4 * BATCH, generator=chance)[:BATCH]
         targets = {"a": a, "b": b, "c": c}
         outputs = self.strategy.transform(self.net(inputs), targets, index)
-        losses = {
-            "a": functional.cross_entropy(outputs["a"], a, reduction="none"),
-            "b": 0.1 + (outputs["b"] - b).square(),
-            "c": 0.1 + 9 * (outputs["c"] - c).square(),
-        }
+        losses = losses_of(outputs, targets)
         if bad is not None:
             factor = torch.ones(BATCH, dtype=torch.float64)
             factor[3] = bad
@@ -112,6 +92,23 @@ def state_of(strategy: nn.Module) -> list[Any]:
 # --- bad batches ---
 
 
+def with_and_without(
+    form: tuple[str, dict[str, Any]], spoil: Callable[[Loop], None]
+) -> tuple[EpochSummary, EpochSummary]:
+    """The epochs of two trainings that end in the same network, one of them with something in the
+    middle whose step is skipped."""
+    with_it, without = Loop(*form), Loop(*form)
+    for number in range(4):
+        if number == 2:
+            spoil(with_it)
+        for loop in (with_it, without):
+            loop.backward(number)
+            loop.optimizer.step()
+    for one, other in zip(with_it.net.parameters(), without.net.parameters(), strict=True):
+        assert torch.equal(one, other)
+    return with_it.strategy.end_epoch(), without.strategy.end_epoch()
+
+
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
 @pytest.mark.parametrize(("name", "parameters"), FORMS, ids=str)
 def test_a_loss_that_is_not_finite_leaves_the_strategy_as_it_was(
@@ -129,17 +126,9 @@ def test_a_loss_that_is_not_finite_leaves_the_strategy_as_it_was(
 def test_who_skips_a_bad_batch_trains_as_if_it_had_not_been(
     name: str, parameters: dict[str, Any]
 ) -> None:
-    with_it, without = Loop(name, parameters), Loop(name, parameters)
-    for number in range(4):
-        without.backward(number)
-        without.optimizer.step()
-        if number == 2:
-            with_it.backward(9, torch.nan)  # and no step
-        with_it.backward(number)
-        with_it.optimizer.step()
-    for one, other in zip(with_it.net.parameters(), without.net.parameters(), strict=True):
-        assert torch.equal(one, other)
-    summary, expected = with_it.strategy.end_epoch(), without.strategy.end_epoch()
+    summary, expected = with_and_without(
+        (name, parameters), lambda loop: loop.backward(9, torch.nan)
+    )
     assert torch.equal(summary.losses, expected.losses)
     assert torch.equal(summary.weights.nan_to_num(), expected.weights.nan_to_num())
     assert (summary.bad_batches, expected.bad_batches) == (1, 0)
@@ -150,13 +139,9 @@ def test_a_gradient_that_is_not_finite_leaves_a_gradient_weighting_as_it_was(nam
     loop = Loop(name)
     loop.train(4)
     before = state_of(loop.strategy)
-    seen = loop.net.trunk.register_forward_hook(
-        lambda module, inputs, output: output * torch.tensor(1.0).double()
-    )
     hook = loop.net.trunk[0].weight.register_hook(lambda gradient: gradient / 0)
     loop.backward(9)
     hook.remove()
-    seen.remove()
     assert not loop.net.trunk[0].weight.grad.isfinite().all()
     sums = loop.strategy.get_buffer("sums_of_epoch")
     after = state_of(loop.strategy)
@@ -167,18 +152,12 @@ def test_a_gradient_that_is_not_finite_leaves_a_gradient_weighting_as_it_was(nam
 def test_a_weighing_that_came_to_nothing_is_made_in_the_next_step(
     form: tuple[str, dict[str, Any]],
 ) -> None:
-    with_it, without = Loop(*form), Loop(*form)
-    for number in range(4):
-        if number == 2:
-            hook = with_it.net.trunk[0].weight.register_hook(lambda gradient: gradient / 0)
-            with_it.backward(9)
-            hook.remove()
-        for loop in (with_it, without):
-            loop.backward(number)
-            loop.optimizer.step()
-    for one, other in zip(with_it.net.parameters(), without.net.parameters(), strict=True):
-        assert torch.equal(one, other)
-    summary, expected = with_it.strategy.end_epoch(), without.strategy.end_epoch()
+    def spoil(loop: Loop) -> None:
+        hook = loop.net.trunk[0].weight.register_hook(lambda gradient: gradient / 0)
+        loop.backward(9)
+        hook.remove()
+
+    summary, expected = with_and_without(form, spoil)
     assert torch.equal(summary.weights, expected.weights)
     assert (summary.bad_batches, expected.bad_batches) == (1, 0)
 

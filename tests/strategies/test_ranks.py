@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from three_tasks import TASKS, Net, losses_of
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from mtlbench import build_strategy
@@ -22,7 +22,6 @@ from mtlbench.strategies.base import GRADIENT, strategies
 from mtlbench.strategies.compose import stage_of
 from mtlbench.strategies.ranks import ranks_of
 
-TASKS = {"a": "classification", "b": "regression", "c": "regression"}
 STEPS, BATCH, INSTANCES = 5, 8, 20
 CUTS = (5, 4, 7, 1, 4)
 """How many instances of each batch are the first rank's."""
@@ -42,21 +41,6 @@ FORMS += [("mgda", {"mgda.every": 2}), ("nash-mtl", {"nash-mtl.every": 2})]
 WITH_A_BAD_BATCH = ("equal", "mtu", "ilt", "mgda", "graddrop")
 
 
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(0)
-            self.trunk = nn.Sequential(nn.Linear(5, 7), nn.Tanh())
-            self.heads = nn.ModuleDict({"a": nn.Linear(7, 3), "b": nn.Linear(7, 1)})
-            self.heads["c"] = nn.Linear(7, 1)
-
-    def forward(self, inputs: Tensor) -> dict[str, Tensor]:
-        seen = self.trunk(inputs)
-        outputs = {task: head(seen) for task, head in self.heads.items()}
-        return {task: y if task == "a" else y[:, 0] for task, y in outputs.items()}
-
-
 def trained(
     form: tuple[str, dict[str, Any]],
     rank: int | None,
@@ -73,7 +57,7 @@ def trained(
         give_ddp: the strategy gets `DistributedDataParallel`, not what is inside of it.
     """
     name, parameters = form
-    net = Net().double()
+    net = Net()
     network = net if rank is None else DistributedDataParallel(net)
     strategy = build_strategy(
         name,
@@ -101,11 +85,7 @@ def trained(
         inputs, a, b, c, index, present = (x[part] for x in (inputs, a, b, c, index, present))
         outputs = network(inputs)
         outputs = strategy.transform(outputs, {"a": a, "b": b, "c": c}, index, present)
-        losses = {
-            "a": functional.cross_entropy(outputs["a"], a, reduction="none"),
-            "b": 0.1 + (outputs["b"] - b).square(),
-            "c": 0.1 + 9 * (outputs["c"] - c).square(),
-        }
+        losses = losses_of(outputs, {"a": a, "b": b, "c": c})
         if step == bad_step and rank != 1:
             present[0, 2], losses["c"] = (
                 True,
@@ -129,17 +109,18 @@ def trained(
 
 
 def one_step(
-    rank: int,
+    rank: int | None,
     network: nn.Module,
     strategy: Any,
     *,
     index: Tensor | None = None,
 ) -> None:
-    """Leaves the gradient of a batch of which each rank has a half; without a strategy, that of the
-    plain sum of losses."""
+    """Leaves the gradient of a batch of which each rank has a half, and one process, which is no
+    rank, all; without a strategy, that of the plain sum of losses."""
     chance = torch.Generator().manual_seed(0)
     inputs = torch.randn(BATCH, 5, generator=chance, dtype=torch.float64)
-    half = slice(0, BATCH // 2) if rank == 0 else slice(BATCH // 2, None)
+    first, second = slice(0, BATCH // 2), slice(BATCH // 2, None)
+    half = slice(None) if rank is None else first if rank == 0 else second
     outputs = network(inputs[half])
     losses = {task: 0.1 + (y if y.ndim == 1 else y[:, 0]).square() for task, y in outputs.items()}
     network.zero_grad()
@@ -166,7 +147,7 @@ def what_was_said(attempt: Any) -> str:
 def other_matters(rank: int) -> dict[str, Any]:
     """What two ranks do beside training alike: gradients, and what is said."""
     found: dict[str, Any] = {}
-    net = Net().double()
+    net = Net()
     ddp = DistributedDataParallel(net)
     for name in ("pcgrad", "equal", "mgda", "ilt"):  # each the newest of the network
         strategy = built(name, net)
@@ -179,29 +160,29 @@ def other_matters(rank: int) -> dict[str, Any]:
     found["turns: plain"] = [p.grad for p in net.parameters()]
     torch.save(net, io.BytesIO())  # a network that strategies have seen is as it was
 
-    net = Net().double()
+    net = Net()
     one_step(rank, DistributedDataParallel(net), built("mgda", net, shared=net.trunk))
     found["shared named"] = [p.grad for p in net.parameters()]
 
-    net = Net().double()
+    net = Net()
     wrong = torch.arange(BATCH // 2) + (1000 if rank == 1 else 0)
     attempt = functools.partial(
         one_step, rank, DistributedDataParallel(net), built("ilt", net), index=wrong
     )
     found["error of one rank"] = what_was_said(attempt)
 
-    net = Net().double()
+    net = Net()
     attempt = functools.partial(
         one_step, rank, DistributedDataParallel(net, static_graph=True), built("mgda", net)
     )
     found["static graph"] = what_was_said(attempt)
 
-    net = Net().double()
+    net = Net()
     strategy = built("pcgrad", net, generator=torch.Generator().manual_seed(rank))
     attempt = functools.partial(one_step, rank, DistributedDataParallel(net), strategy)
     found["other seeds"] = what_was_said(attempt)
 
-    net = Net().double()
+    net = Net()
     strategy = built("mgda", net.trunk)
     attempt = functools.partial(one_step, rank, DistributedDataParallel(net), strategy)
     found["parts outside"] = what_was_said(attempt)
@@ -278,15 +259,8 @@ def test_a_strategy_may_get_the_wrapped_network(of_ranks: list[dict[str, Any]]) 
 
 @pytest.mark.parametrize("name", ["pcgrad", "equal", "mgda", "ilt", "plain"])
 def test_strategies_may_take_turns(name: str, of_ranks: list[dict[str, Any]]) -> None:
-    whole = Net().double()
-    inputs = torch.randn(BATCH, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    losses = {
-        task: 0.1 + (y if y.ndim == 1 else y[:, 0]).square() for task, y in whole(inputs).items()
-    }
-    if name == "plain":
-        sum(loss.mean() for loss in losses.values()).backward()  # type: ignore[union-attr]
-    else:
-        built(name, whole).backward(losses, torch.arange(BATCH))
+    whole = Net()
+    one_step(None, whole, None if name == "plain" else built(name, whole))
     expected = [p.grad for p in whole.parameters()]
     for results in of_ranks:
         got = results["other matters"][f"turns: {name}"]
@@ -296,12 +270,8 @@ def test_strategies_may_take_turns(name: str, of_ranks: list[dict[str, Any]]) ->
 def test_heads_are_brought_together_where_the_shared_part_is_named(
     of_ranks: list[dict[str, Any]],
 ) -> None:
-    whole = Net().double()
-    inputs = torch.randn(BATCH, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    losses = {
-        task: 0.1 + (y if y.ndim == 1 else y[:, 0]).square() for task, y in whole(inputs).items()
-    }
-    built("mgda", whole, shared=whole.trunk).backward(losses, torch.arange(BATCH))
+    whole = Net()
+    one_step(None, whole, built("mgda", whole, shared=whole.trunk))
     expected = [p.grad for p in whole.parameters()]
     for results in of_ranks:
         got = results["other matters"]["shared named"]
@@ -329,7 +299,7 @@ def test_a_strategy_from_before_the_others_joined_is_refused(
 ) -> None:
     from mtlbench.strategies import strategy as module
 
-    net = Net().double()
+    net = Net()
     late = built("equal", net)
     alone = built("equal", net, process_group=False)
     monkeypatch.setattr(module, "ranks_of", lambda group: object())
