@@ -111,8 +111,8 @@ class StoredRun:
         return TRACES_FILE in self.info["files"]
 
     def traces(self) -> dict[str, np.ndarray] | None:
-        """`loss` and `margin` float16 and `prediction` int16, each [E, N, K], and `value` float32
-        [N, K], or None; see `training.traces`."""
+        """`loss` and `margin` float16 and `prediction` int16, each [E, N, K], `validation_loss`
+        float16 [E, M, K], and `value` float32 [N, K], or None; see `training.traces`."""
         return self._arrays(TRACES_FILE)
 
     def _arrays(self, name: str) -> dict[str, np.ndarray] | None:

@@ -13,7 +13,6 @@ from mtlbench.analysis.label_errors.scores import (
     MARGIN,
     SIGMA,
     STRATEGY,
-    TRACED,
 )
 from mtlbench.errors import UserError, require_known
 from mtlbench.execution import progress
@@ -72,7 +71,6 @@ def train_missing(
         UserError: of some strategy no run ended well, or a fold did not.
     """
     read = {STRATEGY[name] for name in chosen if name != CLEANLAB}
-    traced = frozenset(STRATEGY[name] for name in chosen if name in TRACED)
     if read:
         studies.run_study(
             suite,
@@ -83,7 +81,7 @@ def train_missing(
             plugins=plugins,
             results=results,
             resources=resources,
-            traces=traced,
+            traces=frozenset(read),
             trackers=(),
         )
         _require_done([spec for spec in specs if spec.strategy in read], Store(results))

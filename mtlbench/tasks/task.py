@@ -141,6 +141,11 @@ class Task:
             return torch.ones_like(target, dtype=torch.bool)
         return target != self.ignore
 
+    def any_labelled(self, target: Tensor) -> Tensor:
+        """A mask of the instances with any labelled value, bool [B]."""
+        labelled = self.labelled(target)
+        return labelled if labelled.ndim == 1 else labelled.flatten(1).any(1)
+
 
 def cross_entropy(ignore: int = -1) -> Loss:
     """Cross entropy [B] of logits [B, C, …], averaged over an instance's labelled pixels."""

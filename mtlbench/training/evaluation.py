@@ -48,10 +48,7 @@ def evaluate(
     for (task, metric), meter in meters.items():
         if task.kind == "classification":
             require_probabilities(metric, meter)
-    values = sum(math.prod(part.shape[1:]) for part in input_parts(split.inputs))
-    fit = EVALUATION_VALUES // max(1, values)
-    size = max(1, min(EVALUATION_BATCH, fit))
-    for batch in Batches(split, torch.arange(len(split)), size, device):
+    for batch in _batches(split, device):
         outputs = forward(suite, model, suite.prepare(batch.inputs))
         targets = suite.complete(batch.targets)
         for k, task in enumerate(tasks):
@@ -75,6 +72,34 @@ def evaluate(
         f"{task.name}/{metric.name}": meter.compute().item() * metric.scale
         for (task, metric), meter in meters.items()
     }
+
+
+@torch.no_grad()
+def instance_losses(suite: Suite, model: nn.Module, split: Split, device: torch.device) -> Tensor:
+    """The loss of each instance of a split and task, float32 [M, K]; NaN where there is no
+    label."""
+    model.eval()
+    rows = []
+    for batch in _batches(split, device):
+        outputs = forward(suite, model, suite.prepare(batch.inputs))
+        targets = suite.complete(batch.targets)
+        columns = []
+        for k, task in enumerate(suite.tasks()):
+            target = targets[task.name]
+            here = task.any_labelled(target)
+            if batch.present is not None:
+                here = here & batch.present[:, k]
+            losses = task.losses(outputs[task.name], target).float()
+            columns.append(torch.where(here, losses, torch.nan))
+        rows.append(torch.stack(columns, 1))
+    return torch.cat(rows)
+
+
+def _batches(split: Split, device: torch.device) -> Batches:
+    """All of a split, in its order, as many at a time as fit into memory."""
+    values = sum(math.prod(part.shape[1:]) for part in input_parts(split.inputs))
+    size = max(1, min(EVALUATION_BATCH, EVALUATION_VALUES // max(1, values)))
+    return Batches(split, torch.arange(len(split)), size, device)
 
 
 @torch.no_grad()

@@ -31,6 +31,7 @@ from mtlbench.training.evaluation import (
     evaluate,
     example_predictions,
     forward,
+    instance_losses,
     pixels_last,
 )
 from mtlbench.training.graphed import GraphedNetwork
@@ -164,7 +165,9 @@ class Run:
         # The means leave bad batches out, after which no training of ours goes on.
         losses = summary.losses if not summary.bad_batches else summary.losses * torch.nan
         if self.traces is not None:
-            self.traces.end_epoch()
+            self.traces.end_epoch(
+                instance_losses(self.suite, self.model, self.data.validation, self.device)
+            )
         self.epoch += 1
         row: dict[str, float] = {"epoch": self.epoch}
         for task, loss, weight in zip(

@@ -21,6 +21,8 @@ class Traces:
     The loss is that before all weights. The margin is the logit of the given label minus the
     largest other logit, averaged over the labelled pixels of a label map (Pleiss et al. 2020,
     Eq. 1). Classes are kept of every epoch, predicted numbers, which need more room, of the last.
+    Of validation instances there is the loss after each epoch: hard labels have a large one there,
+    too.
     Written on the device without waiting for it; what an epoch never visits stays NaN.
 
     Args:
@@ -33,6 +35,7 @@ class Traces:
         self.tasks = tasks
         shape = (num_instances, len(tasks))
         self.losses: list[Tensor] = []
+        self.validation_losses: list[Tensor] = []
         self.margins: list[Tensor] = []
         self.predictions: list[Tensor] = []
         self.value = torch.full(shape, torch.nan)
@@ -61,7 +64,7 @@ class Traces:
         """
         for k, task in enumerate(self.tasks):
             output, target = outputs[task.name], targets[task.name]
-            here = _any_labelled(task, target)
+            here = task.any_labelled(target)
             if present is not None:
                 here = here & present[:, k]
             self._loss[index, k] = torch.where(here, losses[task.name].float(), torch.nan)
@@ -72,8 +75,14 @@ class Traces:
             elif output.ndim == 1:
                 self._value[index, k] = torch.where(here, task.predict(output.float()), torch.nan)
 
-    def end_epoch(self) -> None:
-        """Keeps what was noted, and starts anew."""
+    def end_epoch(self, validation_losses: Tensor) -> None:
+        """Keeps what was noted, and starts anew.
+
+        Args:
+            validation_losses: of each validation instance after the epoch [M, K]; NaN where there
+                is no label.
+        """
+        self.validation_losses.append(_half(validation_losses))
         self.losses.append(_half(self._loss))
         self.margins.append(_half(self._margin))
         self.predictions.append(self._prediction.cpu().clone())
@@ -83,9 +92,15 @@ class Traces:
         self._prediction.fill_(NO_CLASS)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """`loss`, `margin` float16 and `prediction` int16, each [E, N, K]; `value` float32 [N, K],
-        the numbers predicted in the last epoch, in the unit of the label."""
-        kept = {"loss": self.losses, "margin": self.margins, "prediction": self.predictions}
+        """`loss`, `margin` float16 and `prediction` int16, each [E, N, K]; `validation_loss`
+        float16 [E, M, K]; `value` float32 [N, K], the numbers predicted in the last epoch, in the
+        unit of the label."""
+        kept = {
+            "loss": self.losses,
+            "margin": self.margins,
+            "prediction": self.predictions,
+            "validation_loss": self.validation_losses,
+        }
         arrays = {name: torch.stack(values).numpy() for name, values in kept.items() if values}
         return arrays | ({"value": self.value.numpy()} if arrays else {})
 
@@ -95,6 +110,7 @@ class Traces:
             "losses": self.losses,
             "margins": self.margins,
             "predictions": self.predictions,
+            "validation_losses": self.validation_losses,
             "value": self.value,
         }
 
@@ -108,10 +124,14 @@ class Traces:
         for name in ("losses", "margins", "predictions"):
             if [values.shape for values in state[name]] != wanted:
                 raise ValueError(f"traces of {name} are not those of {epochs} epochs")
+        of_validation = {values.shape[1:] for values in state["validation_losses"]}
+        if len(state["validation_losses"]) != epochs or of_validation != {wanted[0][1:]}:
+            raise ValueError(f"traces of validation are not those of {epochs} epochs")
         if state["value"].shape != self._value.shape:
             raise ValueError("predicted values are not those of these instances")
         self.losses, self.margins = state["losses"], state["margins"]
         self.predictions, self.value = state["predictions"], state["value"]
+        self.validation_losses = state["validation_losses"]
 
 
 def margins(task: Task, output: Tensor, target: Tensor) -> Tensor:
@@ -131,12 +151,6 @@ def margins(task: Task, output: Tensor, target: Tensor) -> Tensor:
         return margin
     margin, labelled = margin.flatten(1), labelled.flatten(1)
     return torch.where(labelled, margin, 0).sum(1) / labelled.sum(1)
-
-
-def _any_labelled(task: Task, target: Tensor) -> Tensor:
-    """A mask of the instances with any labelled value, bool [B]."""
-    labelled = task.labelled(target)
-    return labelled if labelled.ndim == 1 else labelled.flatten(1).any(1)
 
 
 def _half(values: Tensor) -> Tensor:

@@ -284,6 +284,17 @@ def test_several_settings_of_a_strategy_have_to_be_chosen_from(tmp_path: Path) -
     assert row(chosen, "clean", "ilt[ilt.lr=4.0]", "miou")["paper_mean"] == 63.98
 
 
+def test_of_several_settings_the_one_with_default_parameters_stands_beside_the_paper(
+    tmp_path: Path,
+) -> None:
+    write_run(tmp_path, metric(50.0), strategy="ilt")
+    write_run(tmp_path, metric(40.0), strategy="ilt", strategy_parameters={"ilt.lr": 2.0})
+    found = against(tmp_path, "streets")
+    assert row(found, "clean", "ilt", "miou")["mean"] == 50.0
+    assert "ilt[ilt.lr=2.0]" not in set(found.rows["strategy"])
+    assert found.left_out[0] == "other settings, to be chosen by --strategies: ilt[ilt.lr=2.0]"
+
+
 # --- order --------------------------------------------------------------------------------------
 
 

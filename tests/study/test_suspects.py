@@ -193,6 +193,7 @@ def test_the_margin_of_a_map_is_the_mean_over_its_labelled_pixels() -> None:
 
 
 def test_an_absent_label_leaves_no_trace_and_a_huge_loss_stays_finite() -> None:
+    nan = float("nan")
     tasks = (toy_task(), Task("size", "regression", squared_l2(), (), ()))
     traces = Traces(tasks, 4, torch.device("cpu"))
     traces.add(
@@ -202,15 +203,15 @@ def test_an_absent_label_leaves_no_trace_and_a_huge_loss_stays_finite() -> None:
         {"kind": torch.tensor([0.25, 3.5]), "size": torch.tensor([1e9, 2.0])},
         torch.tensor([[True, True], [True, False]]),
     )
-    traces.end_epoch()
+    traces.end_epoch(torch.tensor([[0.5, nan], [2e9, 0.0]]))
     arrays = traces.arrays()
-    nan = float("nan")
     largest = float(np.finfo(np.float16).max)
     expected_loss = [[3.5, nan], [nan, nan], [0.25, largest], [nan, nan]]
     np.testing.assert_array_equal(arrays["loss"][0], expected_loss)
     np.testing.assert_array_equal(arrays["margin"][0][:, 0], [-3.0, nan, 1.0, nan])
     assert np.isnan(arrays["margin"][0][:, 1]).all()
     np.testing.assert_array_equal(arrays["prediction"][0][:, 0], [1, -1, 0, -1])
+    np.testing.assert_array_equal(arrays["validation_loss"], [[[0.5, nan], [largest, 0.0]]])
 
 
 def test_the_number_predicted_in_the_last_epoch_is_kept_in_the_unit_of_the_label() -> None:
@@ -224,7 +225,7 @@ def test_the_number_predicted_in_the_last_epoch_is_kept_in_the_unit_of_the_label
             {"size": torch.zeros(2)},
             torch.tensor([[True], [False]]),
         )
-        traces.end_epoch()
+        traces.end_epoch(torch.zeros(2, 1))
     np.testing.assert_array_equal(traces.arrays()["value"], [[np.nan], [np.nan], [200.0]])
 
 

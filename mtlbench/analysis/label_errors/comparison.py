@@ -109,8 +109,8 @@ def compare_detectors(
         labels (%), `accuracy` that of corrupted ones among as many with the largest scores (%),
         `roc_auc` and `average_precision` those of the scores (%), `estimate` what
         `estimate_share` makes of the scores without knowing (%; in the last epoch only, and NaN
-        where it sees no second group). `settings` tells configurations apart where there is more
-        than one.
+        where it sees no second group, or one that may be of hard labels). `settings` tells
+        configurations apart where there is more than one.
 
     Raises:
         UserError: there is no such directory, suite, variant or detector, or nothing to compare.
@@ -125,8 +125,9 @@ def compare_detectors(
             wrong = scores.corrupted
         estimate = scores.estimate
         if np.isnan(estimate):
-            guess = estimate_share(scores.score, scores.detector, resamples=0)
-            estimate = guess.share if guess.second_group else np.nan
+            estimate = estimate_share(
+                scores.score, scores.detector, losses=scores.losses, resamples=0
+            ).wrong
         labelled = ~np.isnan(scores.score)
         about = {
             "suite": suite,

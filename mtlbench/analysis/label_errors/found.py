@@ -78,7 +78,12 @@ class Found:
         if corrupted is not None and not corrupted.any():
             corrupted = None
         own = [each.estimate for each in scores if not np.isnan(each.estimate)]
-        estimate = float(np.mean(own)) if own else estimate_share(score, detector)
+        of_runs = [each.losses for each in scores if each.losses is not None]
+        losses = None
+        if of_runs:
+            training, validation = (mean(np.stack(part)) for part in zip(*of_runs, strict=True))
+            losses = (training, validation)
+        estimate = float(np.mean(own)) if own else estimate_share(score, detector, losses=losses)
         return cls(task, detector, scores, score, estimate, corrupted)
 
 
@@ -342,7 +347,7 @@ def _share_tables(found: Sequence[Found]) -> list[Table]:
     return [*([_sections(whole)] if whole else []), *([_rows(short)] if short else [])]
 
 
-HARD = "a second group can also be one of hard labels that are right, as those of a rare class"
+HARD = "hard labels that are right, as those of a rare class, look the same in validation data"
 
 CANNOT_TELL = "few of the labels are wrong, or the score cannot tell"
 
@@ -361,7 +366,10 @@ def _sections(found: Sequence[Found]) -> Table:
             rows.append(Row(DETECTOR_LABELS[each.detector], cells))
         sections.append(Section(task, rows))
     return Table(
-        "Shares of wrong labels", columns, sections, [f"no second group: {CANNOT_TELL}; {HARD}"]
+        "Shares of wrong labels",
+        columns,
+        sections,
+        [f"no second group: {CANNOT_TELL}; or none: {HARD}"],
     )
 
 
@@ -384,7 +392,9 @@ def _rows(found: Sequence[Found]) -> Table:
             others += 1
     notes = []
     if rows:
-        notes.append(f"none: no second group; ~: groups overlap, a rough guess; {HARD}")
+        notes.append(
+            f"none: no second group; ~: groups overlap, a rough guess; ?: so many or none: {HARD}"
+        )
     if others:
         where = "the others" if rows else "any of them"
         notes.append(f"no second group in {where} ({others}): {CANNOT_TELL}")
@@ -393,12 +403,13 @@ def _rows(found: Sequence[Found]) -> Table:
 
 
 def _brief(found: Found) -> str:
-    """ "12.1", "~29.7" or "none"."""
+    """ "12.1", "~29.7", "?16.5" or "none"."""
     if isinstance(found.estimate, float):
         return digits(found.estimate, 1)
     if not found.estimate.second_group:
         return "none" if found.estimate.verdict == "one group" else "too few"
-    return "~" * (found.estimate.verdict == "overlapping") + digits(found.estimate.share, 1)
+    mark = "?" if found.estimate.hard else "~" if found.estimate.verdict == "overlapping" else ""
+    return mark + digits(found.estimate.share, 1)
 
 
 def _measures(found: Found) -> list[Cell]:

@@ -22,6 +22,10 @@ ONE_HUMP, DEEP = 0.95, 0.7
 """Density between the groups over that of the smaller peak: from the first on there is one group,
 below the second there are two that stand apart. See docs/suspects.md for where they come from."""
 
+AS_HARD = 1 / 3
+"""Share of validation labels as hard as the second group, over the share of that, from which on it
+may be of hard labels. See docs/suspects.md, too."""
+
 
 @dataclass(frozen=True)
 class ShareEstimate:
@@ -35,6 +39,8 @@ class ShareEstimate:
             two make one hump, near 0 where they stand apart.
         overlap: labels that are on the wrong side of the mixture, if it is right (%).
         verdict: `apart`, `overlapping`, `one group` or `too few`.
+        in_validation: the share that a second group with such losses has of the validation labels
+            (%); NaN where that is not known.
     """
 
     share: float
@@ -43,11 +49,24 @@ class ShareEstimate:
     valley: float
     overlap: float
     verdict: str
+    in_validation: float = math.nan
 
     @property
     def second_group(self) -> bool:
         """Says whether some labels stand apart from the others."""
         return self.verdict in ("apart", "overlapping")
+
+    @property
+    def hard(self) -> bool:
+        """Says whether so many validation labels look the same that the second group may as well be
+        of labels that are right and hard to learn."""
+        return self.second_group and self.in_validation > AS_HARD * self.share
+
+    @property
+    def wrong(self) -> float:
+        """The share that is taken for wrong (%); NaN where there is no second group, or one that
+        may be of hard labels."""
+        return self.share if self.second_group and not self.hard else math.nan
 
     def __str__(self) -> str:
         if self.verdict == "too few":
@@ -55,24 +74,37 @@ class ShareEstimate:
         if self.verdict == "one group":
             return "no second group: few labels are wrong, or this score cannot tell"
         span = f"{self.share:.1f} % ({self.low:.1f} to {self.high:.1f} %)"
+        if self.hard:
+            alike = f"{self.in_validation:.0f} % of the validation labels look the same"
+            return f"{span}, or none: {alike}"
         if self.verdict == "apart":
             return f"{span}, two groups well apart"
         return f"{span}, groups overlap: a rough guess"
 
 
 def estimate_share(
-    score: np.ndarray, detector: str, *, resamples: int = RESAMPLES, seed: int = 0
+    score: np.ndarray,
+    detector: str,
+    *,
+    losses: tuple[np.ndarray, np.ndarray] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> ShareEstimate:
     """The share of wrong labels, by a mixture of two normal distributions of the scores.
 
     As Arazo et al. (2019) with the loss, but with normal components on log scores: a component
     each for right and for wrong labels, the wrong ones having the larger mean. A mixture of two is
     fitted to anything, so the two only count where they make two humps: the density has a valley
-    between the two means. Hard but right labels lie in between and are the main error.
+    between the two means.
+
+    Hard labels that are right can be a second group, too. They are as frequent in validation data,
+    where wrong ones are not, if somebody made sure of these labels.
 
     Args:
         score: as from a detector [N]; NaN where there is no label.
         detector: which one, for the scale on which the groups are near normal.
+        losses: of the same training labels [N] and of validation labels [M] by the same network;
+            without them, hard labels are taken for wrong ones.
         resamples: of the bootstrap.
         seed: of the bootstrap.
     """
@@ -100,7 +132,17 @@ def estimate_share(
     low, high = np.quantile(again, [0.025, 0.975]) if again else (math.nan, math.nan)
     verdict = "apart" if valley < DEEP else "overlapping"
     share = 100 * free * float(mixture.weight[1])
-    return ShareEstimate(share, float(low), float(high), valley, overlap, verdict)
+    alike = math.nan if losses is None else _share_in_validation(*losses, share)
+    return ShareEstimate(share, float(low), float(high), valley, overlap, verdict, alike)
+
+
+def _share_in_validation(training: np.ndarray, validation: np.ndarray, share: float) -> float:
+    """Twice the share of validation losses (%) beyond what half of a share (%) of the training
+    losses exceeds: the other half is near the labels that are learned, which are always learned
+    less well in validation data."""
+    known = validation[np.isfinite(validation)]
+    bound = np.nanquantile(training, 1 - 0.5 * share / 100)
+    return 200 * float((known > bound).mean()) if len(known) else math.nan
 
 
 def scaled(score: np.ndarray, detector: str) -> np.ndarray:

@@ -24,9 +24,6 @@ DETECTOR_LABELS = {
 STRATEGY = {SIGMA: "ilt", ILT_LOSS: "ilt", LOSS: "equal", MARGIN: "equal"}
 """The strategy whose runs each detector reads."""
 
-TRACED = {ILT_LOSS, LOSS, MARGIN}
-"""Detectors that read the traces of a run."""
-
 SCORE_COLUMNS = ["task", "detector", "seed", "index", "score", "corrupted"]
 
 
@@ -43,6 +40,8 @@ class Scores:
         estimate: share of wrong labels, where the detector brings an estimate of its own; or NaN.
         predictions: of the network: classes by epoch, integers [P, N], -1 where there is none, or
             numbers at the end, [1, N], NaN where there is none. None where nothing is known.
+        losses: of the same run, of the training labels [N] and of the validation labels [M], NaN
+            where there is no label; see `losses_until_best`. None where nothing is known.
     """
 
     task: str
@@ -53,6 +52,7 @@ class Scores:
     corrupted: np.ndarray | None
     estimate: float = float("nan")
     predictions: np.ndarray | None = None
+    losses: tuple[np.ndarray, np.ndarray] | None = None
 
     def by_epoch(self) -> np.ndarray:
         """The scores [E, N], had training been looked at after each epoch only."""
@@ -86,7 +86,7 @@ def scores_of(run: StoredRun, detectors: Sequence[str] = DETECTORS) -> list[Scor
     parameters = run.instance_parameters()
     for k, task in enumerate(tasks):
         kept: dict[str, np.ndarray] = {}
-        predictions = None
+        predictions = losses = None
         if parameters is not None:
             log_variance = parameters["log_variance"][:, :, k].astype(np.float32)
             # It starts at 0 and moves with the first batch that has the label.
@@ -96,6 +96,10 @@ def scores_of(run: StoredRun, detectors: Sequence[str] = DETECTORS) -> list[Scor
             summed = LOSS if parameters is None else ILT_LOSS
             kept[summed] = traces["loss"][:, :, k].astype(np.float32)
             kept[MARGIN] = -traces["margin"][:, :, k].astype(np.float32)
+            if "validation_loss" in traces:
+                losses = losses_until_best(
+                    traces["loss"][:, :, k], traces["validation_loss"][:, :, k]
+                )
             classifies = task["kind"] == "classification"
             predictions = (
                 traces["prediction"][:, :, k] if classifies else traces["value"][None, :, k]
@@ -107,8 +111,24 @@ def scores_of(run: StoredRun, detectors: Sequence[str] = DETECTORS) -> list[Scor
             score = trace[-1] if detector == SIGMA else mean(trace)
             corrupted = None if labels is None else labels["corrupted"][:, k]
             about = (task["name"], detector, spec["seed"])
-            found.append(Scores(*about, trace, score, corrupted, predictions=predictions))
+            found.append(
+                Scores(*about, trace, score, corrupted, predictions=predictions, losses=losses)
+            )
     return found
+
+
+def losses_until_best(
+    training: np.ndarray, validation: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Losses of training labels [E, N] and of validation labels [E, M], averaged over the epochs up
+    to the one with the least loss on validation data.
+
+    Later on, a network that learns its labels by heart has small losses on the ones and large ones
+    on the others, whatever is wrong with them.
+    """
+    of_epoch = mean(validation.T)
+    best = len(of_epoch) if np.isnan(of_epoch).all() else int(np.nanargmin(of_epoch)) + 1
+    return mean(training[:best]), mean(validation[:best])
 
 
 def detector_scores(run: StoredRun) -> pd.DataFrame:

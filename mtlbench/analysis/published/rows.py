@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -97,18 +98,33 @@ def method_of(strategy: str) -> str:
     return strategy.partition("[")[0]
 
 
-def require_one_setting(comparison: Comparison, variants: Iterable[str]) -> None:
-    """Makes sure that it is clear which runs stand beside a method's numbers.
+def with_one_setting(
+    comparison: Comparison, variants: Iterable[str]
+) -> tuple[Comparison, list[str]]:
+    """The comparison with those runs of each method that stand beside the paper's numbers: of
+    several settings the one with default parameters. And the settings that are left out.
 
     Raises:
-        UserError: a strategy has several settings in one of these variants.
+        UserError: a strategy has several settings in one of these variants, and none is that one.
     """
+    others: dict[str, None] = {}
     for variant in variants:
         summary = comparison.summary[comparison.summary["variant"] == variant]
         configurations = pd.Series(summary["strategy"].unique())
         for method, same in configurations.groupby(configurations.map(method_of)):
-            if len(same) > 1:
+            if len(same) > 1 and method not in set(same):
                 raise UserError(
                     f"{variant}: there are several settings of strategy {method!r}; "
                     f"choose by --strategies from {', '.join(map(repr, same))}"
                 )
+            if len(same) > 1:
+                others |= dict.fromkeys(same[same != method])
+    if not others:
+        return comparison, []
+    kept = replace(
+        comparison,
+        summary=comparison.summary[~comparison.summary["strategy"].isin(list(others))],
+        runs=comparison.runs[~comparison.runs["configuration"].isin(list(others))],
+        labels={name: text for name, text in comparison.labels.items() if name not in others},
+    )
+    return kept, [f"other settings, to be chosen by --strategies: {', '.join(others)}"]

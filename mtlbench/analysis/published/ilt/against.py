@@ -21,7 +21,7 @@ from mtlbench.analysis.published.ilt.tables import (
     published,
     variant_key,
 )
-from mtlbench.analysis.published.rows import as_rows, method_of, pair_cells, require_one_setting
+from mtlbench.analysis.published.rows import as_rows, method_of, pair_cells, with_one_setting
 from mtlbench.analysis.selection import paper_order
 from mtlbench.errors import UserError
 
@@ -110,7 +110,7 @@ def against_ilt(comparison: Comparison) -> AgainstILT:
             f"the paper has no numbers for {', '.join(map(repr, comparison.variants))}; it has "
             f"some for {', '.join(map(repr, names.values()))}"
         )
-    require_one_setting(comparison, variants)
+    comparison, left_out = with_one_setting(comparison, variants)
 
     rows = as_rows(_pair(comparison, table, variants, comparable=suite == dataset))
     if rows.empty:
@@ -119,7 +119,6 @@ def against_ilt(comparison: Comparison) -> AgainstILT:
             + ", ".join(map(repr, table["metric"].unique()))
         )
     rankings = list(rank_methods(rows, list(LABELS)))
-    left_out = []
     extra = [name for name in comparison.variants if name not in variants]
     missing = [name for name in names.values() if name not in variants.values()]
     if extra:

@@ -27,7 +27,7 @@ from mtlbench.analysis.published.optimization.tables import (
     table_of,
 )
 from mtlbench.analysis.published.papers import Paper
-from mtlbench.analysis.published.rows import as_rows, method_of, pair_cells, require_one_setting
+from mtlbench.analysis.published.rows import as_rows, method_of, pair_cells, with_one_setting
 from mtlbench.analysis.selection import is_apart, paper_order
 from mtlbench.data.variants import CLEAN
 from mtlbench.errors import UserError
@@ -103,7 +103,7 @@ def against_tables(comparison: Comparison, paper: Paper) -> AgainstTables:
     require_suite(paper, suite)
     if CLEAN not in comparison.variants:
         require_suite(paper, suite, comparison.variants)
-    require_one_setting(comparison, [CLEAN])
+    comparison, left_out = with_one_setting(comparison, [CLEAN])
     table = table_of(paper, suite)
     ours = comparison.summary[comparison.summary["variant"] == CLEAN]
     cells = {
@@ -143,7 +143,7 @@ def against_tables(comparison: Comparison, paper: Paper) -> AgainstTables:
         labels={key: _label(key, comparison.labels, names) for key in rows["strategy"]},
         metric_labels=comparison.metric_labels | {(DELTA_M, ""): "Δm"},
         remarks={CLEAN: comparison.remarks[CLEAN]},
-        left_out=[f"not in the paper: {', '.join(others)}"] if others else [],
+        left_out=left_out + ([f"not in the paper: {', '.join(others)}"] if others else []),
         paper=paper,
         baseline=baseline,
         printed=printed,
