@@ -352,7 +352,7 @@ def trained_by(commands: list[str]) -> set[str]:
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "mtlbench"
-        options: argparse.Namespace = cli._parser().parse_args(arguments)
+        options: argparse.Namespace = cli.build_parser().parse_args(arguments)
         specs = plan(
             options.suite,
             strategies=names(options.strategies, "strategy"),
@@ -367,9 +367,7 @@ def trained_by(commands: list[str]) -> set[str]:
 def as_run(spec: RunSpec) -> RunSummary:
     stored = {**vars(spec), "locations": {}}
     spec_again = json.loads(json.dumps(stored, default=dict))
-    return RunSummary(
-        Path(), spec_again, frozenset(changed_parameters(spec)), DONE, "", "", 0.0, "", {}
-    )
+    return RunSummary(spec_again, frozenset(changed_parameters(spec)), DONE, "", "", 0.0, "", {})
 
 
 STUDIES: dict[str, list[dict[str, Any]]] = {
