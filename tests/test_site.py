@@ -29,15 +29,19 @@ CHROMIUM = next(
 LOADED = {"script": "src", "img": "src", "iframe": "src", "link": "href", "source": "src"}
 """Tags whose address a browser fetches by itself."""
 
+VERBATIM = ("code", "pre", "script", "style")
+
 
 class Page(HTMLParser):
-    """The ids of a page, where its links go, and what it loads."""
+    """The ids of a page, where its links go, what it loads, and its text but for code."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.ids: set[str] = set()
         self.links: list[str] = []
         self.loads: list[str] = []
+        self.text = ""
+        self._verbatim = 0
         self.feed(text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
@@ -46,6 +50,13 @@ class Page(HTMLParser):
         self.links += [values[name] for name in ("href", "src") if name in values]
         if LOADED.get(tag) in values:
             self.loads.append(values[LOADED[tag]])
+        self._verbatim += tag in VERBATIM
+
+    def handle_endtag(self, tag: str) -> None:
+        self._verbatim -= tag in VERBATIM
+
+    def handle_data(self, data: str) -> None:
+        self.text += data * (not self._verbatim)
 
 
 @cache
@@ -91,6 +102,12 @@ def test_every_link_inside_the_site_leads_to_a_place_that_is_there(site: Path) -
                 broken.append((str(page.relative_to(site)), link))
     assert len(pages) > 30
     assert broken == []
+
+
+def test_no_page_shows_marks_of_markdown(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        text = read(page).text
+        assert re.findall(r".*(?:\*\*|\]\(|`|--8<--|\S - \*|\\[_\[]).*", text) == [], page.name
 
 
 def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:

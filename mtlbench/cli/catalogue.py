@@ -176,7 +176,7 @@ def _section(each: Card) -> list[str]:
     if each.departs:
         lines += ["", f"**{DEPARTS}** {prose(each.departs)}"]
     if each.paper:
-        lines += ["", markdown(each.paper)]
+        lines += ["", prose(each.paper)]
     if each.parameters:
         rows = [
             [f"`{p.name}`", f"`{p.default}`", markdown(p.space), prose(p.meaning)]
