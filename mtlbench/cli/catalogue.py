@@ -15,6 +15,7 @@ from importlib import resources
 from mtlbench.analysis.printing import MISSING, one_line
 from mtlbench.analysis.table import Column
 from mtlbench.analysis.writers import markdown, markdown_table
+from mtlbench.cli.docstrings import blocks, meanings, prose
 from mtlbench.registry import Entry
 from mtlbench.space import Space
 from mtlbench.stages import STAGES
@@ -28,8 +29,6 @@ DEPARTS = "Departs from the authors' code:"
 
 PAPER = re.compile(r"[A-Z][^:]*:\s.*,\s.*\b((?:19|20)\d\d)\b", re.DOTALL)
 """Authors: title, venue year."""
-
-PARAMETER = re.compile(r"(\w+(?:, \w+)*): (.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -72,13 +71,13 @@ class Card:
 
 def card(entry: Entry) -> Card:
     """Reads a strategy's docstring."""
-    summary, *blocks = re.split(r"\n\s*\n", inspect.getdoc(entry.cls) or "")
+    summary, *others = blocks(entry.cls)
     departs, paper, year = "", "", 0
     body: list[str] = []
-    meanings: dict[str, str] = {}
-    for block in blocks:
+    described: dict[str, str] = {}
+    for block in others:
         if block.startswith("Args:"):
-            meanings = _meanings(block)
+            described = meanings(block)
         elif block.startswith("Raises:"):
             continue
         elif block.startswith(DEPARTS):
@@ -93,7 +92,7 @@ def card(entry: Entry) -> Card:
             f"{entry.name}.{name}",
             str(parameter.default),
             str(space.get(name, "")),
-            meanings.get(name, ""),
+            described.get(name, ""),
         )
         for name, parameter in entry.parameters().items()
     )
@@ -157,7 +156,7 @@ def _overview(cards: list[Card], costs: Mapping[str, float]) -> str:
     rows = []
     for each in cards:
         row = [f"[`{each.name}`](#{each.name})", markdown(each.label), str(each.year or MISSING)]
-        row.append(markdown(each.summary))
+        row.append(prose(each.summary))
         if costs:
             cost = costs.get(each.name)
             times = f"{each.networks} networks × " if each.networks > 1 else ""
@@ -168,32 +167,21 @@ def _overview(cards: list[Card], costs: Mapping[str, float]) -> str:
 
 
 def _section(each: Card) -> list[str]:
-    lines = [f"### {each.name}", "", markdown(f"{each.label}. {each.summary}")]
+    lines = [f"### {each.name}", "", f"{markdown(each.label)}. {prose(each.summary)}"]
     for block in each.body:
         if block.startswith("    "):
             lines += ["", "```text", inspect.cleandoc(block), "```"]
         else:
-            lines += ["", markdown(one_line(block))]
+            lines += ["", prose(block)]
     if each.departs:
-        lines += ["", f"**{DEPARTS}** {markdown(each.departs)}"]
+        lines += ["", f"**{DEPARTS}** {prose(each.departs)}"]
     if each.paper:
-        lines += ["", markdown(each.paper)]
+        lines += ["", prose(each.paper)]
     if each.parameters:
         rows = [
-            [f"`{p.name}`", f"`{p.default}`", markdown(p.space), markdown(p.meaning)]
+            [f"`{p.name}`", f"`{p.default}`", markdown(p.space), prose(p.meaning)]
             for p in each.parameters
         ]
         columns = [Column("", words=True)] * 3
         lines += ["", markdown_table(["parameter", "default", "tuned in", ""], rows, columns)]
     return lines
-
-
-def _meanings(block: str) -> dict[str, str]:
-    """Parameter name to its description, from an `Args` section."""
-    body = inspect.cleandoc(block.partition("\n")[2])
-    meanings = {}
-    for item in re.split(r"\n(?=\S)", body):
-        if match := PARAMETER.match(item):
-            for name in match[1].split(", "):
-                meanings[name] = one_line(match[2])
-    return meanings

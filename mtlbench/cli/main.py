@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    parser = _parser()
+    parser = build_parser()
     options, rest = parser.parse_known_args(arguments)
     if rest:
         options.parser.error("unrecognized arguments: " + " ".join(rest))
@@ -80,7 +80,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     return status
 
 
-def _parser() -> _Parser:
+def build_parser() -> _Parser:
     parser = _Parser(
         prog="mtlbench",
         description="Which loss weighting should I use, and which of my labels are wrong?",

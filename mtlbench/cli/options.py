@@ -86,7 +86,7 @@ def add_trackers(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_places(parser: argparse.ArgumentParser, *, reference: bool = True) -> None:
+def add_places(parser: argparse.ArgumentParser) -> None:
     """Where results are read from."""
     parser.add_argument(
         "--results",
@@ -95,12 +95,11 @@ def add_places(parser: argparse.ArgumentParser, *, reference: bool = True) -> No
         help="results directory; can be given more than once, and a run in several of them counts "
         f"once (default: {DEFAULT_RESULTS})",
     )
-    if reference:
-        parser.add_argument(
-            "--reference",
-            action="store_true",
-            help="beside the reference results that come with the package",
-        )
+    parser.add_argument(
+        "--reference",
+        action="store_true",
+        help="beside the reference results that come with the package",
+    )
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:

@@ -16,13 +16,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--title", metavar="TEXT", help="the page's heading")
     parser.add_argument("--suites", metavar="a,b", help="only these suites")
-    add_places(parser, reference=False)
+    add_places(parser)
 
 
 def command(options: argparse.Namespace) -> int:
     from mtlbench.analysis.report import write_report
 
     suites = names(options.suites, "suite")
-    out = write_report(options.results, options.out, title=options.title, suites=suites)
+    out = write_report(
+        options.results,
+        options.out,
+        title=options.title,
+        suites=suites,
+        reference=options.reference,
+    )
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
     return 0

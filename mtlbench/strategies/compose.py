@@ -169,7 +169,7 @@ def build_strategy(
 ) -> Strategy:
     """A strategy by name, for a training loop of one's own.
 
-    Example:
+    Examples:
         >>> strategy = build_strategy(
         ...     "ilt", tasks={"segmentation": "classification", "depth": "regression"},
         ...     num_instances=600, parameters={"ilt.lr": 2.0})

@@ -26,7 +26,7 @@ class CelebA(Suite):
     epochs; no augmentation; results of the epoch that is best on the published validation images.
 
     Their tables are of F1, and so is their Δm. Accuracy stands beside it here:
-    `mtlbench compare celeba --metrics f1` has F1 alone.
+    `mtlbench compare celeba --metrics f1` has F1 alone. docs/celeba.md has the rest.
 
     Attributes:
         prepared: the prepared dataset.

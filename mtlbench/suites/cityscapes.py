@@ -38,7 +38,7 @@ class CityScapes(StreetSuite):
     The paper names neither optimiser nor schedule. As in the works whose set-up it takes (MTAN,
     Liu et al. 2019): Adam at 1e-4, batches of 8, 200 epochs. Different from them: half a cosine
     instead of one step, as in all suites here, and mirroring as the only augmentation. Pretrained
-    weights are not used, since nothing is downloaded.
+    weights are not used, since nothing is downloaded. docs/paper.md has the rest.
 
     Attributes:
         prepared: the prepared dataset.

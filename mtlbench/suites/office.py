@@ -154,7 +154,7 @@ class Office31(OfficeSuite):
 
     Saenko, Kulis, Fritz, Darrell: Adapting Visual Category Models to New Domains, ECCV 2010; 4,110
     images, from a directory that `mtlbench prepare office` has written. Tasks: `amazon`, `dslr` and
-    `webcam`, 31 classes each. `OfficeSuite` has the recipe and says what an epoch is.
+    `webcam`, 31 classes each. docs/office.md has the recipe and says what an epoch is.
 
     Attributes:
         prepared: the prepared dataset.
@@ -175,8 +175,8 @@ class OfficeHome(OfficeSuite):
 
     Venkateswara, Eusebio, Chakraborty, Panchanathan: Deep Hashing Network for Unsupervised Domain
     Adaptation, CVPR 2017; 15,588 images, from a directory that `mtlbench prepare office` has
-    written. Tasks: `art`, `clipart`, `product` and `real_world`, 65 classes each. `OfficeSuite` has
-    the recipe and says what an epoch is.
+    written. Tasks: `art`, `clipart`, `product` and `real_world`, 65 classes each. docs/office.md
+    has the recipe and says what an epoch is.
 
     Attributes:
         prepared: the prepared dataset.

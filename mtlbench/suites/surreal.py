@@ -25,7 +25,8 @@ class Surreal(PeopleSuite):
 
     The paper names neither optimiser nor schedule: RMSprop at 1e-3 as in BodyNet (Varol et al.
     2018), whose augmentation it takes, is matched here by Adam at 5e-4 over half a cosine, as in
-    all suites here. Both genders are taken with the one body model that is given.
+    all suites here. Both genders are taken with the one body model that is given. docs/paper.md has
+    the rest.
 
     Attributes:
         prepared: the prepared dataset.

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from mtlbench.analysis.aggregate import compare
 from mtlbench.analysis.leaderboard import leaderboard
+from mtlbench.analysis.reference import reference_runs
 from mtlbench.analysis.report import render_report, write_report
 from mtlbench.analysis.report.charts import (
     BOTTOM,
@@ -224,6 +225,32 @@ def test_names_are_shown_as_text_wherever_they_stand(tmp_path):
     assert MORE_HOSTILE in parsed.text
 
 
+# --- the reference results ----------------------------------------------------------------------
+
+
+def test_the_reference_results_make_a_page_by_themselves():
+    page = render_report((), reference=True, suites=["yeast"])
+    parsed = Page(page)
+    runs = [run for run in reference_runs() if run["spec"]["suite"] == "yeast"]
+    assert f"{len(runs)} runs" in " ".join(parsed.text.split())
+    shown = [[" ".join(cell.split()) for cell in row] for t in parsed.tables for row in t]
+    for table in build(compare((), "yeast", reference=True)):
+        for row in table.rows:
+            assert [row.label, *(cell.text or "–" for cell in row.cells)] in shown
+    assert not parsed.of("img")
+    assert "mtlbench report --reference --suites yeast" in page.replace("--out report.html ", "")
+
+
+def test_own_runs_stand_beside_the_reference_results(results):
+    page = render_report(results, reference=True, suites=["streets"])
+    own = render_report(results)
+    curves = re.findall(r'data-y="([^"]*)"', own)
+    assert curves
+    assert set(curves) <= set(re.findall(r'data-y="([^"]*)"', page))
+    assert "STCH" in page
+    assert "STCH" not in own
+
+
 # --- little there -------------------------------------------------------------------------------
 
 
@@ -352,7 +379,7 @@ def trained_by(commands: list[str]) -> set[str]:
     for command in commands:
         program, *arguments = shlex.split(command)
         assert program == "mtlbench"
-        options: argparse.Namespace = cli._parser().parse_args(arguments)
+        options: argparse.Namespace = cli.build_parser().parse_args(arguments)
         specs = plan(
             options.suite,
             strategies=names(options.strategies, "strategy"),
@@ -367,9 +394,7 @@ def trained_by(commands: list[str]) -> set[str]:
 def as_run(spec: RunSpec) -> RunSummary:
     stored = {**vars(spec), "locations": {}}
     spec_again = json.loads(json.dumps(stored, default=dict))
-    return RunSummary(
-        Path(), spec_again, frozenset(changed_parameters(spec)), DONE, "", "", 0.0, "", {}
-    )
+    return RunSummary(spec_again, frozenset(changed_parameters(spec)), DONE, "", "", 0.0, "", {})
 
 
 STUDIES: dict[str, list[dict[str, Any]]] = {

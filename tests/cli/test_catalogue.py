@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 from conftest import run_mtlbench
 
+from mtlbench.cli import suite_catalogue
 from mtlbench.cli.catalogue import card, render
 from mtlbench.registry import Entry
 from mtlbench.strategies import LossWeighting
 from mtlbench.strategies.base import GRADIENT, strategies
+from mtlbench.suites.base import suites
 
 ROOT = Path(__file__).parents[2]
 CARDS = [card(entry) for entry in strategies.entries()]
@@ -100,7 +102,29 @@ def test_the_readme_counts_the_strategies():
     assert f"Beside it stand {len(CARDS) - 1} other strategies" in (ROOT / "README.md").read_text()
 
 
-def test_the_catalogue_is_of_strategies():
-    result = run_mtlbench(["list", "suites", "--format", "github"])
+def test_every_suite_is_described():
+    page = run_mtlbench(["list", "suites", "--format", "github"]).out
+    for entry in suites.entries():
+        section = page.partition(f"\n## {entry.name}\n")[2].partition("\n## ")[0]
+        parameters = section.partition("| parameter ")[2]
+        for name in entry.parameters():
+            row = next(line for line in parameters.splitlines() if line.startswith(f"| `{name}` "))
+            assert len(row.rpartition(" | ")[2].strip(" |")) > 5, f"{entry.name}.{name} has no text"
+        assert all(f"`{task.name}`" in section for task in entry.cls().tasks())
+        assert all(f"`{variant}`" in section for variant in entry.cls.default_variants)
+
+
+def test_a_suite_is_told_with_its_network_study_and_tasks():
+    page = suite_catalogue.render()
+    assert "**Network:** `SmallConvNet`, 44,565 parameters. Two strided convolutions" in page
+    study = "(`mtlbench run digits`): variants `clean`, `left@0.4`; strategies `equal`, `mtu`"
+    assert study in page
+    (row,) = [line for line in page.splitlines() if line.startswith("| `offset` ")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:] == ["regression", "Abs. Err. (px) ↓", "`uniform`, `shuffle`"]
+
+
+def test_a_catalogue_is_of_strategies_or_of_suites():
+    result = run_mtlbench(["list", "variants", "--format", "github"])
     assert result.status == 2
-    assert "--format github is for strategies only" in result.err
+    assert "--format github is for one catalogue" in result.err

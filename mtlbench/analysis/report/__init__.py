@@ -27,24 +27,29 @@ def render_report(
     *,
     title: str | None = None,
     suites: Iterable[str] | None = None,
+    reference: bool = False,
     out: str | Path = "report.html",
 ) -> str:
     """The page of results directories, as HTML.
 
     Args:
-        results: one or several results directories; `runs` where None.
+        results: one or several results directories; `runs` where None, or with `reference` none
+            where there is no such directory. With `reference` there may be none: `()`.
         title: the page's heading.
         suites: only these suites; all by default.
+        reference: the reference results that come with the package, too. They have no curves over
+            epochs and no pictures.
         out: the file named in the command that the page says it was made by.
 
     Raises:
         UserError: there is no such directory or suite, or not one run that can be read.
     """
     suites = listed("suite", suites)
-    roots = directories(results)
-    content = gather(roots, suites)
+    roots = directories(results, reference)
+    content = gather(roots, suites, reference=reference)
     command = ["mtlbench", "report"]
     command += [word for root in roots for word in ("--results", str(root))]
+    command += ["--reference"] * reference
     command += ["--out", str(out)]
     if suites is not None:
         command += ["--suites", ",".join(suites)]
@@ -59,21 +64,20 @@ def write_report(
     *,
     title: str | None = None,
     suites: Iterable[str] | None = None,
+    reference: bool = False,
 ) -> Path:
     """Writes the page of results directories: aside first, then renamed into its place.
 
     Args:
-        results: one or several results directories; `runs` where None.
+        results, title, suites, reference: as for `render_report`.
         out: the file to write. One that is there is replaced only if it is such a page itself.
-        title: the page's heading.
-        suites: only these suites; all by default.
 
     Raises:
         UserError: as `render_report`; or the file cannot be written, or is not ours to replace.
     """
     out = Path(out)
     _check(out)
-    page = render_report(results, title=title, suites=suites, out=out)
+    page = render_report(results, title=title, suites=suites, reference=reference, out=out)
     try:
         with replacing(out) as aside:
             aside.write_text(page, encoding="utf-8")

@@ -27,6 +27,7 @@ from mtlbench.analysis.results import directories, load_results, named
 from mtlbench.analysis.table import Table
 from mtlbench.analysis.tables import build
 from mtlbench.errors import UserError, listed, require_known
+from mtlbench.store import DEFAULT_RESULTS
 from mtlbench.store.runs import Places
 from mtlbench.store.schema import DONE
 
@@ -116,45 +117,49 @@ class Content:
         return self.board.scopes[0] if self.board.scopes else None
 
 
-def gather(results: Places | None, suites: Iterable[str] | None = None) -> Content:
+def gather(
+    results: Places | None, suites: Iterable[str] | None = None, *, reference: bool = False
+) -> Content:
     """Reads results directories.
 
     Args:
-        results: one or several, `runs` where None; which copy of a run counts, `load_results` says.
+        results, reference: as for `load_results`, which says which copy of a run counts.
         suites: only these suites; all by default.
 
     Raises:
         UserError: there is no such directory or suite, or not one run that can be read.
     """
     suites = listed("suite", suites)
-    roots = directories(results)
-    frame = load_results(roots, thorough=True)
+    roots = directories(results, reference)
+    frame = load_results(roots, reference=reference, thorough=True)
     damaged = frame.attrs["damaged"]
-    frame = _chosen(frame, suites, roots)
+    frame = _chosen(frame, suites, roots, named(roots, reference))
     names = list(suites) if suites is not None else list(dict.fromkeys(frame["suite"]))
     comparisons = [compare_results(frame, name) for name in names]
-    runs = read_runs(
-        path for comparison in comparisons for path in comparison.runs["path"].drop_duplicates()
-    )
-    by_path = {str(run.path): run for run in runs}
+    by_hash = {
+        hash: path
+        for comparison in comparisons
+        for hash, path in comparison.runs[["hash", "path"]].itertuples(index=False)
+    }
+    runs = read_runs(by_hash)
     board = boards(frame)
     css = _css(comparisons, board)
     painter = Painter()
     pages = [
-        _suite(number, comparison, css, by_path, painter)
+        _suite(number, comparison, css, runs, painter)
         for number, comparison in enumerate(comparisons)
     ]
+    results_directory = str(roots[0]) if roots else DEFAULT_RESULTS
     return Content(
-        runs, board, board.stages, pages, _relative(damaged, roots),
-        run_commands(runs, str(roots[0])), painter.left_out,
+        list(runs.values()), board, board.stages, pages, _relative(damaged, roots),
+        run_commands(list(runs.values()), results_directory), painter.left_out,
     )  # fmt: skip
 
 
 def _chosen(
-    frame: pd.DataFrame, suites: Sequence[str] | None, roots: Sequence[Path]
+    frame: pd.DataFrame, suites: Sequence[str] | None, roots: Sequence[Path], where: str
 ) -> pd.DataFrame:
-    """The rows of these suites, if there are any."""
-    where = named(roots)
+    """The rows of these suites, if there are any; `where` says in words what was read."""
     damaged = frame.attrs["damaged"]
     if frame.empty and damaged:
         path, what = damaged[0]
@@ -203,11 +208,11 @@ def _suite(
     blocks = []
     for i, (variant, table) in enumerate(zip(comparison.variants, build(comparison), strict=True)):
         rows = comparison.runs[comparison.runs["variant"] == variant]
-        rows = rows.drop_duplicates("path")
-        done = rows[rows["status"] == DONE]
+        rows = rows.drop_duplicates("hash")
+        done = rows[(rows["status"] == DONE) & (rows["path"] != "")]
         coloured = done[done["configuration"].map(css) != GREY]
         smaller, told = condensed(comparison, variant)
-        corrupted = runs[rows["path"].iloc[0]].corrupted
+        corrupted = runs[rows["hash"].iloc[0]].corrupted
         curves, curves_of_each = epoch_charts(comparison, done, corrupted, css)
         blocks.append(
             VariantSection(

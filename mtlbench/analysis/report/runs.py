@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mtlbench.analysis.reference import reference_runs
 from mtlbench.store.runs import RUN_FILE
 
 MAX_FAILURES = 200
@@ -18,7 +19,6 @@ class RunSummary:
     """One run, without its metrics.
 
     Attributes:
-        path: its directory.
         spec: as stored.
         changed: the parameters that were not the defaults.
         status: `done`, `diverged` or `failed`.
@@ -29,7 +29,6 @@ class RunSummary:
         corrupted: task to the share of its training labels that is corrupted.
     """
 
-    path: Path
     spec: Mapping[str, Any]
     changed: frozenset[str]
     status: str
@@ -45,19 +44,28 @@ class RunSummary:
         return f"{spec['suite']}/{spec['variant']}/{spec['strategy']}/seed-{spec['seed']}"
 
 
-def read_runs(paths: Iterable[str]) -> list[RunSummary]:
-    """The runs of these directories, which have been found whole."""
-    return [_read(Path(path)) for path in paths]
+def read_runs(places: Mapping[str, str]) -> dict[str, RunSummary]:
+    """Runs by hash.
+
+    Args:
+        places: hash to the directory of the run, which has been found whole; "" for a run of the
+            reference results.
+    """
+    reference = {} if all(places.values()) else {run["hash"]: run for run in reference_runs()}
+    return {
+        hash: _summary(
+            json.loads((Path(path) / RUN_FILE).read_bytes()) if path else reference[hash]
+        )
+        for hash, path in places.items()
+    }
 
 
-def _read(path: Path) -> RunSummary:
-    info = json.loads((path / RUN_FILE).read_bytes())
+def _summary(info: Mapping[str, Any]) -> RunSummary:
     versions = info.get("versions") or {}
     lines = str(info.get("error") or "").strip().splitlines()
     spec = {"locations": {}, **info["spec"]}
     parameters = [*spec["suite_parameters"], *spec["strategy_parameters"], *spec["locations"]]
     return RunSummary(
-        path,
         spec,
         frozenset(info.get("changed", parameters)),
         info["status"],
