@@ -5,6 +5,7 @@ and takes what they leave behind, without PyTorch.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +76,8 @@ class RunJob(Job):
             raise DamagedRunError(f"is damaged: {error}") from error
         if run.info["status"] == FAILED:
             raise DamagedRunError("had failed")
+        if run.info["spec"].get("fingerprint", "") != self.spec.fingerprint:
+            raise DamagedRunError("was trained on other data")
         if self.traces and not run.has_traces:
             raise DamagedRunError("kept no traces")
         return Ended(run.info["status"])
@@ -158,9 +161,11 @@ class FoldJob(Job):
 
     def read(self, store: Store) -> Ended:
         try:
-            read_npz(self.path(store))
+            about = json.loads(str(read_npz(self.path(store))["about"]))
         except Exception as error:
             raise DamagedRunError("is damaged") from error
+        if about["spec"].get("fingerprint", "") != self.spec.fingerprint:
+            raise DamagedRunError("was trained on other data")
         return Ended(DONE)
 
     def write(self, store: Store, ended: Ended) -> None:
