@@ -4,7 +4,7 @@ import multiprocessing
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -41,16 +41,16 @@ class Request:
     Attributes:
         part: number of the dataset.
         items: numbers of the items in it [B].
+        what: `inputs`, `labels`, or whether items stay what they are (`probe`).
         draws: the names of the draws of each item, but for its number.
         labels: of each item by task, for the transform; None for no transform.
-        labels_alone: read labels instead of inputs.
     """
 
     part: int
     items: tuple[int, ...]
-    draws: tuple[object, ...]
+    what: Literal["inputs", "labels", "probe"] = "inputs"
+    draws: tuple[object, ...] = ("evaluation",)
     labels: tuple[Mapping[str, np.ndarray], ...] | None = None
-    labels_alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -131,18 +131,14 @@ class Reader(torch.utils.data.Dataset[Any]):
                 torch.set_num_threads(threads)
 
     def _read(self, request: Request) -> Any:
-        read = self._read_labels if request.labels_alone else self._read_inputs
         found: list[Any] = []
-        part = self.parts[request.part]
         for place, number in enumerate(request.items):
-            given = None if request.labels is None else request.labels[place]
             try:
-                seed_global_draws(derive_seed("item", *request.draws, number))
-                found.append(read(part.dataset, number, given))
+                found.append(self._read_one(request, place, number))
             except Exception as error:
-                where = f"item {number} of the {part.what} data: {describe(error)}"
-                return Failure(where, traceback.format_exc())
-        if request.labels_alone:
+                where = f"item {number} of the {self.parts[request.part].what} data"
+                return Failure(f"{where}: {describe(error)}", traceback.format_exc())
+        if request.what != "inputs":
             return found
         try:
             inputs = self._collate([inputs for inputs, _ in found])
@@ -158,6 +154,16 @@ class Reader(torch.utils.data.Dataset[Any]):
         except RuntimeError as error:
             message = f"transform= gives labels of several shapes: {describe(error)}"
             return Failure(message, traceback.format_exc())
+
+    def _read_one(self, request: Request, place: int, number: int) -> Any:
+        dataset = self.parts[request.part].dataset
+        if request.what == "probe":
+            return self._probe(dataset, number)
+        seed_global_draws(derive_seed("item", *request.draws, number))
+        if request.what == "labels":
+            return self._read_labels(dataset, number)
+        given = None if request.labels is None else request.labels[place]
+        return self._read_inputs(dataset, number, given)
 
     def _read_inputs(
         self, dataset: Any, number: int, given: Mapping[str, np.ndarray] | None
@@ -175,13 +181,36 @@ class Reader(torch.utils.data.Dataset[Any]):
             changed[task.name] = label
         return inputs, changed
 
-    def _read_labels(self, dataset: Any, number: int, given: None) -> dict[str, Tensor | None]:
+    def _read_labels(self, dataset: Any, number: int) -> dict[str, Tensor | None]:
         if self.labels_of is None:
             targets = self.item(dataset, number)[1]
         else:
             targets = self.labels_of(dataset, number)
         named = by_task(targets, self._names)
         return {task.name: as_label(named[task.name], task) for task in self.tasks}
+
+    def _probe(self, dataset: Any, number: int) -> None:
+        """Reads an item several times.
+
+        Raises:
+            UserError: it draws from other than the global generators, or its labels from any.
+        """
+
+        def reading(draw: int) -> tuple[Any, Any]:
+            seed_global_draws(derive_seed("item", "reading", draw, number))
+            return self.item(dataset, number)
+
+        first = reading(0)
+        if not same(first, reading(0)):
+            raise UserError(
+                "it is not the same each time: what it draws must come from the global generators "
+                "of torch, numpy or random, which are seeded for each item"
+            )
+        if not all(same(first[1], reading(draw)[1]) for draw in range(1, READINGS)):
+            raise UserError(
+                "it has other labels each time: leave random changes of input and labels to "
+                "transform=, which is given both"
+            )
 
     def item(self, dataset: Any, number: int) -> tuple[Any, Any]:
         """The input of an item, and its targets as they are."""
@@ -239,6 +268,15 @@ class Reader(torch.utils.data.Dataset[Any]):
         """Ends the processes that read; the next iteration starts others."""
         self._loader = None
 
+    def read_one(self, request: Request) -> Any:
+        """What one request gives; no process stays for it that was not there."""
+        stays = self._loader is not None
+        try:
+            return next(self.read(iter([request])))
+        finally:
+            if not stays:
+                self.close()
+
 
 class Items:
     """The inputs of N instances of a split, which lie in a dataset.
@@ -256,8 +294,8 @@ class Items:
         return len(self.rows)
 
     def __getitem__(self, index: Tensor, /) -> Any:
-        """The inputs of some rows [n], as one batch, read here and now."""
-        return _unless_failed(self.reader[self._request(index)])[0]
+        """The inputs of some rows [n], as one batch."""
+        return self.reader.read_one(self._request(index))[0]
 
     @property
     def collated(self) -> bool:
@@ -296,7 +334,8 @@ class Items:
             some = {name: values[rows].numpy() for name, values in labels.items()}
             return tuple({n: values[i] for n, values in some.items()} for i in range(len(rows)))
 
-        requests = (self._request(rows, draws, given(rows)) for rows in chunks)
+        drawn = {} if draws is None else {"draws": draws}
+        requests = (self._request(rows, labels=given(rows), **drawn) for rows in chunks)
         return self.reader.read(requests, pin=pin)
 
     def gather_labels(self) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -307,7 +346,7 @@ class Items:
         """
         gathered = Labels(self.reader.tasks, len(self))
         chunks = torch.arange(len(self)).split(LABELS_AT_ONCE)
-        requests = (self._request(rows, labels_alone=True) for rows in chunks)
+        requests = (self._request(rows, what="labels") for rows in chunks)
         for rows, found in zip(chunks, self.reader.read(requests), strict=True):
             for row, labels in zip(rows.tolist(), found, strict=True):
                 try:
@@ -323,40 +362,13 @@ class Items:
         reading a few of them several times.
 
         Raises:
-            UserError: they do not.
+            UserError: they do not, or cannot be read.
         """
-        part = self.reader.parts[self.part]
-        for row in torch.linspace(0, len(self) - 1, min(PROBED, len(self))).long().tolist():
-            number = int(self.rows[row])
+        few = torch.linspace(0, len(self) - 1, min(PROBED, len(self))).long()
+        self.reader.read_one(self._request(few, what="probe"))
 
-            def reading(draw: int, number: int = number) -> tuple[Any, Any]:
-                with global_draws_kept():
-                    seed_global_draws(derive_seed("item", "reading", draw, number))
-                    return self.reader.item(part.dataset, number)
-
-            first = reading(0)
-            where = f"item {number} of the {part.what} data"
-            if not same(first, reading(0)):
-                raise UserError(
-                    f"{where} is not the same each time: what it draws must come from the global "
-                    "generators of torch, numpy or random, which are seeded for each item"
-                )
-            if not all(same(first[1], reading(draw)[1]) for draw in range(1, READINGS)):
-                raise UserError(
-                    f"{where} has other labels each time it is read: leave random changes of input "
-                    "and labels to transform=, which is given both"
-                )
-
-    def _request(
-        self,
-        rows: Tensor,
-        draws: tuple[object, ...] | None = None,
-        labels: tuple[Mapping[str, np.ndarray], ...] | None = None,
-        *,
-        labels_alone: bool = False,
-    ) -> Request:
-        items = tuple(self.rows[rows].tolist())
-        return Request(self.part, items, draws or ("evaluation",), labels, labels_alone)
+    def _request(self, rows: Tensor, **how: Any) -> Request:
+        return Request(self.part, tuple(self.rows[rows].tolist()), **how)
 
 
 def _unless_failed(found: Any) -> Any:

@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any, ClassVar, Literal
 
@@ -12,11 +12,12 @@ from torch.utils.data import IterableDataset
 
 from mtlbench.data.items import Unpack
 from mtlbench.data.reading import Items, Part, Reader, Transform
-from mtlbench.data.splits import Data, Split
-from mtlbench.data.variants import CLEAN
+from mtlbench.data.splits import Data, Split, Targets
+from mtlbench.data.variants import CLEAN, Variant
 from mtlbench.errors import UserError, describe
 from mtlbench.randomness import named_generator
 from mtlbench.suites.base import LOCATION, PAPER_STRATEGIES, Suite, register_suite
+from mtlbench.suites.trial import try_network
 from mtlbench.tasks.task import Task
 
 TRAIN, VALIDATION, TEST = "training", "validation", "test"
@@ -52,37 +53,36 @@ class DatasetSuite(Suite):
     """A suite of datasets whose items are read one by one; see `suite_from`, which makes them.
 
     Attributes:
-        validation_share: share of the training data that is drawn for validation where there is no
-            such data.
         workers: processes that read the data of a run; 0 for the one that trains.
     """
 
-    validation_share: float = 0.1
     workers: int = field(default=0, metadata=LOCATION)
 
     channels_last: ClassVar[bool] = False
     project: ClassVar[Project]
+    validation_share: ClassVar[float] = 0.0
+    """Share of the training data that is drawn for validation: a field of suites without such."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.workers < 0:
             raise ValueError(f"workers must not be negative, but is {self.workers}")
-        if not 0 < self.validation_share < 1:
+        if self.project.validation is None and not 0 < self.validation_share < 1:
             raise ValueError(
                 f"validation_share must be above 0 and below 1, but is {self.validation_share}"
             )
 
     def check(self) -> None:
-        _check(self)
+        _check(type(self), self.validation_share, self.workers)
 
     def fingerprint(self) -> str:
-        return _fingerprint(self)
+        return _fingerprint(type(self), self.validation_share, self.workers)
 
     def tasks(self) -> tuple[Task, ...]:
         return self.project.tasks
 
     def data(self) -> Data:
-        return _data(self)
+        return _data(type(self), self.validation_share, self.workers)
 
     def model(self) -> nn.Module:
         return self.project.model()
@@ -202,6 +202,12 @@ def suite_from(
         raise UserError(f"suite {name!r} has no tasks")
     if len(set(known)) < len(known):
         raise UserError(f"suite {name!r} has two tasks of one name: {', '.join(known)}")
+    for task in tasks:
+        if task.kind == "classification" and task.corruptions and not task.classes:
+            raise UserError(
+                f"task {task.name!r} of suite {name!r} needs classes=, their names: its labels are "
+                "corrupted among them"
+            )
     if isinstance(model, nn.Module) or not callable(model):
         raise UserError(
             f"suite {name!r}: model= makes a new network each time it is called, as a class or "
@@ -233,7 +239,7 @@ def suite_from(
         if validation is not None
         else (f" Validation data is drawn from the training data, a share of {validation_share:g}.")
     )
-    suite: type[DatasetSuite] = make_dataclass(
+    suite: Any = make_dataclass(
         "SuiteOfDatasets",
         [
             ("epochs", int, epochs),
@@ -242,7 +248,7 @@ def suite_from(
             ("weight_decay", float, weight_decay),
             ("epoch_rule", str, epoch_rule),
             ("precision", Literal["float32", "bfloat16"], precision),
-            ("validation_share", float, validation_share),
+            *([("validation_share", float, validation_share)] if validation is None else []),
             ("workers", int, field(default=workers, metadata=LOCATION)),
         ],
         bases=(DatasetSuite,),
@@ -257,7 +263,14 @@ def suite_from(
         frozen=True,
         kw_only=True,
     )
-    return register_suite(name, label=label)(suite)
+    try:
+        suite()
+    except (TypeError, ValueError) as error:
+        raise UserError(f"suite {name!r}: {error}") from error
+    for variant in variants:
+        Variant.parse(variant, tasks)
+    made: type[DatasetSuite] = register_suite(name, label=label)(suite)
+    return made
 
 
 def outputs_by_task(outputs: Any, tasks: Sequence[str]) -> dict[str, Tensor]:
@@ -300,7 +313,7 @@ def require_numbered(dataset: Any, what: str) -> None:
 
 def _makes(given: Any) -> bool:
     """Whether this makes a dataset and is none."""
-    return callable(given) and not hasattr(given, "__getitem__")
+    return isinstance(given, type) or (callable(given) and not hasattr(given, "__getitem__"))
 
 
 def _dataset(given: Any, what: str) -> Any:
@@ -315,9 +328,9 @@ def _dataset(given: Any, what: str) -> Any:
 
 
 @functools.lru_cache(maxsize=2)
-def _data(suite: DatasetSuite) -> Data:
+def _data(kind: type[DatasetSuite], validation_share: float, workers: int) -> Data:
     """Datasets are made, and their labels read, once in a process."""
-    project = suite.project
+    project = kind.project
     given = {TRAIN: project.train, VALIDATION: project.validation, TEST: project.test}
     parts = [Part(what, _dataset(of, what)) for what, of in given.items() if of is not None]
     reader = Reader(
@@ -328,7 +341,7 @@ def _data(suite: DatasetSuite) -> Data:
         labels_of=project.labels_of,
         transform=project.transform,
         collate_fn=project.collate_fn,
-        workers=suite.workers,
+        workers=workers,
     )
     train, *rest = (
         Items(reader, number, torch.arange(len(part.dataset))) for number, part in enumerate(parts)
@@ -339,7 +352,7 @@ def _data(suite: DatasetSuite) -> Data:
     if project.validation is None:
         drawn = named_generator("validation", project.name)
         order = torch.randperm(len(train), generator=drawn)
-        count = max(1, round(suite.validation_share * len(train)))
+        count = max(1, round(validation_share * len(train)))
         if count == len(train):
             raise UserError(f"the training data has {count} items, too few to draw validation from")
         held_out, rows = order[:count].sort().values, order[count:].sort().values
@@ -359,10 +372,9 @@ def _data(suite: DatasetSuite) -> Data:
 
 
 @functools.lru_cache(maxsize=2)
-def _fingerprint(suite: DatasetSuite) -> str:
+def _fingerprint(kind: type[DatasetSuite], validation_share: float, workers: int) -> str:
     digest = hashlib.sha256()
-    for split in suite.data().splits:
-        digest.update(str(len(split)).encode())
+    for split in _data(kind, validation_share, workers).splits:
         for name, labels in split.targets.items():
             assert isinstance(labels, Tensor)
             digest.update(f"{name} {labels.dtype} {tuple(labels.shape)}".encode())
@@ -371,46 +383,26 @@ def _fingerprint(suite: DatasetSuite) -> str:
 
 
 @functools.lru_cache(maxsize=2)
-def _check(suite: DatasetSuite) -> None:
+def _check(kind: Any, validation_share: float, workers: int) -> None:
     """Reads the labels, and tries the network on a few items."""
+    project = kind.project
     try:
-        data = suite.data().checked(suite.tasks())
-        _try_network(suite, data.train)
+        data = _data(kind, validation_share, workers).checked(project.tasks)
+        try_network(kind(), _few(data.train))
     except UserError as error:
-        raise UserError(f"suite {suite.project.name!r}: {error}") from error
+        raise UserError(f"suite {project.name!r}: {error}") from error
 
 
-@torch.no_grad()
-def _try_network(suite: DatasetSuite, train: Split) -> None:
+def _few(train: Split) -> Iterator[tuple[Any, Targets]]:
+    """Inputs and labels of a few items, as they are and as the transform makes them."""
     rows = torch.arange(min(TRIED, len(train)))
-    assert isinstance(train.inputs, Items)
-    inputs = train.inputs[rows]
-    with torch.random.fork_rng(devices=[]):
+    items: Any = train.inputs
+    labels: Any = dict(train.targets)
+    given = {name: values[rows] for name, values in labels.items()}
+    yield items[rows], given
+    if items.transforms:
         try:
-            model = suite.model()
-        except Exception as error:
-            raise UserError(f"model= fails: {describe(error)}") from error
-        if not isinstance(model, nn.Module):
-            raise UserError(f"model= gives a {type(model).__name__}, and no torch.nn.Module")
-        model.eval()
-        try:
-            outputs = suite.call(model, suite.prepare(inputs))
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(f"the network fails on training items: {describe(error)}") from error
-    for task in suite.tasks():
-        output, target = outputs[task.name], train.targets[task.name][rows]
-        task.require_fit(output, target)
-        try:
-            losses = task.losses(output, target)
-        except Exception as error:
-            raise UserError(
-                f"the loss of task {task.name!r} fails on outputs {list(output.shape)} and labels "
-                f"{list(target.shape)} of {target.dtype}: {describe(error)}"
-            ) from error
-        if losses.shape != (len(rows),):
-            raise UserError(
-                f"the loss of task {task.name!r} gives {list(losses.shape)} for {len(rows)} "
-                "instances, and not one number for each (reduction='none')"
-            )
+            ((inputs, changed),) = items.batches([rows], ("trial",), labels)
+        finally:
+            items.reader.close()
+        yield inputs, changed

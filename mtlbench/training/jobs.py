@@ -16,7 +16,16 @@ from mtlbench.spec import RunSpec
 from mtlbench.store.folds import fold_file
 from mtlbench.store.runs import DamagedRunError, RunRecord, Store, read_npz, read_run
 from mtlbench.store.schema import DONE, FAILED
-from mtlbench.training.job import Ended, Job, Notice, Parts, Place, Progress, run_directory
+from mtlbench.training.job import (
+    Ended,
+    Job,
+    Notice,
+    Parts,
+    Place,
+    Progress,
+    require_same_data,
+    run_directory,
+)
 
 FOLDS = 5
 """A network then trains on four fifths of the labels."""
@@ -76,8 +85,7 @@ class RunJob(Job):
             raise DamagedRunError(f"is damaged: {error}") from error
         if run.info["status"] == FAILED:
             raise DamagedRunError("had failed")
-        if run.info["spec"].get("fingerprint", "") != self.spec.fingerprint:
-            raise DamagedRunError("was trained on other data")
+        require_same_data(run.info["spec"], self.spec)
         if self.traces and not run.has_traces:
             raise DamagedRunError("kept no traces")
         return Ended(run.info["status"])
@@ -164,8 +172,7 @@ class FoldJob(Job):
             about = json.loads(str(read_npz(self.path(store))["about"]))
         except Exception as error:
             raise DamagedRunError("is damaged") from error
-        if about["spec"].get("fingerprint", "") != self.spec.fingerprint:
-            raise DamagedRunError("was trained on other data")
+        require_same_data(about["spec"], self.spec)
         return Ended(DONE)
 
     def write(self, store: Store, ended: Ended) -> None:
