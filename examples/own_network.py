@@ -14,7 +14,7 @@ PARTS = {"train": slice(0, 1197), "validation": slice(1197, 1497), "test": slice
 
 
 class Digits(Dataset):
-    """Digits of 8×8 pixels with some noise: which digit it is, and how much ink it takes (%)."""
+    """Digits of 8×8 pixels with some noise: which digit it is, and how much ink it takes."""
 
     def __init__(self, part):
         images, digits = load_digits(return_X_y=True)
@@ -25,7 +25,7 @@ class Digits(Dataset):
 
     def __getitem__(self, i):
         image = torch.tensor(self.images[i], dtype=torch.float32)
-        return image + 0.1 * torch.randn(64), (self.digits[i], 100 * self.images[i].mean())
+        return image + 0.1 * torch.randn(64), (self.digits[i], self.images[i].mean())
 
 
 class Net(nn.Module):
@@ -70,7 +70,7 @@ suite_from(
     tasks=[
         Task("digit", "classification", cross_entropy(), (accuracy(10),), ("other-class",),
              classes=tuple("0123456789")),
-        Task("ink", "regression", l1(), (absolute_error("%"),), ("uniform",), unit="%"),
+        Task("ink", "regression", l1(), (absolute_error(""),), ("uniform",)),
     ],
     epochs=10,
     batch_size=64,

@@ -11,14 +11,12 @@ from mtlbench import Task, suite_from
 from mtlbench.tasks.metrics import absolute_error, mean_iou
 from mtlbench.tasks.task import cross_entropy, l1
 
-SIDE = 16
-
 
 class Blobs(torch.utils.data.Dataset):
     """A disk on a ground: where it is, and how bright everything is."""
 
     def __init__(self, count, seed, noise=0.0):
-        chance, (rows, columns) = np.random.default_rng(seed), np.mgrid[:SIDE, :SIDE]
+        chance, (rows, columns) = np.random.default_rng(seed), np.mgrid[:16, :16]
         row, column, radius = chance.uniform((4, 4, 2), (12, 12, 5), (count, 3)).T[..., None, None]
         self.disks = (rows - row) ** 2 + (columns - column) ** 2 < radius**2
         self.light, self.noise = chance.uniform(0.3, 1, count), noise
