@@ -197,6 +197,8 @@ class Labels:
 
 def same(one: Any, other: Any) -> bool:
     """Whether two inputs or targets are the same, NaN included; of what cannot be compared, yes."""
+    if one is None or other is None:
+        return one is other
     if isinstance(one, Tensor | np.ndarray):
         return (
             type(one) is type(other)

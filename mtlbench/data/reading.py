@@ -174,11 +174,10 @@ class Reader(torch.utils.data.Dataset[Any]):
         labels = {name: torch.from_numpy(np.array(label)) for name, label in given.items()}
         inputs, targets = self.transform(inputs, labels)
         changed: dict[str, Tensor] = {}
-        for task in self.tasks:
-            label = as_label(by_task(targets, self._names)[task.name], task)
+        for name, label in self._as_labels(targets).items():
             if label is None:
-                raise UserError(f"transform= leaves no label of task {task.name!r}")
-            changed[task.name] = label
+                raise UserError(f"transform= leaves no label of task {name!r}")
+            changed[name] = label
         return inputs, changed
 
     def _read_labels(self, dataset: Any, number: int) -> dict[str, Tensor | None]:
@@ -186,6 +185,9 @@ class Reader(torch.utils.data.Dataset[Any]):
             targets = self.item(dataset, number)[1]
         else:
             targets = self.labels_of(dataset, number)
+        return self._as_labels(targets)
+
+    def _as_labels(self, targets: Any) -> dict[str, Tensor | None]:
         named = by_task(targets, self._names)
         return {task.name: as_label(named[task.name], task) for task in self.tasks}
 
@@ -193,7 +195,8 @@ class Reader(torch.utils.data.Dataset[Any]):
         """Reads an item several times.
 
         Raises:
-            UserError: it draws from other than the global generators, or its labels from any.
+            UserError: it draws from other than the global generators, or its labels from any, or
+                these are not those of `labels_of`.
         """
 
         def reading(draw: int) -> tuple[Any, Any]:
@@ -201,6 +204,11 @@ class Reader(torch.utils.data.Dataset[Any]):
             return self.item(dataset, number)
 
         first = reading(0)
+        if self.labels_of is not None and first[1] is not None:
+            own, other = self._as_labels(first[1]), self._read_labels(dataset, number)
+            for name, label in own.items():
+                if not same(label, other[name]):
+                    raise UserError(f"labels_of= has another label of task {name!r}")
         if not same(first, reading(0)):
             raise UserError(
                 "it is not the same each time: what it draws must come from the global generators "

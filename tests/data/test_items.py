@@ -173,3 +173,4 @@ def test_readings_are_compared_in_all_their_parts() -> None:
     assert not same(one, {"a": torch.tensor([1.0, 2.0]), "b": (np.array([1]), nan, "x")})
     assert not same(one, {"a": torch.tensor([1.0, nan]), "b": (np.array([2]), nan, "x")})
     assert not same(one, {"a": torch.tensor([1.0, nan])})
+    assert not same(None, torch.tensor(1.0))
