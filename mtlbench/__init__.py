@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from mtlbench.study.suspects import find_suspects
     from mtlbench.study.tune import tune
     from mtlbench.suites.base import Suite, register_suite
+    from mtlbench.suites.datasets import suite_from
     from mtlbench.tasks.metrics import Metric
     from mtlbench.tasks.task import Task
 
@@ -70,6 +71,7 @@ _HOME = {
     "render_leaderboard": "analysis.leaderboard_tables",
     "render_report": "analysis.report",
     "run": "study.run",
+    "suite_from": "suites.datasets",
     "tune": "study.tune",
     "write_report": "analysis.report",
 }
@@ -110,6 +112,7 @@ __all__ = [
     "render_leaderboard",
     "render_report",
     "run",
+    "suite_from",
     "tune",
     "write_report",
 ]

@@ -19,10 +19,17 @@ ENTRY_POINT_GROUP = "mtlbench.plugins"
 
 @dataclass(frozen=True)
 class PluginFile:
-    """A plugin's name and text, which travels to workers on other machines."""
+    """A plugin, which travels to workers on other machines.
+
+    Attributes:
+        path: as it was given.
+        text: its content.
+        directory: where it lies; what else lies there can be imported, as by a script.
+    """
 
     path: str
     text: str
+    directory: str
 
     @classmethod
     def read(cls, path: str | Path) -> "PluginFile":
@@ -42,7 +49,7 @@ class PluginFile:
         except (SyntaxError, ValueError) as error:
             where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
             raise UserError(f"plugin file {str(path)!r}{where} is not Python: {error}") from None
-        return cls(str(path), text)
+        return cls(str(path), text, str(Path(path).absolute().parent))
 
     def load(self) -> None:
         """Runs the plugin, which registers what it brings; a second call does nothing.
@@ -55,6 +62,8 @@ class PluginFile:
         module_name = f"mtlbench_plugin_{Path(self.path).stem}_{digest}"
         if module_name in sys.modules:
             return
+        if self.directory not in sys.path:  # last: nothing that is installed is hidden by it
+            sys.path.append(self.directory)
         module = types.ModuleType(module_name)
         module.__file__ = self.path
         sys.modules[module_name] = module

@@ -6,9 +6,11 @@ depend on, so that adding a draw in one place never changes a draw in another.
 
 import hashlib
 import os
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 
@@ -32,6 +34,25 @@ def global_draws_from(generator: torch.Generator) -> Iterator[None]:
             yield
         finally:
             generator.set_state(torch.get_rng_state())
+
+
+@contextmanager
+def global_draws_kept() -> Iterator[None]:
+    """Leaves the global generators of PyTorch (on the CPU), NumPy and Python as they were."""
+    numpys, pythons = np.random.get_state(), random.getstate()
+    with torch.random.fork_rng(devices=[]):
+        try:
+            yield
+        finally:
+            np.random.set_state(numpys)
+            random.setstate(pythons)
+
+
+def seed_global_draws(seed: int) -> None:
+    """Seeds the global generators of PyTorch (on the CPU), NumPy and Python."""
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too
+    np.random.seed(seed % 2**32)
+    random.seed(seed)
 
 
 def repeatable_kernels() -> None:

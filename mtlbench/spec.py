@@ -18,7 +18,10 @@ class RunSpec:
         strategy_parameters: every parameter of the stages, as `STAGE.PARAMETER`.
         seed: fixes initial weights, batch order and augmentation.
         sources: hash of the plugin file of the suite or of a stage that comes from one.
-        locations: where this machine keeps the suite's data; no part of the hash.
+        locations: where this machine keeps the suite's data, and how it reads it; no part of the
+            hash.
+        fingerprint: names the suite's data, where that may be other data under the same parameters;
+            no part of the hash.
     """
 
     suite: str
@@ -29,11 +32,13 @@ class RunSpec:
     seed: int
     sources: Mapping[str, str]
     locations: Mapping[str, str] = field(default_factory=dict)
+    fingerprint: str = ""
 
     @cached_property
     def hash(self) -> str:
         """12 hexadecimal digits of the content."""
-        content = {key: value for key, value in asdict(self).items() if key != "locations"}
+        content = asdict(self)
+        del content["locations"], content["fingerprint"]
         text = json.dumps(content, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

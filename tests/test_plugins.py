@@ -1,6 +1,7 @@
 """Strategies and suites from files, and what becomes of a study when they misbehave."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -226,4 +227,13 @@ def test_a_plugin_that_fails_halfway_can_be_mended_and_loaded(tmp_path: Path) ->
     with pytest.raises(UserError, match="RuntimeError: half"):
         broken.load()
     PluginFile.read(plugin(tmp_path / "good.py", GOOD)).load()
+    assert strategies.get("half").label == "Half"
+
+
+def test_a_plugin_imports_what_lies_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.path", [*sys.path])
+    plugin(tmp_path / "beside_the_plugin.py", GOOD)
+    PluginFile.read(plugin(tmp_path / "p.py", "import beside_the_plugin")).load()
     assert strategies.get("half").label == "Half"

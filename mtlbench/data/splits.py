@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from mtlbench.data.reading import Items
 from mtlbench.data.rows import Rows
 from mtlbench.errors import UserError
 from mtlbench.tasks.task import Task
@@ -15,24 +16,26 @@ Targets = dict[str, Tensor]
 """Task name to labels [N, …]."""
 
 Inputs = Tensor | dict[str, Tensor]
-"""Of a batch: [B, …], or several by name."""
-
-One = TypeVar("One")
-Other = TypeVar("Other")
+"""Of a batch: [B, …], or several by name. Those of a dataset may be nested otherwise."""
 
 
-def each_input(
-    values: One | Mapping[str, One], change: Callable[[One], Other]
-) -> Other | dict[str, Other]:
-    """The inputs with each part changed: the only one, or each by its name."""
+def each_input(values: Any, change: Callable[[Any], Any]) -> Any:
+    """The inputs with each part changed: the only one, or each in its place."""
+    if hasattr(values, "to"):  # a tensor, or something that goes to a device whole
+        return change(values)
     if isinstance(values, Mapping):
-        return {name: change(value) for name, value in values.items()}
+        return {name: each_input(value, change) for name, value in values.items()}
+    if isinstance(values, tuple | list):
+        parts = [each_input(value, change) for value in values]
+        return type(values)(*parts) if hasattr(values, "_fields") else type(values)(parts)
     return change(values)
 
 
-def input_parts(values: One | Mapping[str, One]) -> list[One]:
-    """The parts of the inputs: the only one, or all that have a name."""
-    return list(values.values()) if isinstance(values, Mapping) else [values]
+def input_parts(values: Any) -> list[Any]:
+    """The parts of the inputs: the only one, or all."""
+    parts: list[Any] = []
+    each_input(values, parts.append)
+    return parts
 
 
 @dataclass(frozen=True)
@@ -41,14 +44,15 @@ class Split:
 
     Attributes:
         inputs: [N, …]; images as uint8 [N, C, H, W]. Several by name where an input is not one
-            tensor, as the atoms of a molecule, their places and which of them are padding.
+            tensor, as the atoms of a molecule, their places and which of them are padding; or what
+            a dataset gives item by item.
         targets: labels [N, …] of each task, except those that `Suite.complete` derives; NaN, or any
             valid label, where one is absent.
         present: which labels are present, bool [N, K], or None for all that are not NaN.
         names: what people call each instance [N]; None where they have no names.
     """
 
-    inputs: Rows | Mapping[str, Rows]
+    inputs: Rows | Mapping[str, Rows] | Items
     targets: Mapping[str, Rows]
     present: Tensor | None = None
     names: Sequence[str] | None = None
@@ -135,9 +139,14 @@ class Data:
     validation: Split
     test: Split
 
+    @property
+    def splits(self) -> tuple[Split, Split, Split]:
+        """All three."""
+        return self.train, self.validation, self.test
+
     def checked(self, tasks: Sequence[Task]) -> "Data":
         """The same with labels as they can be trained on; see `Split.checked`."""
-        return Data(*(split.checked(tasks) for split in (self.train, self.validation, self.test)))
+        return Data(*(split.checked(tasks) for split in self.splits))
 
 
 def drawn_data(draw: Callable[[int, int], Split], *sizes: int) -> Data:

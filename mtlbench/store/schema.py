@@ -111,7 +111,7 @@ SPEC = Fields(
         "strategy_parameters": _dict(_any),
         "sources": _dict(_text),
     },
-    {"locations": _dict(_text)},
+    {"locations": _dict(_text), "fingerprint": _text},
 )
 METRIC = Fields(
     {

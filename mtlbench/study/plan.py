@@ -55,12 +55,13 @@ def plan(
     of_suite = {key: value for key, value in overrides.items() if "." not in key}
     resolved_suite = entry.resolve(of_suite)
     locations = {
-        item.name: str(Path(resolved_suite.pop(item.name)).expanduser().absolute())
+        item.name: _location(resolved_suite.pop(item.name))
         for item in fields(entry.cls)
         if item.metadata.get("location")
     }
     benchmark = build_suite(suite, {**resolved_suite, **locations})
     benchmark.check()
+    fingerprint = benchmark.fingerprint()
     seeds = benchmark.default_seeds if seeds is None else seeds
     if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= MOST_SEEDS:
         raise UserError(f"seeds must be at least 1 and at most {MOST_SEEDS}, but is {seeds!r}")
@@ -107,11 +108,16 @@ def plan(
                     seed,
                     sources,
                     locations,
+                    fingerprint,
                 )
                 for seed in range(seeds)
             ]
     # One seed of everything first: a study that is stopped early still compares like with like.
     return sorted(specs, key=lambda spec: spec.seed)
+
+
+def _location(value: Any) -> str:
+    return str(Path(value).expanduser().absolute() if isinstance(value, str) else value)
 
 
 def frozen_from(composition: Composition) -> str:

@@ -56,5 +56,6 @@ def changed_parameters(spec: RunSpec) -> list[str]:
     known = suites.get(spec.suite).parameters()
     defaults = {name: parameter.default for name, parameter in known.items()}
     defaults |= recipe_parameters(suite, variant, Composition.parse(spec.strategy), {})
-    own = {**spec.suite_parameters, **spec.locations, **spec.strategy_parameters}
+    of_suite = suites.get(spec.suite).resolve({**spec.suite_parameters, **spec.locations})
+    own = {**of_suite, **spec.strategy_parameters}
     return [name for name, value in own.items() if defaults[name] != value]

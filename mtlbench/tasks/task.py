@@ -106,6 +106,16 @@ class Task:
                 ": one logit is always class 0; a binary task has binary=True and logits of the "
                 "shape of its labels, but"
             )
+        elif (
+            classifies
+            and not self.binary
+            and (not one_logit or output.shape[2:] != target.shape[1:])
+        ):
+            wrong = ": logits of each class are [B, C] for labels [B], but"
+        elif classifies and not self.binary and len(self.classes) not in (0, output.shape[1]):
+            wrong = f" has {len(self.classes)} classes, but"
+        elif not classifies and output.shape == (*target.shape, 1):
+            wrong = ": numbers have the shape of their labels (squeeze them), but"
         else:
             return
         raise UserError(

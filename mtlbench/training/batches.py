@@ -6,11 +6,13 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from mtlbench.data.rows import Rows
+from mtlbench.data.reading import Items
+from mtlbench.data.rows import Rows, to_device
 from mtlbench.data.splits import Inputs, Split, Targets, each_input, input_parts
 
 READ_AHEAD = 3
@@ -44,9 +46,11 @@ class Batches:
         device: where batches are wanted.
         none_of_one: whether a last batch of one instance, for which batch norm has no variance,
             joins the one before it.
+        draws: the names of what items of a dataset draw in training; None where they are read as
+            for validation and test.
 
     Attributes:
-        waited: seconds spent waiting for files.
+        waited: seconds spent waiting for files, or for items.
     """
 
     def __init__(
@@ -57,8 +61,9 @@ class Batches:
         device: torch.device,
         *,
         none_of_one: bool = False,
+        draws: tuple[object, ...] | None = None,
     ) -> None:
-        self.split, self.device = split, device
+        self.split, self.device, self.draws = split, device, draws
         values = (*input_parts(split.inputs), *split.targets.values())
         self.in_files = any(not isinstance(value, Tensor) for value in values)
         sizes = [len(chunk) for chunk in order.split(size)]
@@ -71,6 +76,9 @@ class Batches:
         return len(self._chunks)
 
     def __iter__(self) -> Iterator[Batch]:
+        if isinstance(self.split.inputs, Items):
+            yield from self._of_items(self.split.inputs)
+            return
         if not self.in_files:
             yield from itertools.starmap(self._read, self._chunks)
             return
@@ -88,24 +96,52 @@ class Batches:
                 ahead.extend(read(1))
                 yield batch
 
-    def _read(self, index: Tensor, rows: Tensor) -> Batch:
-        split = self.split
-
-        def gather(values: Rows) -> Tensor:
-            if isinstance(values, Tensor):
-                return values[index]
-            gathered = values[rows]
-            if self.device.type == "cuda":
-                gathered = gathered.pin_memory()
-            return gathered.to(self.device, non_blocking=True)
-
-        return Batch(
-            index,
-            rows,
-            each_input(split.inputs, gather),
-            {name: gather(target) for name, target in split.targets.items()},
-            None if split.present is None else split.present[index],
+    def _of_items(self, items: Items) -> Iterator[Batch]:
+        changed = self.draws is not None and items.transforms
+        labels = (
+            {
+                name: to_device(target, torch.device("cpu"))
+                for name, target in self.split.targets.items()
+            }
+            if changed
+            else None
         )
+        read = items.batches(
+            [rows for _, rows in self._chunks], self.draws, labels, pin=self.device.type == "cuda"
+        )
+        for index, rows in self._chunks:
+            started = time.perf_counter()
+            inputs, targets = next(read)
+            self.waited += time.perf_counter() - started
+            yield self._batch(index, rows, each_input(inputs, self._sent), targets)
+
+    def _sent(self, part: Any) -> Any:
+        return part.to(self.device, non_blocking=True) if hasattr(part, "to") else part
+
+    def _read(self, index: Tensor, rows: Tensor) -> Batch:
+        def gather(values: Rows) -> Tensor:
+            return self._gather(values, index, rows)
+
+        return self._batch(index, rows, each_input(self.split.inputs, gather))
+
+    def _batch(
+        self, index: Tensor, rows: Tensor, inputs: Any, changed: Targets | None = None
+    ) -> Batch:
+        split = self.split
+        if changed is None:
+            targets = {name: self._gather(t, index, rows) for name, t in split.targets.items()}
+        else:
+            targets = {name: self._sent(target) for name, target in changed.items()}
+        present = None if split.present is None else split.present[index]
+        return Batch(index, rows, inputs, targets, present)
+
+    def _gather(self, values: Rows, index: Tensor, rows: Tensor) -> Tensor:
+        if isinstance(values, Tensor):
+            return values[index]
+        gathered = values[rows]
+        if self.device.type == "cuda":
+            gathered = gathered.pin_memory()
+        return gathered.to(self.device, non_blocking=True)
 
 
 def take(split: Split, rows: Tensor, device: torch.device) -> Batch:

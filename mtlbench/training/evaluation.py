@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mtlbench.data.reading import Items
 from mtlbench.data.splits import Inputs, Split, each_input, input_parts
 from mtlbench.suites.base import Suite
 from mtlbench.tasks.metrics import require_probabilities
@@ -19,22 +21,27 @@ EVALUATION_VALUES = 2**22
 """Most input values that are evaluated at a time: of large pictures fewer fit into memory."""
 
 
-Network = Callable[[Inputs], dict[str, Tensor]]
-"""Inputs of a batch, as `Suite.prepare` returns them, to the outputs of each task [B, …]."""
+Network = Callable[[Inputs], Any]
+"""Takes inputs of a batch, as `Suite.prepare` returns them; `Suite.call` calls it."""
 
 
-def forward(suite: Suite, network: Network, inputs: Inputs) -> dict[str, Tensor]:
+def forward(
+    suite: Suite, network: Network, inputs: Inputs, device: torch.device
+) -> dict[str, Tensor]:
     """The outputs of the network by task [B, …], in the suite's precision."""
-    inputs = each_input(inputs, pixels_last)
+    if suite.channels_last:
+        inputs = each_input(inputs, pixels_last)
     half = suite.precision == "bfloat16"
-    with torch.autocast(input_parts(inputs)[0].device.type, torch.bfloat16, enabled=half):
-        return network(inputs)
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
+        return suite.call(network, inputs)
 
 
-def pixels_last(values: Tensor) -> Tensor:
+def pixels_last(values: Any) -> Any:
     """Pictures [B, C, H, W] with the channels of a pixel beside one another, as networks of
     convolutions are fastest; other values as they are."""
-    return values.contiguous(memory_format=torch.channels_last) if values.ndim == 4 else values
+    if not isinstance(values, Tensor) or values.ndim != 4:
+        return values
+    return values.contiguous(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
@@ -48,8 +55,8 @@ def evaluate(
     for (task, metric), meter in meters.items():
         if task.kind == "classification":
             require_probabilities(metric, meter)
-    for batch in _batches(split, device):
-        outputs = forward(suite, model, suite.prepare(batch.inputs))
+    for batch in _batches(suite, split, device):
+        outputs = forward(suite, model, suite.prepare(batch.inputs), device)
         targets = suite.complete(batch.targets)
         for k, task in enumerate(tasks):
             output, target = outputs[task.name].float(), targets[task.name]
@@ -80,8 +87,8 @@ def instance_losses(suite: Suite, model: nn.Module, split: Split, device: torch.
     label."""
     model.eval()
     rows = []
-    for batch in _batches(split, device):
-        outputs = forward(suite, model, suite.prepare(batch.inputs))
+    for batch in _batches(suite, split, device):
+        outputs = forward(suite, model, suite.prepare(batch.inputs), device)
         targets = suite.complete(batch.targets)
         columns = []
         for k, task in enumerate(suite.tasks()):
@@ -95,11 +102,22 @@ def instance_losses(suite: Suite, model: nn.Module, split: Split, device: torch.
     return torch.cat(rows)
 
 
-def _batches(split: Split, device: torch.device) -> Batches:
+def _batches(suite: Suite, split: Split, device: torch.device) -> Batches:
     """All of a split, in its order, as many at a time as fit into memory."""
-    values = sum(math.prod(part.shape[1:]) for part in input_parts(split.inputs))
-    size = max(1, min(EVALUATION_BATCH, EVALUATION_VALUES // max(1, values)))
+    size = _evaluation_batch(suite, split)
     return Batches(split, torch.arange(len(split)), size, device)
+
+
+def _evaluation_batch(suite: Suite, split: Split) -> int:
+    """How many instances are evaluated at a time."""
+    inputs: Any = split.inputs
+    if isinstance(inputs, Items):
+        if inputs.collated:  # of different size: what fits in training does here
+            return suite.batch_size
+        inputs = inputs[torch.zeros(1, dtype=torch.long)]
+    shapes = [getattr(part, "shape", ()) for part in input_parts(inputs)]
+    fit = EVALUATION_VALUES // max(1, sum(math.prod(shape[1:]) for shape in shapes))
+    return max(1, min(EVALUATION_BATCH, fit))
 
 
 @torch.no_grad()
@@ -112,7 +130,7 @@ def example_predictions(
     """
     batch = take(split, rows, device)
     model.eval()
-    outputs = forward(suite, model, suite.prepare(batch.inputs))
+    outputs = forward(suite, model, suite.prepare(batch.inputs), device)
     seen = {
         "truth": suite.complete(batch.targets),
         "prediction": {

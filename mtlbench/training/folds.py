@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtlbench.data.rows import Rows, RowSubset
+from mtlbench.data.reading import Items
+from mtlbench.data.rows import RowSubset
 from mtlbench.data.splits import Split, each_input
 from mtlbench.errors import UserError
 from mtlbench.randomness import named_generator
@@ -87,7 +88,8 @@ class FoldRun(Run):
         parts: dict[str, list[np.ndarray]] = {}
         batches = Batches(self.train_split, self.held_out, self.suite.batch_size, self.device)
         for batch in batches:
-            outputs = forward(self.suite, self.model, self.suite.prepare(batch.inputs))
+            inputs = self.suite.prepare(batch.inputs)
+            outputs = forward(self.suite, self.model, inputs, self.device)
             targets = self.suite.complete(batch.targets)
             for k, task in tasks:
                 present = None if batch.present is None else batch.present[:, k].cpu().numpy()
@@ -100,8 +102,8 @@ class FoldRun(Run):
 def _part(split: Split, rows: Tensor) -> Split:
     """Some instances of a split."""
 
-    def of(values: Rows) -> Rows:
-        return RowSubset(values, rows)
+    def of(values: Any) -> Any:
+        return values.some(rows) if isinstance(values, Items) else RowSubset(values, rows)
 
     return Split(
         each_input(split.inputs, of),

@@ -1,7 +1,7 @@
 """Jobs: trained whole or not at all, and what they say on the way."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,3 +130,17 @@ class Job(ABC):
 def run_directory(spec: RunSpec, store: Store) -> Path:
     """The directory of the run of this spec."""
     return store.run_directory(spec.suite, spec.variant, spec.strategy, spec.seed, spec.hash)
+
+
+def require_same_data(stored: Mapping[str, Any], spec: RunSpec) -> None:
+    """Makes sure that what is stored was trained on the data of a spec.
+
+    Args:
+        stored: its spec, as its file has it.
+        spec: what is wanted.
+
+    Raises:
+        DamagedRunError: it was not.
+    """
+    if stored.get("fingerprint", "") != spec.fingerprint:
+        raise DamagedRunError("was trained on other data")

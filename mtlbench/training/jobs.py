@@ -5,6 +5,7 @@ and takes what they leave behind, without PyTorch.
 """
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,16 @@ from mtlbench.spec import RunSpec
 from mtlbench.store.folds import fold_file
 from mtlbench.store.runs import DamagedRunError, RunRecord, Store, read_npz, read_run
 from mtlbench.store.schema import DONE, FAILED
-from mtlbench.training.job import Ended, Job, Notice, Parts, Place, Progress, run_directory
+from mtlbench.training.job import (
+    Ended,
+    Job,
+    Notice,
+    Parts,
+    Place,
+    Progress,
+    require_same_data,
+    run_directory,
+)
 
 FOLDS = 5
 """A network then trains on four fifths of the labels."""
@@ -75,6 +85,7 @@ class RunJob(Job):
             raise DamagedRunError(f"is damaged: {error}") from error
         if run.info["status"] == FAILED:
             raise DamagedRunError("had failed")
+        require_same_data(run.info["spec"], self.spec)
         if self.traces and not run.has_traces:
             raise DamagedRunError("kept no traces")
         return Ended(run.info["status"])
@@ -158,9 +169,10 @@ class FoldJob(Job):
 
     def read(self, store: Store) -> Ended:
         try:
-            read_npz(self.path(store))
+            about = json.loads(str(read_npz(self.path(store))["about"]))
         except Exception as error:
             raise DamagedRunError("is damaged") from error
+        require_same_data(about["spec"], self.spec)
         return Ended(DONE)
 
     def write(self, store: Store, ended: Ended) -> None:

@@ -2,12 +2,14 @@
 
 import functools
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtlbench.data.corruption import corrupt
-from mtlbench.data.rows import Rows, to_device
+from mtlbench.data.reading import Items
+from mtlbench.data.rows import to_device
 from mtlbench.data.splits import Data, Split, each_input, input_parts
 from mtlbench.data.variants import Variant
 from mtlbench.randomness import named_generator
@@ -21,17 +23,18 @@ RESIDENT_SHARE = 0.5
 def resident_data(suite: Suite, device: torch.device) -> Data:
     """The suite's data, as tensors on the device where it fits, kept from run to run."""
     data = suite.data().checked(suite.tasks())
-    splits = (data.train, data.validation, data.test)
     files = sum(
         values.nbytes
-        for split in splits
+        for split in data.splits
         for values in (*input_parts(split.inputs), *split.targets.values())
-        if not isinstance(values, Tensor)
+        if not isinstance(values, Tensor | Items)
     )
     # Files are read by the batch on a CPU, whose page cache all workers share.
     stay = device.type == "cpu" or files > RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
 
-    def move(values: Rows) -> Rows:
+    def move(values: Any) -> Any:
+        if isinstance(values, Items):
+            return values
         return values if stay and not isinstance(values, Tensor) else to_device(values, device)
 
     return Data(
@@ -42,7 +45,7 @@ def resident_data(suite: Suite, device: torch.device) -> Data:
                 None if split.present is None else split.present.to(device),
                 split.names,
             )
-            for split in splits
+            for split in data.splits
         )
     )
 

@@ -47,6 +47,8 @@ def train(
     except Exception:
         run.status, run.error = FAILED, traceback.format_exc()
         result = run.failure()
+    finally:
+        run.close()
     yield Ended(run.status, run.error or "", run.epoch - run.first, result)
 
 

@@ -12,7 +12,16 @@ from mtlbench.store.runs import DamagedRunError, RunRecord, Store, read_run
 from mtlbench.store.schema import DIVERGED, DONE, FAILED
 from mtlbench.suites.build import suite_of
 from mtlbench.tasks.task import Task
-from mtlbench.training.job import Ended, Job, Notice, Parts, Place, Progress, run_directory
+from mtlbench.training.job import (
+    Ended,
+    Job,
+    Notice,
+    Parts,
+    Place,
+    Progress,
+    require_same_data,
+    run_directory,
+)
 from mtlbench.training.loop import train
 from mtlbench.training.run import Run
 
@@ -64,6 +73,7 @@ class TaskJob(Job):
 
     def read(self, store: Store) -> Ended:
         run = read_run(self.path(store), thorough=True)
+        require_same_data(run.info["spec"], self.spec)
         history = {name: column.tolist() for name, column in run.history().items()}
         record = RunRecord(
             {name: value for name, value in run.info.items() if name != "files"},

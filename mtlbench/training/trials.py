@@ -7,7 +7,7 @@ from typing import ClassVar
 from mtlbench.store.runs import DamagedRunError, Store
 from mtlbench.store.schema import FAILED
 from mtlbench.store.trials import read_trial, trial_file, write_trial
-from mtlbench.training.job import Ended
+from mtlbench.training.job import Ended, require_same_data
 from mtlbench.training.jobs import RunJob
 
 
@@ -34,6 +34,7 @@ class TrialJob(RunJob):
             info = read_trial(self.path(store))
         except DamagedRunError as error:
             raise DamagedRunError(f"is damaged: {error}") from error
+        require_same_data(info["spec"], self.spec)
         if info["status"] == FAILED:
             raise DamagedRunError("had failed")
         return Ended(info["status"])
