@@ -34,7 +34,7 @@ from mtlbench.strategies.compose import Composition, build_strategy
 from mtlbench.training.checkpoint import load_tree, save_tree
 
 REGISTERED = [entry.name for entry in strategies.entries()]
-COMPOSED = ["ilt+mtu", "ilt+dwa", "ilt+gls", "ilt+mgda", "ilt+pcgrad"]
+COMPOSED = ["ilt+mtu", "ilt+dwa", "ilt+gls", "ilt+mgda", "ilt+pcgrad", "ilt+log+mgda", "log+moco"]
 
 every_strategy = pytest.mark.parametrize("name", REGISTERED + COMPOSED)
 every_task_stage = pytest.mark.parametrize(

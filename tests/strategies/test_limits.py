@@ -119,6 +119,7 @@ BOUNDS: dict[str, Bound] = {
     "mtu": learned,
     "ruw": learned,
     "imtl-l": learned,
+    "ldc-mtl": at_most_one,  # σ / Σ σ + 2 penalty σ, and 1 for a task alone
     "dwa": sum_is_number_of_tasks,
     "rlw": sum_is_number_of_tasks,
     "uw-so": sum_is_number_of_tasks,

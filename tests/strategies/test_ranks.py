@@ -28,7 +28,7 @@ CUTS = (5, 4, 7, 1, 4)
 
 FORMS: list[tuple[str, dict[str, Any]]] = [
     *((entry.name, {}) for entry in strategies.entries()),
-    *((name, {}) for name in ("ilt+mtu", "ilt+pcgrad", "data-parameters+mgda")),
+    *((name, {}) for name in ("ilt+mtu", "ilt+pcgrad", "data-parameters+mgda", "log+mgda")),
     ("data-parameters", {"data-parameters.level": "joint"}),
     ("nash-mtl", {"nash-mtl.max_norm": 0.05}),
 ]

@@ -113,6 +113,7 @@ POSITIVE = [
     "ruw",
     "imtl-l",
     "db-mtl",
+    "ldc-mtl",
 ]
 """Those that take a logarithm, or whose objective has no end below 0."""
 
