@@ -100,6 +100,6 @@ class LossDiscrepancyControl(LossWeighting):
         first = torch.where(known, first, 1)
         if self.normalization == "log":
             return torch.where(present & (losses > 0), losses / first, 1).log()
-        least = torch.where(known, first, torch.inf).amin()
+        least = torch.where(known, first, torch.finfo(first.dtype).max).amin()
         # In this order all are exactly the same in the first batch.
         return torch.where(known, losses / first * least, losses)

@@ -1,7 +1,6 @@
 """A gradient weighting behind the logarithm of the losses."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from torch import Tensor
 
@@ -44,4 +43,4 @@ class OfLogLosses(TaskStage):
 
     def backward(self, losses: TaskLosses, network: Network) -> Tensor:
         weights = losses.instance_weights * invert(losses.values)
-        return self.inner.backward(replace(losses, instance_weights=weights), network)
+        return self.inner.backward(losses.weighed(weights), network)

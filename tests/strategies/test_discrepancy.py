@@ -1,6 +1,7 @@
 """LDC-MTL: network and weights follow one objective."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -41,10 +42,12 @@ def by_hand(
             x[k] = losses[k] / first[k] * min(first.values())
         else:
             x[k], slope[k] = math.log(losses[k] / first[k]), 1 / losses[k]
+    if not here:
+        return [0.0] * len(s), [0.0] * len(s)
     share = {k: 1 / (1 + math.exp(-s[k])) for k in here}
     total = sum(share.values())
-    of_product = {k: 1 / total for k in here}  # ∂F/∂(σ_k x_k)
-    for a, b in zip(here, here[1:], strict=False):
+    of_product = dict.fromkeys(here, 1 / total)  # ∂F/∂(σ_k x_k)
+    for a, b in pairwise(here):
         difference = share[a] * x[a] - share[b] * x[b]
         sign = (difference > 0) - (difference < 0)
         of_product[a] += penalty * sign
@@ -102,7 +105,7 @@ def test_the_weighted_losses_come_together() -> None:
 def test_losses_of_zero_are_no_trouble() -> None:
     for normalization in NORMALIZATIONS:
         stage = started(normalization=normalization)
-        for losses in ([0.0, 1.0, 2.0], [0.5, 0.0, 1.0]):
+        for losses in ([0.0, 0.0, 0.0], [0.0, 1.0, 2.0], [0.5, 0.0, 1.0]):
             weights = stage.weights(torch.tensor(losses).double(), torch.tensor([True] * 3))
             assert weights.isfinite().all()
             if normalization == "log":

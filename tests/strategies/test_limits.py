@@ -153,6 +153,7 @@ BOUNDS: dict[str, Bound] = {
     "gradnorm": sum_is_number_of_tasks,
     "graddrop": at_most_one,
     "moco": lambda seen: seen.losses[1],  # a convex combination of averages of L g / ‖g‖
+    "modo": sum_is_one,
     "db-mtl": lambda seen: seen.tasks * float(seen.past.max()) / seen.losses[0],  # of ∇ log L
     "excess-mtl": sum_is_number_of_tasks,
 }
