@@ -26,6 +26,7 @@ NAMES = [
     entry.name
     for entry in strategies.entries()
     if entry.cls.__module__.startswith("mtlbench.strategies.")
+    and not getattr(entry.cls, "needs_representation", False)  # there is none
 ]
 DTYPES = [torch.float32, torch.float64]
 TASKS = [1, 2, 3, 8, 40]
