@@ -44,7 +44,7 @@ class InstanceWiseMultiTask(GradientWeighting):
     weighed by v too.
 
     Quinton, Rey: Jacobian Descent for Multi-Objective Optimization, 2024, arXiv 2406.16232,
-    Eq. 3, Proposition 1 and Section 5; for several tasks in TorchJD.
+    Eq. 3 and Proposition 1; of all instances and tasks in their TorchJD, as IWMTL.
 
     Args:
         on: `representation`.
