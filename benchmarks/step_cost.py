@@ -15,7 +15,8 @@ model set here; TorchJD's in its `mtl_backward`. A peer that is not installed is
 laid out as PyTorch does by default: LibMTL cannot take a network in `channels_last`. Freed memory
 is kept for all, as in every worker.
 
-`--write` keeps the ratios where `mtlbench list strategies --format github` finds them.
+`--write` keeps the ratios where `mtlbench list strategies --format github` finds them, beside those
+of strategies that `--only` leaves out.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 import mtlbench
-from mtlbench.cli.catalogue import STEP_COSTS
+from mtlbench.cli.catalogue import STEP_COSTS, step_costs
 from mtlbench.errors import UserError
 from mtlbench.execution.worker import keep_freed_memory
 from mtlbench.strategies.base import GRADIENT, strategies
@@ -266,7 +267,7 @@ def all_steps(bench: Bench, only: set[str]) -> Iterator[tuple[str, Step]]:
         if only and name not in only:
             continue
         yield name, bench.ours(name)
-        if stage_of(entry) == GRADIENT:
+        if stage_of(entry) == GRADIENT and not entry.cls.own_gradients:
             for form, option in FORMS.items():
                 with suppress(UserError):  # a direction, or a state by parameter
                     yield f"{name}, {form}", bench.ours(name, **option)
@@ -346,7 +347,7 @@ def main() -> None:
     if options.write:
         own = {name: round(ratio, 2) for name, ratio in costs.items() if "," not in name}
         path = Path(mtlbench.__file__).parent / "cli" / STEP_COSTS
-        path.write_text(json.dumps(own, indent=2) + "\n")
+        path.write_text(json.dumps(step_costs() | own, indent=2) + "\n")
 
 
 if __name__ == "__main__":

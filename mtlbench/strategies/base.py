@@ -310,12 +310,15 @@ class GradientWeighting(TaskStage):
             cuts its own weights; 0 for any.
         gramian_in_float64: whether `weights` takes the Gramian in float64, which squares of any
             gradients fit in.
+        own_gradients: whether it takes gradients of another kind than those of the task losses, so
+            that a wrapper cannot take them for it.
     """
 
     stage = GRADIENT
     tracks_parameters: bool = False
     max_norm: float = 0.0
     gramian_in_float64: bool = False
+    own_gradients: bool = False
 
     @property
     def gives_direction(self) -> bool:
@@ -340,10 +343,10 @@ class GradientWeighting(TaskStage):
     ) -> tuple[Tensor, list[tuple[Tensor, Tensor]]]:
         """The weight of each task [K], NaN for a direction, and the update of each tensor."""
         if self.gives_direction:
-            direction = _where_finite(jacobian.matrix(), losses, self.direction)
+            direction = where_finite(jacobian.matrix(), losses, self.direction)
             return torch.full_like(losses.values, float("nan")), jacobian.split(direction)
         dtype = torch.float64 if self.gramian_in_float64 else losses.values.dtype
-        weights = _where_finite(jacobian.gramian(dtype), losses, self.weights)
+        weights = where_finite(jacobian.gramian(dtype), losses, self.weights)
         if not isinstance(weights, Tensor) or weights.shape != losses.values.shape:
             found = tuple(weights.shape) if isinstance(weights, Tensor) else type(weights).__name__
             raise ValueError(
@@ -373,7 +376,7 @@ class GradientWeighting(TaskStage):
         raise NotImplementedError
 
 
-def _where_finite(
+def where_finite(
     given: Tensor, losses: TaskLosses, compute: Callable[[Tensor, Tensor, Tensor], Tensor]
 ) -> Tensor:
     """What a weighting computes of a Gramian or Jacobian [K, M] and the losses, [M]; NaN where one

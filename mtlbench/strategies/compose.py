@@ -1,4 +1,4 @@
-"""From a name such as `ilt+pcgrad` and its parameters to a strategy."""
+"""From a name such as `ilt+log+pcgrad` and its parameters to a strategy."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -13,10 +13,14 @@ from mtlbench.errors import UserError
 from mtlbench.registry import Entry, resolve, settable
 from mtlbench.strategies.base import GRADIENT, INSTANCE, InstanceStage, Stage, strategies
 from mtlbench.strategies.fewer_passes import FewerPasses
+from mtlbench.strategies.logarithm import OfLogLosses
 from mtlbench.strategies.strategy import Strategy
 from mtlbench.strategies.table import ON_DEVICE
 
 DEFAULT_TASK_STAGE = "equal"
+
+LOGARITHM = "log"
+"""The task stage that may also stand in front of a gradient weighting."""
 
 
 def stage_of(entry: Entry) -> str:
@@ -52,53 +56,58 @@ class Composition:
     Attributes:
         instance: the instance stage, or None for the mean over present labels.
         task: the task stage.
+        logarithm: whether that sees the logarithms of the losses.
     """
 
     instance: Entry | None
     task: Entry
+    logarithm: bool = False
 
     @classmethod
     def parse(cls, name: str) -> "Composition":
-        """Reads `INSTANCE`, `TASK` or `INSTANCE+TASK`, in any order.
+        """Reads `INSTANCE`, `TASK`, `INSTANCE+TASK`, each `TASK` also as `log+TASK`, in any order.
 
         Raises:
-            UserError: an unknown name, or two stages of one kind.
+            UserError: an unknown name, two stages of one kind, or two that do not go together.
         """
-        instance, task = None, None
-        for part in name.split("+"):
-            entry = strategies.get(part.strip())
-            if stage_of(entry) == INSTANCE:
-                if instance:
-                    raise UserError(f"strategy {name!r} has two instance stages; one is the most")
-                instance = entry
-            else:
-                if task:
-                    raise UserError(f"strategy {name!r} has two task stages; one is the most")
-                task = entry
-        task = task or strategies.get(DEFAULT_TASK_STAGE)
+        entries = [strategies.get(part.strip()) for part in name.split("+")]
+        instances = [entry for entry in entries if stage_of(entry) == INSTANCE]
+        tasks = [entry for entry in entries if stage_of(entry) != INSTANCE]
+        before = [entry for entry in tasks if entry.name == LOGARITHM]
+        logarithm = len(before) == 1 and any(stage_of(entry) == GRADIENT for entry in tasks)
+        if logarithm:
+            tasks.remove(before[0])
+        for kind, found in (("instance", instances), ("task", tasks)):
+            if len(found) > 1:
+                raise UserError(f"strategy {name!r} has two {kind} stages; one is the most")
+        instance = instances[0] if instances else None
+        task = tasks[0] if tasks else strategies.get(DEFAULT_TASK_STAGE)
         if instance and task.cls.network_per_task:  # type: ignore[attr-defined]
             raise UserError(f"strategy {name!r}: {task.name!r} goes with no instance stage")
-        return cls(instance, task)
+        if logarithm and task.cls.least_loss is not None:  # type: ignore[attr-defined]
+            raise UserError(f"strategy {name!r}: {task.name!r} takes the logarithm by itself")
+        return cls(instance, task, logarithm)
 
     @property
     def stages(self) -> list[Entry]:
         """The stages that the name mentions: without the default task stage beside another."""
-        if self.instance is None:
-            return [self.task]
-        if self.task.name == DEFAULT_TASK_STAGE:
-            return [self.instance]
-        return [self.instance, self.task]
+        found = [self.instance] if self.instance else []
+        if self.logarithm:
+            found.append(strategies.get(LOGARITHM))
+        if not found or self.task.name != DEFAULT_TASK_STAGE:
+            found.append(self.task)
+        return found
 
     @property
     def name(self) -> str:
-        """The one name of this composition: the instance stage first, nothing implied named."""
+        """The one name of this composition: the stages in order, nothing implied named."""
         return "+".join(entry.name for entry in self.stages)
 
     @property
     def stage(self) -> str:
-        """That of its first part: compositions with an instance stage are apart from weightings of
+        """What it weighs by: compositions with an instance stage are apart from weightings of
         tasks alone."""
-        return stage_of(self.stages[0])
+        return stage_of(self.instance or self.task)
 
     @property
     def label(self) -> str:
@@ -144,7 +153,8 @@ class Composition:
         Raises:
             ValueError: a parameter out of its range.
         """
-        return self._stage(self.task, parameters)
+        stage = self._stage(self.task, parameters)
+        return OfLogLosses(stage) if self.logarithm else stage
 
     def _stage(self, entry: Entry, parameters: Mapping[str, Any]) -> Any:
         prefix = f"{entry.name}."
@@ -175,7 +185,7 @@ def build_strategy(
         ...     num_instances=600, parameters={"ilt.lr": 2.0})
 
     Args:
-        name: `ilt`, `pcgrad`, `ilt+pcgrad` …
+        name: `ilt`, `pcgrad`, `ilt+pcgrad`, `log+pcgrad` …
         tasks: task name to kind, `classification` or `regression`.
         num_instances: number of training instances; needed by instance stages such as `ilt`.
         model: the network; needed by gradient weightings.

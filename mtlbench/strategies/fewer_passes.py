@@ -30,8 +30,9 @@ class FewerPasses(TaskStage):
             between, where a step costs one backward pass through the shared layers.
 
     Raises:
-        ValueError: an option out of its range, weights to keep where there are none, or a
-            representation for a weighting that tracks each shared parameter.
+        ValueError: an option out of its range, weights to keep where there are none, a
+            representation for a weighting that tracks each shared parameter, or a weighting with
+            gradients of its own.
     """
 
     stage = GRADIENT
@@ -47,6 +48,11 @@ class FewerPasses(TaskStage):
             raise ValueError(
                 f"on must be 'parameters', but is {on!r}: the strategy follows each shared "
                 "parameter from step to step, and a representation is another one in every batch"
+            )
+        if inner.own_gradients:
+            raise ValueError(
+                "on and every must stay as they are: the strategy takes other gradients than those "
+                "of the task losses"
             )
         if every > 1 and inner.gives_direction:
             raise ValueError("every must be 1: the strategy gives a direction and has no weights")

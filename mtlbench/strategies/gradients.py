@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -33,6 +33,10 @@ class TaskLosses:
     values: Tensor
     present: Tensor
     scale: Tensor | float | None = None
+
+    def weighed(self, instance_weights: Tensor) -> "TaskLosses":
+        """The same with other weights of the instances."""
+        return replace(self, instance_weights=instance_weights)
 
     def scaled(self, values: Tensor) -> Tensor:
         """Values times the scale."""

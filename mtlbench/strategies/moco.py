@@ -99,11 +99,16 @@ class MultiObjectiveGradientCorrection(GradientTracking):
         slope = tracked @ (mine / unit @ tracked) + self.rho * mine / unit
         steeper = slope - torch.where(present, slope, torch.inf).min()
         fall = self.gamma / steps_of_any**self.gamma_sigma * steeper * unit
-        # Not the sum of `mine`, in which rounding would add up from step to step.
-        total = (1 - torch.where(present, 0, lambdas).sum()).clamp(min=0)
-        moved = project_to_simplex(lambdas - fall.clamp(max=FAR), present, total)
-        lambdas.copy_(torch.where(present, moved, lambdas))
+        move_on_simplex(lambdas, fall, present)
         return torch.where(present, lambdas, 0) @ tracked
+
+
+def move_on_simplex(lambdas: Tensor, fall: Tensor, present: Tensor) -> None:
+    """Lets the λ [K] of those present fall by so much, projected onto λ ≥ 0 and Σ_k λ_k = 1."""
+    # Not their sum, in which rounding would add up from step to step.
+    total = (1 - torch.where(present, 0, lambdas).sum()).clamp(min=0)
+    moved = project_to_simplex(lambdas - fall.clamp(max=FAR).to(lambdas), present, total)
+    lambdas.copy_(torch.where(present, moved, lambdas))
 
 
 def project_to_simplex(values: Tensor, present: Tensor, total: Tensor) -> Tensor:

@@ -67,6 +67,8 @@ class Network:
         features: Sequence[DetachedFeatures] = (),
         *,
         through_trunk: bool = False,
+        keep_graph: bool = False,
+        more: bool = False,
     ) -> list[TaskGradients]:
         """Each task's gradient over every tensor that several tasks share.
 
@@ -77,6 +79,8 @@ class Network:
             losses: those of the batch.
             features: where the graph is cut; their leaves count as shared.
             through_trunk: go on through the shared layers, task by task, to their parameters.
+            keep_graph: more of the batch's gradients are asked for afterwards.
+            more: what a single task reaches has a gradient from before, to which this one is added.
 
         Raises:
             ValueError: there is no network, the graph does not tell what is shared, or something
@@ -98,7 +102,9 @@ class Network:
         tensors = [*detached, *self._parameters]
         with self._stopping_at_features():
             by_task = [
-                gradients_of(tensors, self._task_backward(losses, k, features, through_trunk))
+                gradients_of(
+                    tensors, self._task_backward(losses, k, features, through_trunk, keep_graph)
+                )
                 for k in range(len(losses.tasks))
             ]
             count = len(detached)
@@ -119,7 +125,8 @@ class Network:
             if detached and not through_trunk and not over_leaves:
                 raise ValueError(NOT_RUN)
             trunk = self._trunk if features else None
-            shared, self._own = self._shared.split(over_parameters, losses, trunk)
+            shared, of_single = self._shared.split(over_parameters, losses, trunk)
+            self._own = [*self._own, *of_single] if more else of_single
         return shared + over_leaves
 
     def add_update(
@@ -212,8 +219,9 @@ class Network:
         task: int,
         features: Sequence[DetachedFeatures],
         through_trunk: bool,
+        keep_graph: bool,
     ) -> Callable[[], None]:
-        keep = task < len(losses.tasks) - 1 or self._shared.inspects_graph
+        keep = keep_graph or task < len(losses.tasks) - 1 or self._shared.inspects_graph
         keep_heads = keep or (bool(features) and self._heads_bypass_features)
 
         def backward() -> None:

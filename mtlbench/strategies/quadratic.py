@@ -23,20 +23,24 @@ def minimize_nonnegative(hessian: Array, linear: Array) -> Array:
     Complementarity Problems, Computers & Operations Research 1994.
 
     Args:
-        hessian: H [m, m], positive definite.
-        linear: the rows b [n, m].
+        hessian: H [m, m], positive definite, or several [s, m, m].
+        linear: the rows b [n, m], for each H [s, n, m].
 
     Returns:
-        The rows x [n, m].
+        The rows x, in the shape of b.
     """
+    shape, m = linear.shape, linear.shape[-1]
+    hessian, linear = hessian.reshape(-1, m, m), linear.reshape(-1, m)
+    of = np.repeat(np.arange(len(hessian)), len(linear) // max(len(hessian), 1))  # a row's H
     result: Array = np.zeros_like(linear)
     rows, free = np.arange(len(linear)), linear > 0
     fewest, chances = np.full(len(linear), np.inf), np.zeros(len(linear))
     for _ in range(MOST_EXCHANGES):
         b = linear[rows]
-        result[rows] = x = _solve_where(free, hessian, b)
+        result[rows] = x = _solve_where(free, hessian, of[rows], b)
         noise = 1e-13 * (np.abs(x) + np.abs(b)).max(axis=1, keepdims=True)
-        wrong = np.where(free, x, x @ hessian - b) < -noise
+        products = x @ hessian[0] if len(hessian) == 1 else _each(x, hessian[of[rows]])
+        wrong = np.where(free, x, products - b) < -noise
         count = wrong.sum(1)
         left = count > 0
         if not left.any():
@@ -46,25 +50,41 @@ def minimize_nonnegative(hessian: Array, linear: Array) -> Array:
         wrong[chances < 0] &= wrong[chances < 0][:, ::-1].cumsum(1)[:, ::-1] == 1
         rows, free = rows[left], (free ^ wrong)[left]
         fewest, chances = fewest[left], chances[left]
-    return np.maximum(result, 0)
+    return np.maximum(result, 0).reshape(shape)
 
 
-def _solve_where(free: NDArray[np.bool_], hessian: Array, linear: Array) -> Array:
-    """The rows x [n, m] that are 0 but where they are free [n, m], and solve H x = b there."""
-    m = len(hessian)
+def _each(rows: Array, matrices: Array) -> Array:
+    """Each row [n, m] times its matrix [n, m, m]."""
+    product: Array = np.matmul(rows[:, None], matrices)[:, 0]
+    return product
+
+
+def _solve_where(
+    free: NDArray[np.bool_], hessian: Array, of: NDArray[np.intp], linear: Array
+) -> Array:
+    """The rows x [n, m] that are 0 but where they are free [n, m], and solve H x = b there.
+
+    Args:
+        free: where they are.
+        hessian: H [s, m, m].
+        of: which H is that of a row [n].
+        linear: the rows b [n, m].
+    """
+    m = hessian.shape[-1]
     x = np.zeros_like(linear)
     count = free.sum(1)
     size = -(-count // ALIKE)
     order = np.argsort(~free, axis=1, kind="stable")  # the places that are free come first
     rest = m + np.arange(m)  # places of an identity beside H, to fill up a row
-    extended = np.zeros((2 * m, 2 * m))
-    extended[:m, :m], extended[rest, rest] = hessian, 1
+    extended = np.zeros((len(hessian), 2 * m, 2 * m))
+    extended[:, :m, :m], extended[:, rest, rest] = hessian, 1
     for one in np.unique(size[count > 0]):  # rows with about as many of them are solved together
         (rows,) = (size == one).nonzero()
         width = count[rows].max()
         filled = np.arange(width) < count[rows, None]
         places = np.where(filled, order[rows, :width], rest[:width])
-        system = extended.take(2 * m * places[:, :, None] + places[:, None, :])
+        first = 4 * m * m * of[rows, None, None]
+        system = extended.take(first + 2 * m * places[:, :, None] + places[:, None, :])
         b = np.where(filled, linear[rows[:, None], order[rows, :width]], 0)
         x[rows[:, None], order[rows, :width]] = np.linalg.solve(system, b[:, :, None])[:, :, 0]
     return x

@@ -31,6 +31,10 @@ class LogLoss(LossWeighting):
     the unit it is measured in makes no difference, which is why it is the scale-invariant (SI)
     baseline of that paper. Losses must be positive; a task whose loss is 0 has weight 0.
 
+    In front of a weighting of gradients, `log+cagrad`, it has that weigh the gradients of log L_k
+    in the place of those of L_k, and the heads learn from log L_k too. So MGDA, CAGrad and IMTL-G
+    of logarithms are compared with in the code of FAMO (see there).
+
     Navon, Shamsian, Achituve, Maron, Kawaguchi, Chechik, Fetaya: Multi-Task Learning as a
     Bargaining Game, ICML 2022, baseline SI of Section 6.
     """

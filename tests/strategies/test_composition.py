@@ -17,6 +17,10 @@ from mtlbench.strategies.compose import Composition
         ("ilt+pcgrad", "ilt+pcgrad", "ILT Params + PCGrad"),
         ("pcgrad+ilt", "ilt+pcgrad", "ILT Params + PCGrad"),
         (" dwa + ilt ", "ilt+dwa", "ILT Params + DWA"),
+        ("log", "log", "SI"),
+        ("ilt+log", "ilt+log", "ILT Params + SI"),
+        ("cagrad+log", "log+cagrad", "SI + CAGrad"),
+        ("log+mgda+ilt", "ilt+log+mgda", "ILT Params + SI + MGDA"),
     ],
 )
 def test_every_spelling_has_one_name_and_one_label(text: str, name: str, label: str) -> None:
@@ -31,6 +35,11 @@ def test_every_spelling_has_one_name_and_one_label(text: str, name: str, label: 
         ("ilt+ilt", "strategy 'ilt+ilt' has two instance stages; one is the most"),
         ("mtu+dwa", "strategy 'mtu+dwa' has two task stages; one is the most"),
         ("ilt+equal+mtu", "strategy 'ilt+equal+mtu' has two task stages; one is the most"),
+        ("log+dwa", "strategy 'log+dwa' has two task stages; one is the most"),
+        ("log+log", "strategy 'log+log' has two task stages; one is the most"),
+        ("log+log+mgda", "strategy 'log+log+mgda' has two task stages; one is the most"),
+        ("log+mgda+pcgrad", "strategy 'log+mgda+pcgrad' has two task stages; one is the most"),
+        ("log+db-mtl", "strategy 'log+db-mtl': 'db-mtl' takes the logarithm by itself"),
         ("dwaa", "unknown strategy 'dwaa'; did you mean 'dwa'"),
         ("ilt+pcgard", "unknown strategy 'pcgard'; did you mean 'pcgrad'"),
         ("ILT", "unknown strategy 'ILT'; known: "),
@@ -64,9 +73,18 @@ def test_a_strategy_without_parameters_resolves_to_none(name: str) -> None:
     assert Composition.parse(name).resolve({}) == {}
 
 
-def test_every_gradient_weighting_has_the_common_options() -> None:
-    resolved = Composition.parse("pcgrad").resolve({"pcgrad.every": "5"})
+@pytest.mark.parametrize("name", ["pcgrad", "log+pcgrad"])
+def test_every_gradient_weighting_has_the_common_options(name: str) -> None:
+    resolved = Composition.parse(name).resolve({"pcgrad.every": "5"})
     assert resolved == {"pcgrad.on": "parameters", "pcgrad.every": 5}
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [("log", "loss"), ("log+mgda", "gradient"), ("ilt+log+mgda", "instance"), ("ilt", "instance")],
+)
+def test_what_a_composition_weighs_by(name: str, stage: str) -> None:
+    assert Composition.parse(name).stage == stage
 
 
 @pytest.mark.parametrize(

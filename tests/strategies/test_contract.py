@@ -34,11 +34,15 @@ from mtlbench.strategies.compose import Composition, build_strategy
 from mtlbench.training.checkpoint import load_tree, save_tree
 
 REGISTERED = [entry.name for entry in strategies.entries()]
-COMPOSED = ["ilt+mtu", "ilt+dwa", "ilt+gls", "ilt+mgda", "ilt+pcgrad"]
+COMPOSED = ["ilt+mtu", "ilt+dwa", "ilt+gls", "ilt+mgda", "ilt+pcgrad", "ilt+log+mgda", "log+moco"]
 
 every_strategy = pytest.mark.parametrize("name", REGISTERED + COMPOSED)
-every_task_stage = pytest.mark.parametrize(
-    "name", [name for name in REGISTERED if Composition.parse(name).instance is None]
+TASK_STAGES = [name for name in REGISTERED if Composition.parse(name).instance is None]
+NEED_TRUNK = [
+    name for name in REGISTERED + COMPOSED if Composition.parse(name).task.cls.needs_representation
+]
+every_strategy_without_trunk = pytest.mark.parametrize(
+    "name", [name for name in REGISTERED + COMPOSED if name not in NEED_TRUNK]
 )
 every_gradient_weighting = pytest.mark.parametrize(
     "name",
@@ -46,6 +50,7 @@ every_gradient_weighting = pytest.mark.parametrize(
         name
         for name in REGISTERED + COMPOSED
         if issubclass(Composition.parse(name).task.cls, GradientWeighting)
+        and name not in NEED_TRUNK
     ],
 )
 
@@ -143,20 +148,26 @@ class Passes:
 def count_passes(case: Problem, name: str) -> tuple[int, list[int]]:
     """Passes through the trunk, and through each head."""
     network, batch = case.network(), case.batches[0]
+    strategy = case.strategy(name, network)
     features = network.trunk(batch.inputs)
     trunk = Passes(features)
     outputs = [head(features)[:, 0] for head in network.heads]
     heads = [Passes(output) for output in outputs]
     losses = [output.square() for output in outputs]
-    case.strategy(name, network).backward(losses, batch.index, batch.present)
+    strategy.backward(losses, batch.index, batch.present)
     return trunk.count, [head.count for head in heads]
+
+
+SAMPLES = {"modo": 2}
+"""Of those that take the gradients of parts of a batch, how many parts."""
 
 
 @every_strategy
 def test_each_head_is_passed_once_and_the_trunk_no_more_than_needed(name: str) -> None:
     case = problem(tasks=4)
     weighs_gradients = issubclass(Composition.parse(name).task.cls, GradientWeighting)
-    assert count_passes(case, name) == (4 if weighs_gradients else 1, [1, 1, 1, 1])
+    samples = SAMPLES.get(name, 1)
+    assert count_passes(case, name) == (samples * 4 if weighs_gradients else 1, [samples] * 4)
 
 
 # --- saving and restoring ---
@@ -220,7 +231,7 @@ class TwoBiases(nn.Module):
         return [self.trunk * 3 + (self.one + self.other), self.trunk * 4]
 
 
-@every_strategy
+@every_strategy_without_trunk
 def test_gradients_can_be_changed_in_place_one_by_one(name: str) -> None:
     """As `clip_grad_norm_` does: no two parameters may share the memory of their gradients."""
     network = TwoBiases()
@@ -262,6 +273,7 @@ def test_gradients_lie_in_memory_as_their_parameters_do(name: str, batches: int)
         tasks={"a": "regression", "b": "regression"},
         num_instances=4,
         model=network,
+        representation=network.trunk,
     )
     for _ in range(batches):
         strategy.backward(network.losses(torch.randn(4, 2, 8, 8)), torch.arange(4))
@@ -299,7 +311,13 @@ def test_parameters_that_no_task_reaches_get_no_gradient(name: str) -> None:
 def test_bfloat16_losses_work_and_the_strategys_own_state_is_float32(name: str) -> None:
     case = problem(steps=6)
     network = case.network().float()
-    strategy = build_strategy(name, tasks=case.tasks, num_instances=NUM_INSTANCES, model=network)
+    strategy = build_strategy(
+        name,
+        tasks=case.tasks,
+        num_instances=NUM_INSTANCES,
+        model=network,
+        representation=network.trunk,
+    )
     for number, batch in enumerate(case.batches):
         network.zero_grad()
         batch = Batch(batch.inputs.float(), batch.targets.float(), batch.index, batch.present)
@@ -322,8 +340,8 @@ def test_losses_of_two_precisions_can_be_mixed(name: str) -> None:
     network, batch = case.network(), case.batches[0]
     exact = step(case.strategy(name, network), network, batch)
     network.zero_grad()
-    first, *others = network.losses(batch)
     strategy = case.strategy(name, network)
+    first, *others = network.losses(batch)
     strategy.backward([first.float(), *others], batch.index, batch.present)
     # float32 keeps seven digits, of which sums and differences take one or two.
     torch.testing.assert_close(gradient(network), exact, rtol=1e-5, atol=1e-5)
@@ -332,7 +350,9 @@ def test_losses_of_two_precisions_can_be_mixed(name: str) -> None:
 # --- one's own training loop ---
 
 
-@every_task_stage
+@pytest.mark.parametrize(
+    "name", [name for name in TASK_STAGES if name not in SAMPLES and name not in NEED_TRUNK]
+)
 def test_scalar_losses_will_do_without_an_instance_stage(name: str) -> None:
     case = problem(steps=1)
     batch = case.batches[0]
@@ -414,9 +434,9 @@ def test_a_kind_that_is_neither_classification_nor_regression_is_refused() -> No
 
 @every_gradient_weighting
 def test_a_gradient_weighting_needs_the_model(name: str) -> None:
-    strategy = build_strategy(name, tasks={"a": "regression"}, num_instances=1)
+    strategy = build_strategy(name, tasks={"a": "regression"}, num_instances=2)
     with pytest.raises(ValueError, match="model is needed"):
-        strategy.backward([torch.ones(1, requires_grad=True)], torch.tensor([0]))
+        strategy.backward([torch.ones(2, requires_grad=True)], torch.tensor([0, 1]))
 
 
 def test_the_summary_of_an_epoch_holds_means_over_present_labels_and_mean_weights() -> None:

@@ -26,6 +26,7 @@ NAMES = [
     entry.name
     for entry in strategies.entries()
     if entry.cls.__module__.startswith("mtlbench.strategies.")
+    and not getattr(entry.cls, "needs_representation", False)  # there is none
 ]
 DTYPES = [torch.float32, torch.float64]
 TASKS = [1, 2, 3, 8, 40]
@@ -119,6 +120,7 @@ BOUNDS: dict[str, Bound] = {
     "mtu": learned,
     "ruw": learned,
     "imtl-l": learned,
+    "ldc-mtl": at_most_one,  # σ / Σ σ + 2 penalty σ, and 1 for a task alone
     "dwa": sum_is_number_of_tasks,
     "rlw": sum_is_number_of_tasks,
     "uw-so": sum_is_number_of_tasks,
@@ -152,6 +154,7 @@ BOUNDS: dict[str, Bound] = {
     "gradnorm": sum_is_number_of_tasks,
     "graddrop": at_most_one,
     "moco": lambda seen: seen.losses[1],  # a convex combination of averages of L g / ‖g‖
+    "modo": sum_is_one,
     "db-mtl": lambda seen: seen.tasks * float(seen.past.max()) / seen.losses[0],  # of ∇ log L
     "excess-mtl": sum_is_number_of_tasks,
 }

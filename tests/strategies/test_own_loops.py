@@ -17,12 +17,13 @@ from mtlbench.strategies.compose import stage_of
 from mtlbench.strategies.strategy import EpochSummary
 
 NAMES = [entry.name for entry in strategies.entries()]
-COMPOSED = [*NAMES, "ilt+pcgrad", "ilt+mtu", "data-parameters+mgda"]
+COMPOSED = [*NAMES, "ilt+pcgrad", "ilt+mtu", "data-parameters+mgda", "log+cagrad"]
 OF_GRADIENTS = [entry.name for entry in strategies.entries() if stage_of(entry) == GRADIENT]
 FORMS = [
     *((name, {}) for name in COMPOSED),
     ("mgda", {"mgda.on": "representation"}),
     ("cagrad", {"cagrad.every": 2}),
+    ("log+mgda", {"mgda.on": "representation"}),
 ]
 BATCH = 8
 

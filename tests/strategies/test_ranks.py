@@ -28,12 +28,12 @@ CUTS = (5, 4, 7, 1, 4)
 
 FORMS: list[tuple[str, dict[str, Any]]] = [
     *((entry.name, {}) for entry in strategies.entries()),
-    *((name, {}) for name in ("ilt+mtu", "ilt+pcgrad", "data-parameters+mgda")),
+    *((name, {}) for name in ("ilt+mtu", "ilt+pcgrad", "data-parameters+mgda", "log+mgda")),
     ("data-parameters", {"data-parameters.level": "joint"}),
     ("nash-mtl", {"nash-mtl.max_norm": 0.05}),
 ]
 for entry in strategies.entries():
-    if stage_of(entry) == GRADIENT and entry.name not in ("db-mtl", "excess-mtl", "moco"):
+    if stage_of(entry) == GRADIENT and not (entry.cls.tracks_parameters or entry.cls.own_gradients):
         FORMS.append((entry.name, {f"{entry.name}.on": "representation"}))
 FORMS += [("mgda", {"mgda.every": 2}), ("nash-mtl", {"nash-mtl.every": 2})]
 

@@ -75,7 +75,7 @@ class Problem:
         return Toy(self.scales, self.seed)
 
     def strategy(
-        self, name: str, network: nn.Module, generator_seed: int = 0, **parameters: object
+        self, name: str, network: "Toy", generator_seed: int = 0, **parameters: object
     ) -> Strategy:
         """The strategy in float64; `ilt__lr=2.0` stands for the parameter `ilt.lr`."""
         return build_strategy(
@@ -83,6 +83,7 @@ class Problem:
             tasks=self.tasks,
             num_instances=NUM_INSTANCES,
             model=network,
+            representation=network.trunk,
             dtype=torch.float64,
             parameters={key.replace("__", "."): value for key, value in parameters.items()},
             generator=torch.Generator().manual_seed(generator_seed),
