@@ -5,6 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+from torch import nn
+
+import mtlbench as mtlbench_package
+from mtlbench import Task
+from mtlbench.suites.base import suites
+from mtlbench.tasks.metrics import accuracy
+from mtlbench.tasks.task import cross_entropy
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -48,6 +57,21 @@ def test_the_readmes_strategy_trains_as_a_plugin_and_stands_in_the_table(tmp_pat
     assert result.returncode == 0, result.stderr
     assert re.search(r"^Inverse ", result.stdout, flags=re.MULTILINE)
     assert re.search(r"^ILT Params \+ Inverse ", result.stdout, flags=re.MULTILINE)
+
+
+def test_the_readmes_suite_of_datasets_is_one():
+    block = next(block for block in python_blocks("README.md") if "suite_from" in block)
+    items = [(torch.zeros(3), i % 10) for i in range(30)]
+    names = {
+        "mtlbench": mtlbench_package, "Task": Task, "cross_entropy": cross_entropy,
+        "accuracy": accuracy, "KINDS": tuple("0123456789"), "Photos": lambda part: items,
+        "Net": lambda: nn.Linear(3, 10),
+    }  # fmt: skip
+    exec(block, names)
+    suite = suites.get("mine").cls()
+    suite.check()
+    assert (suite.epochs, suite.batch_size, suite.lr) == (10, 64, 1e-3)
+    assert [len(split) for split in suite.data().splits] == [27, 3, 30]
 
 
 def test_the_strategies_and_the_suite_of_the_documentation_train_as_plugins(tmp_path):
