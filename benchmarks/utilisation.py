@@ -3,8 +3,8 @@
     python benchmarks/utilisation.py [SUITE] [--results DIR]
 
 Trains the suite's default study (into a new directory, unless one is given), then prints the
-wall time, the sum of the runs' own training seconds over the parallel workers, and the bound
-1.15 × that + 10 s. The study must not stand in the directory already.
+wall time, the sum of the runs' own training seconds over the parallel workers, the bound
+1.15 × that + 10 s, and which share of the workers' time is training. The study must not stand in the directory already.
 """
 
 import argparse
@@ -41,6 +41,9 @@ def main() -> None:
     verdict = "met" if wall <= bound else "missed"
     print(f"  {'wall':18} {wall:8.1f} s, bound {bound:.1f} s: {verdict}")
     print(f"  {'wall / ideal':18} {wall / ideal:8.2f}")
+    busy = workers * wall
+    print(f"  {'efficiency':18} {spent['train'] / busy:8.3f} of training alone")
+    print(f"  {'':18} {(spent['train'] + spent['evaluate']) / busy:8.3f} with evaluation")
 
 
 if __name__ == "__main__":
