@@ -51,12 +51,21 @@ class Cluster:
 
     Attributes:
         capacity: how many jobs fit at a time.
+        place: of each job, in words.
     """
 
-    def __init__(self, resources: Resources, plugins: Sequence[PluginFile], jobs: int) -> None:
+    def __init__(
+        self, resources: Resources, plugins: Sequence[PluginFile], jobs: int, gpu_share: float
+    ) -> None:
         fill_standard_descriptors()
         self._resources, self._setup, self._jobs = resources, resources.setup(plugins), jobs
+        self._gpus, self._gpu_share = resources.gpus, gpu_share
         self._start()
+
+    @property
+    def on_gpus(self) -> bool:
+        """Whether jobs train on GPUs."""
+        return bool(self._gpus)
 
     def train(self, jobs: Sequence[Job], store: Store, report: Callable[[Event], None]) -> None:
         """Trains jobs and writes each into the store as it ends.
@@ -113,7 +122,8 @@ class Cluster:
         for _ in range(MOST_LOSSES):
             answer = self._start_once()
             if isinstance(answer, Connected):
-                self.capacity = answer.capacity
+                self.capacity, self.place = answer.capacity, answer.place
+                self._gpus = answer.gpus  # also where Ray has to be started again
                 return
             self.end()
             reason = answer.reason
@@ -145,7 +155,8 @@ class Cluster:
             order = Order(
                 resources.address,
                 resources.cpus,
-                resources.gpus,
+                self._gpus,
+                self._gpu_share,
                 self._setup,
                 self._jobs,
             )
@@ -174,19 +185,22 @@ class Cluster:
 
 
 @contextmanager
-def cluster(resources: Resources, plugins: Sequence[PluginFile], jobs: int) -> Iterator[Cluster]:
+def cluster(
+    resources: Resources, plugins: Sequence[PluginFile], jobs: int, gpu_share: float = 1.0
+) -> Iterator[Cluster]:
     """Ray for as long as the block lasts.
 
     Args:
         resources: what a job takes, and where.
         plugins: loaded in every worker.
         jobs: how many there are to train.
+        gpu_share: of one GPU, or how many, that a job takes where nobody asked.
 
     Raises:
         UserError: no cluster at the address, or a job needs more than any machine of it has.
         UnfinishedError: Ray does not start.
     """
-    held = Cluster(resources, plugins, jobs)
+    held = Cluster(resources, plugins, jobs, gpu_share)
     try:
         yield held
     finally:

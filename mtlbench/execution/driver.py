@@ -34,23 +34,33 @@ class Order:
 
     Attributes:
         address: of a Ray cluster; this machine where None.
-        cpus, gpus: what a job takes.
-        setup: what a worker is told.
+        cpus, gpus: what a job takes; GPUs as they are where None.
+        gpu_share: what it takes of one then.
+        setup: what a worker is told, but for the device.
         jobs: how many there are.
     """
 
     address: str | None
     cpus: float
-    gpus: float
+    gpus: float | None
+    gpu_share: float
     setup: WorkerSetup
     jobs: int
 
 
 @dataclass(frozen=True)
 class Connected:
-    """Ray is there, with capacity for so many workers."""
+    """Ray is there.
+
+    Attributes:
+        capacity: how many workers fit.
+        gpus: what a job takes.
+        place: of each job, in words.
+    """
 
     capacity: int
+    gpus: float
+    place: str
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,8 @@ def _work(order: Order, channel: Connection, folder: str) -> None:
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", HEAD_SECONDS)
     import ray
 
-    from mtlbench.execution.pool import Pool
+    from mtlbench.execution.placement import built_for_gpus, gpus_of_a_job, place_in_words
+    from mtlbench.execution.pool import Pool, alive_nodes
     from mtlbench.plugins import load_plugins
 
     try:
@@ -126,8 +137,14 @@ def _work(order: Order, channel: Connection, folder: str) -> None:
         raise UserError(f"no Ray cluster at {order.address!r}: {reason}") from error
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Ray's dumps a stack
     elastic = order.address is not None
-    pool = Pool(order.cpus, order.gpus, order.setup, elastic=elastic, emit=channel.send)
-    channel.send(Connected(pool.capacity()))
+    nodes = alive_nodes()
+    gpus = gpus_of_a_job(
+        nodes if elastic or built_for_gpus() else (), order.cpus, order.gpus, order.gpu_share
+    )
+    setup = order.setup.on("cuda" if gpus else "cpu")
+    pool = Pool(order.cpus, gpus, setup, elastic=elastic, emit=channel.send)
+    place = place_in_words(nodes, order.cpus, gpus)
+    channel.send(Connected(pool.capacity(), gpus, place))
     pool.start_workers(order.jobs)
     jobs, store = pickle.loads(channel.recv_bytes())
     if any(job.networks > 1 for job in jobs):  # their strategies say what is trained when

@@ -10,6 +10,9 @@ from mtlbench.plugins import PluginFile
 from mtlbench.strategies.table import ON_DEVICE, check_place
 from mtlbench.training.job import Place
 
+SMALLEST_SHARE = 0.01
+"""Of a core or a GPU: a hundred jobs on one are more than fit into memory."""
+
 
 @dataclass(frozen=True)
 class Resources:
@@ -18,7 +21,8 @@ class Resources:
     Attributes:
         address: of a Ray cluster; this machine where None.
         cpus: cores a job, fractions too; it computes with so many threads, at least one.
-        gpus: GPUs a job, fractions too; 0 trains on the CPU.
+        gpus: GPUs a job, fractions too; 0 trains on the CPU, and None on GPUs where there are any,
+            with the share of one that the suite says.
         instance_tables: where instance parameters lie while a job is trained: `device` beside the
             network, `cpu`, or a directory for memory-mapped files.
 
@@ -28,13 +32,13 @@ class Resources:
 
     address: str | None = None
     cpus: float = 1.0
-    gpus: float = 0.0
+    gpus: float | None = None
     instance_tables: str = ON_DEVICE
 
     def setup(self, plugins: Sequence[PluginFile]) -> WorkerSetup:
-        """The setup of a worker."""
+        """The setup of a worker; on which kind of device is known when Ray is there."""
         threads = max(1, int(self.cpus))
-        place = Place("cuda" if self.gpus else "cpu", self.instance_tables)
+        place = Place(instance_tables=self.instance_tables)
         return WorkerSetup(tuple(plugins), threads, place, own_versions())
 
     def __post_init__(self) -> None:
@@ -44,8 +48,12 @@ class Resources:
             raise UserError(str(error)) from error
         if not self.cpus > 0:
             raise UserError(f"cpus per run must be above 0, but is {self.cpus:g}")
-        if not self.gpus >= 0:
+        if self.gpus is not None and not self.gpus >= 0:
             raise UserError(f"gpus per run must be at least 0, but is {self.gpus:g}")
-        for name, count in (("cpus", self.cpus), ("gpus", self.gpus)):
+        for name, count in (("cpus", self.cpus), ("gpus", self.gpus or 0.0)):
             if not math.isfinite(count) or (count > 1 and count != int(count)):
                 raise UserError(f"{name} per run above 1 must be whole, but is {count:g}")
+            if 0 < count < SMALLEST_SHARE:
+                raise UserError(
+                    f"{name} per run must be at least {SMALLEST_SHARE:g}, but is {count:g}"
+                )

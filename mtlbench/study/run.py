@@ -58,7 +58,7 @@ def run(
     results: str | Path = DEFAULT_RESULTS,
     address: str | None = None,
     cpus_per_run: float = 1.0,
-    gpus_per_run: float = 0.0,
+    gpus_per_run: float | None = None,
     instance_tables: str = "device",
     traces: bool = False,
     trackers: Sequence[str] = (),
@@ -72,7 +72,8 @@ def run(
         plugins: files that register further strategies or suites.
         results: the results directory.
         address: of a Ray cluster; this machine where None.
-        cpus_per_run, gpus_per_run: what each run takes, fractions too.
+        cpus_per_run, gpus_per_run: what each run takes, fractions too. 0 GPUs trains on the CPU,
+            None on GPUs where there are any, with the share of one that the suite says.
         instance_tables: where instance parameters lie: `device`, `cpu` or a directory.
         traces: keep the loss and the margin of every training instance by epoch; finished runs
             that did not are trained again.
@@ -233,14 +234,14 @@ def train_missing(
         progress.say(f"nothing to do: {found} in {store.root}")
         return
     with (
-        cluster(resources, plugins, len(missing)) as ray,
+        cluster(resources, plugins, len(missing), max(job.gpu_share for job in missing)) as ray,
         tracking(trackers or {}, store) as (track, places),
     ):
         at_once = min(ray.capacity, len(missing))
         progress.say(
             f"{what}: {progress.counted(len(jobs), units)}, "
             f"{len(jobs) - len(missing)} finished before, {len(missing)} to train, "
-            f"{at_once} at a time, into {store.root}"
+            f"{at_once} at a time, each {ray.place}, into {store.root}"
         )
         for name, place in places.items():
             progress.say(f"{name}: {place}")

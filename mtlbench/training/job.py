@@ -87,6 +87,11 @@ class Job(ABC):
         """The number of epochs trained for it, those of its parts together; 0 where nobody asks."""
         return 0
 
+    @property
+    def gpu_share(self) -> float:
+        """What it takes of a GPU, or how many, where nobody asked for anything else."""
+        return 1.0
+
     @abstractmethod
     def __str__(self) -> str: ...
 
