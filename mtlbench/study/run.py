@@ -22,8 +22,11 @@ from mtlbench.store import DEFAULT_RESULTS
 from mtlbench.store.runs import Store, read_run
 from mtlbench.study.frozen import weights_in
 from mtlbench.study.plan import plan
-from mtlbench.training.job import Job
+from mtlbench.training.job import Ended, Job
 from mtlbench.training.jobs import RunJob
+
+CPU = "cpu"
+"""The device of a run that had no GPU."""
 
 
 @dataclass(frozen=True)
@@ -223,8 +226,8 @@ def train_missing(
         UserError: the store, the cluster or a tracker cannot be used.
         UnfinishedError: Ray or the cluster is gone for good.
     """
-    store.check_writable()
-    missing = [job for job in jobs if job.found(store) is None]
+    found_before = [job.found(store) for job in jobs]
+    missing = [job for job, ended in zip(jobs, found_before, strict=True) if ended is None]
     if not missing:
         found = (
             f"all {len(jobs)} {units} of this study are"
@@ -233,6 +236,7 @@ def train_missing(
         )
         progress.say(f"nothing to do: {found} in {store.root}")
         return
+    store.check_writable()
     with (
         cluster(resources, plugins, len(missing), max(job.gpu_share for job in missing)) as ray,
         tracking(trackers or {}, store) as (track, places),
@@ -243,6 +247,8 @@ def train_missing(
             f"{len(jobs) - len(missing)} finished before, {len(missing)} to train, "
             f"{at_once} at a time, each {ray.place}, into {store.root}"
         )
+        if text := _trained_elsewhere(found_before, on_gpus=ray.on_gpus):
+            progress.say(text)
         for name, place in places.items():
             progress.say(f"{name}: {place}")
         with progress.show_progress(len(missing), Console(stderr=True)) as show:
@@ -252,3 +258,24 @@ def train_missing(
                 track(event)
 
             ray.train(missing, store, report)
+
+
+def _trained_elsewhere(found: Iterable[Ended | None], *, on_gpus: bool) -> str:
+    """A sentence where some of those finished before were trained on another kind of device."""
+    devices = [ended.device for ended in found if ended is not None and ended.device]
+    if on_gpus and (count := devices.count(CPU)):
+        return (
+            f"{count} finished before {_was(count)} trained on a CPU: on a GPU the same spec has "
+            "other last digits; --gpus-per-run 0 goes on without one"
+        )
+    if not on_gpus and (count := len(devices) - devices.count(CPU)):
+        card = next(device for device in devices if device != CPU)
+        return (
+            f"{count} finished before {_was(count)} trained on {card}: on a CPU the same spec "
+            "has other last digits"
+        )
+    return ""
+
+
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"

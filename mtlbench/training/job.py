@@ -53,12 +53,14 @@ class Ended:
         error: what went wrong, where it failed: a traceback or a reason.
         epochs: how many were trained for it.
         result: what it leaves behind, if anything: a record, the content of a file, a score.
+        device: where it was trained, of one from the store that says so: `cpu` or a GPU's name.
     """
 
     status: str
     error: str = ""
     epochs: int = 0
     result: Any = None
+    device: str = ""
 
 
 Parts = Generator[list["Job"], list[Ended], Ended]

@@ -81,7 +81,7 @@ class RunJob(Job):
             raise DamagedRunError("had failed")
         if self.traces and not run.has_traces:
             raise DamagedRunError("kept no traces")
-        return Ended(run.info["status"])
+        return Ended(run.info["status"], device=run.info.get("device") or "")
 
     def write(self, store: Store, ended: Ended) -> None:
         store.write(self.record_of(ended))

@@ -36,7 +36,7 @@ class TrialJob(RunJob):
             raise DamagedRunError(f"is damaged: {error}") from error
         if info["status"] == FAILED:
             raise DamagedRunError("had failed")
-        return Ended(info["status"])
+        return Ended(info["status"], device=info.get("device") or "")
 
     def write(self, store: Store, ended: Ended) -> None:
         record = self.record_of(ended)

@@ -128,6 +128,13 @@ def test_a_cluster_with_a_gpu_trains_on_it_unless_told_not_to(tmp_path: Path) ->
         on_cpu = run_mtlbench([*command, "--gpus-per-run", "0"])
         assert on_cpu.status == 0, on_cpu.err
         assert "1 at a time, each with 1 CPU, into" in on_cpu.err.splitlines()[0]
+        mixed = run_mtlbench([*command[:-4], "--seeds", "2", *command[-4:]])
+        assert mixed.status == 2
+        _, notice, error = mixed.err.splitlines()
+        assert notice == (
+            "1 finished before was trained on a CPU: on a GPU the same spec has other last digits; "
+            "--gpus-per-run 0 goes on without one"
+        )
     finally:
         host.stdin.close()
         host.wait(timeout=60)
