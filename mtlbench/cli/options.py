@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlbench.analysis.table import FORMATS
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, printable
 from mtlbench.execution.trackers import NAMES as TRACKERS
 from mtlbench.store import DEFAULT_RESULTS
 
@@ -208,4 +208,4 @@ def name_figures(drawn: Sequence[Path], figures: Path) -> None:
 
 def name_damaged(damaged: Sequence[tuple[str, str]]) -> None:
     for path, what in damaged:
-        print(f"mtlbench: {path} is left out: {what}", file=sys.stderr)
+        print(printable(f"mtlbench: {path} is left out: {what}"), file=sys.stderr)

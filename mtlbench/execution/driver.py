@@ -12,6 +12,7 @@ takes as long as all the rest, but for strategies that train several networks.
 import logging
 import os
 import pickle
+import secrets
 import signal
 import threading
 import traceback
@@ -109,10 +110,22 @@ def _end_with_command(folder: Path) -> None:
     os._exit(0)
 
 
+def _not_started(address: str | None, error: Exception) -> Exception:
+    """What a person is told where Ray does not start, or does not let us in."""
+    reason = describe(error)
+    if address is None:
+        return LostRayError(reason)
+    if "token" in reason.lower() or type(error).__name__ == "AuthenticationError":
+        reason = f"it asks for a token, RAY_AUTH_MODE=token and RAY_AUTH_TOKEN ({reason})"
+    return UserError(f"no Ray cluster at {address!r}: {reason}")
+
+
 def _work(order: Order, channel: Connection, folder: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no calls home
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", HEAD_SECONDS)
+    if order.address is None:  # else Ray keeps one in the home directory, which may not be there
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray
 
     from mtlbench.execution.placement import built_for_gpus, gpus_of_a_job, place_in_words
@@ -130,11 +143,9 @@ def _work(order: Order, channel: Connection, folder: str) -> None:
             )
         else:
             ray.init(address=order.address, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        if order.address is None:
-            raise
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"no Ray cluster at {order.address!r}: {reason}") from error
+    except Exception as error:  # of all kinds
+        traceback.print_exc()
+        raise _not_started(order.address, error) from error
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Ray's dumps a stack
     elastic = order.address is not None
     nodes = alive_nodes()

@@ -1,5 +1,6 @@
 """Running a study from Python; the command line goes the same way."""
 
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -226,7 +227,8 @@ def train_missing(
         UserError: the store, the cluster or a tracker cannot be used.
         UnfinishedError: Ray or the cluster is gone for good.
     """
-    found_before = [job.found(store) for job in jobs]
+    there = os.path.isdir(store.root)  # whatever its name is
+    found_before = [job.found(store) if there else None for job in jobs]
     missing = [job for job, ended in zip(jobs, found_before, strict=True) if ended is None]
     if not missing:
         found = (
