@@ -120,6 +120,15 @@ def _not_started(address: str | None, error: Exception) -> Exception:
     return UserError(f"no Ray cluster at {address!r}: {reason}")
 
 
+def _cores() -> int | None:
+    """The cores that this process may use, where those are not all: Ray itself would take all of a
+    machine of which a batch system has given a part."""
+    if not hasattr(os, "sched_getaffinity"):  # as on macOS
+        return None
+    allowed = len(os.sched_getaffinity(0))
+    return allowed if allowed < (os.cpu_count() or allowed) else None
+
+
 def _work(order: Order, channel: Connection, folder: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no calls home
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -136,6 +145,7 @@ def _work(order: Order, channel: Connection, folder: str) -> None:
         if order.address is None:
             ray.init(
                 address="local",
+                num_cpus=_cores(),
                 include_dashboard=False,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
