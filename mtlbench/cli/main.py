@@ -42,6 +42,9 @@ class _Parser(argparse.ArgumentParser):
             message += f"; did you mean {near[0]!r}?" if near else f"; see '{self.prog} --help'"
         raise UserError(message)
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (file or sys.stderr).write(message)  # that of argparse keeps it to itself where it cannot
+
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits."""

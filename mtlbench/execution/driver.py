@@ -115,8 +115,8 @@ def _not_started(address: str | None, error: Exception) -> Exception:
     reason = describe(error)
     if address is None:
         return LostRayError(reason)
-    if "token" in reason.lower() or type(error).__name__ == "AuthenticationError":
-        reason = f"it asks for a token, RAY_AUTH_MODE=token and RAY_AUTH_TOKEN ({reason})"
+    if isinstance(error, ConnectionError):  # Ray does not say what the other side had against it
+        reason += "; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
     return UserError(f"no Ray cluster at {address!r}: {reason}")
 
 
