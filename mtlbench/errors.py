@@ -25,14 +25,15 @@ MOST_KNOWN = 12
 def unknown(what: str, name: str, known: Iterable[str]) -> UserError:
     """An error for a name that is not in `known`, which offers the nearest names that are."""
     known = sorted(known)
-    near = get_close_matches(str(name), known, n=3, cutoff=0.5)
+    name = str(name)
+    near = get_close_matches(name[: 2 * MOST_LETTERS], known, n=3, cutoff=0.5)
     if near:
         hint = "did you mean " + " or ".join(repr(n) for n in near) + "?"
     else:
         shown = ", ".join(known[:MOST_KNOWN])
         more = len(known) - MOST_KNOWN
         hint = f"known: {shown or 'none'}" + (f" and {more} more" if more > 0 else "")
-    return UserError(f"unknown {what} {name!r}; {hint}")
+    return UserError(f"unknown {what} {shortened(repr(name), 2 * MOST_LETTERS)}; {hint}")
 
 
 def require_known(what: str, names: Iterable[str], known: Iterable[str]) -> None:
@@ -64,13 +65,51 @@ def listed(what: str, names: Iterable[str] | None) -> list[str] | None:
     return found
 
 
+MOST_LETTERS = 64
+"""Of a name: directories and columns are called by it."""
+
+NAMES = "letters, digits, - and _, of which the first is no -"
+"""What names may have, in words."""
+
+
+def is_name(text: object) -> bool:
+    """Whether a text can stand on a command line and name a directory."""
+    return (
+        isinstance(text, str)
+        and 0 < len(text) <= MOST_LETTERS
+        and text[0] != "-"
+        and all(letter.isalnum() or letter in "-_" for letter in text)
+    )
+
+
+def printable(text: str) -> str:
+    """A text from anywhere, for a terminal: escapes stand for what cannot be shown."""
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
+
+
 def require_printable(what: str, text: object) -> None:
     """Raises an error for what is no text, or has characters that cannot be shown in a table."""
     if not isinstance(text, str) or not text.isprintable():
         raise UserError(f"{what} must be text of printable characters, but is {ascii(text)[:60]}")
+    if len(text) > MOST_LETTERS * 4:
+        raise UserError(f"{what} is too long: {text[:MOST_LETTERS]!r}… has {len(text)} letters")
+
+
+MOST_TOLD = 600
+"""Letters of a line on the terminal, and of what others say that is repeated in one."""
+
+
+def shortened(text: str, most: int = MOST_TOLD) -> str:
+    """A text that may be of any length, without its middle where it is too long."""
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-most // 2 :]}"
 
 
 def describe(error: BaseException) -> str:
     """An exception in one line: its kind, unless it speaks for itself, and its message."""
-    message = " ".join(str(error).split())
+    try:
+        message = shortened(" ".join(str(error).split()))
+    except Exception:  # it is somebody's own
+        message = "without a message"
     return message if isinstance(error, UserError) else f"{type(error).__name__}: {message}"

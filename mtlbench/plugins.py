@@ -1,6 +1,7 @@
 """Plugins: files and installed packages that add strategies and suites."""
 
 import ast
+import dis
 import hashlib
 import importlib
 import importlib.metadata
@@ -11,10 +12,14 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from mtlbench.errors import UserError, describe
+from mtlbench.errors import UserError, describe, shortened
+from mtlbench.files import read_regular
 from mtlbench.registry import registering_from
 
 ENTRY_POINT_GROUP = "mtlbench.plugins"
+
+LARGEST = 2**24
+"""Bytes of a plugin file; it travels to every worker."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +43,24 @@ class PluginFile:
         Raises:
             UserError: it is missing, unreadable or not Python.
         """
+        shown = shortened(repr(str(path)))
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = read_regular(Path(path), LARGEST).decode("utf-8")
         except FileNotFoundError:
-            raise UserError(f"plugin file {str(path)!r} does not exist") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"plugin file {str(path)!r} cannot be read: {error}") from None
+            raise UserError(f"plugin file {shown} does not exist") from None
+        except UnicodeDecodeError as error:
+            raise UserError(f"plugin file {shown} cannot be read: {error}") from None
+        except OSError as error:
+            raise UserError(f"plugin file {shown} cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            raise UserError(f"plugin file {shown} cannot be read: it {error}") from None
         try:
             ast.parse(text)
-        except (SyntaxError, ValueError) as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             where = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-            raise UserError(f"plugin file {str(path)!r}{where} is not Python: {error}") from None
+            raise UserError(
+                f"plugin file {shown}{where} is not Python: {describe(error)}"
+            ) from None
         return cls(str(path), text, str(Path(path).absolute().parent))
 
     def load(self) -> None:
@@ -70,9 +82,21 @@ class PluginFile:
         with registering_from(digest):
             try:
                 exec(compile(self.text, self.path, "exec"), module.__dict__)
-            except (Exception, SystemExit) as error:
+            except BaseException as error:
                 del sys.modules[module_name]
+                if isinstance(error, KeyboardInterrupt) and not _raised(error):  # of a person
+                    raise
                 raise UserError(f"plugin file {self.path!r}: {describe(error)}") from error
+
+
+def _raised(error: BaseException) -> bool:
+    """Whether a statement of somebody's code has raised it, and no signal."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    if last is None:
+        return False
+    return dis.opname[last.tb_frame.f_code.co_code[last.tb_lasti]] == "RAISE_VARARGS"
 
 
 def read_plugins(paths: str | Path | Iterable[str | Path]) -> list[PluginFile]:
@@ -103,9 +127,9 @@ def load_plugins(files: Iterable[PluginFile] = ()) -> None:
         with registering_from(hashlib.sha256(origin.encode()).hexdigest()[:8]):
             try:
                 point.load()
-            except Exception as error:
+            except BaseException as error:
                 _loaded.discard(point.value)
-                if isinstance(error, UserError):
+                if isinstance(error, UserError | KeyboardInterrupt):
                     raise
                 raise UserError(
                     f"plugin {point.name!r} ({point.value}) cannot be loaded: {describe(error)}"

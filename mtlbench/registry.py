@@ -7,9 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeVar
 
-from mtlbench.errors import UserError, require_printable, unknown
+from mtlbench.errors import (
+    MOST_LETTERS,
+    NAMES,
+    UserError,
+    is_name,
+    require_printable,
+    shortened,
+    unknown,
+)
 
 T = TypeVar("T", bound=type)
+
+RESERVED = ("all", "clean")
+"""Words that stand for something else where a name may stand."""
 
 
 @dataclass(frozen=True)
@@ -94,17 +105,19 @@ class Registry:
         """A class decorator that adds the class under `name`.
 
         Args:
-            name: lower-case key, without the characters that have a meaning on the command line.
+            name: lower-case key of letters, digits, - and _.
             label: how printed tables call it; the name where none is given.
 
         Raises:
             UserError: the name is taken or cannot be typed on the command line.
         """
-        if not name or any(c in "+,/@.=: " or c.isspace() for c in name) or name != name.lower():
+        if not is_name(name) or name != name.lower():
             raise UserError(
-                f"{self.what} name {name!r} must be lower case and without spaces and +,/@.=:"
+                f"{self.what} name {shortened(ascii(name))} must be lower case, and {NAMES}, at "
+                f"most {MOST_LETTERS} of them"
             )
-        require_printable(f"{self.what} name", name)
+        if name in RESERVED:
+            raise UserError(f"{self.what} name {name!r} has a meaning of its own")
         require_printable(f"label of {self.what} {name!r}", label or name)
 
         def add(cls: T) -> T:

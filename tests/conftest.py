@@ -34,6 +34,9 @@ TINY_OPTIONS = [part for key, value in TINY.items() for part in ("--set", f"{key
 
 CHECKOUT = Path(__file__).parents[1]
 
+ON_THE_CPU = {"CUDA_VISIBLE_DEVICES": ""}
+"""A cluster with a GPU would be trained on."""
+
 # The same examples each time; how long one takes says how busy the machine is, and is no failure.
 settings.register_profile("repeatable", deadline=None, derandomize=True)
 settings.load_profile("repeatable")
@@ -165,7 +168,7 @@ def start_mtlbench(
         text=True,
         process_group=0,
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT), **environment},
+        env={**os.environ, **ON_THE_CPU, "PYTHONPATH": str(CHECKOUT), **environment},
     )
 
 
@@ -195,7 +198,7 @@ CLUSTER = """
 import os, sys
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 import ray
-ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+ray.init(address="local", num_cpus=2, num_gpus=0, include_dashboard=False, log_to_driver=False)
 print(ray.get_runtime_context().gcs_address, flush=True)
 sys.stdin.read()
 """
@@ -209,7 +212,7 @@ def start_host(code: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+        env={**os.environ, **ON_THE_CPU, "PYTHONPATH": str(CHECKOUT)},
     )
 
 

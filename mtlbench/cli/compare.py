@@ -1,12 +1,12 @@
 """`mtlbench compare`: tables and figures of a suite."""
 
 import argparse
-import sys
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from mtlbench.analysis.published.papers import PAPERS
 from mtlbench.cli.options import (
+    NOT_ALL_DONE,
     add_output,
     add_places,
     add_study,
@@ -15,6 +15,7 @@ from mtlbench.cli.options import (
     name_figures,
     names,
 )
+from mtlbench.cli.streams import shows_styles
 from mtlbench.errors import UserError
 
 SUMMARY = "Compare the strategies of a suite: mean ± std over seeds."
@@ -40,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def command(options: argparse.Namespace) -> int:
-    print_comparison(
+    whole = print_comparison(
         options.results,
         options.suite,
         reference=options.reference,
@@ -53,7 +54,7 @@ def command(options: argparse.Namespace) -> int:
         against=options.against,
         figures=options.figures,
     )
-    return 0
+    return 0 if whole else NOT_ALL_DONE
 
 
 def print_comparison(
@@ -71,8 +72,12 @@ def print_comparison(
     contributions: bool = False,
     against: str | None = None,
     figures: Path | None = None,
-) -> None:
-    """Prints the tables of a suite, and draws its figures where a directory is given."""
+) -> bool:
+    """Prints the tables of a suite, and draws its figures where a directory is given.
+
+    Returns:
+        whether no run was left out for its damage.
+    """
     check_figures(figures)
 
     from mtlbench.analysis import budget_tables, levels
@@ -99,7 +104,7 @@ def print_comparison(
         thorough=figures is not None,
     )
     name_damaged(comparison.damaged)
-    terminal = sys.stdout.isatty()
+    terminal = shows_styles()
     if against is not None:
         found = beside.put_beside(comparison, against)
         tables = [beside.render_against(found, format, terminal=terminal)]
@@ -120,3 +125,4 @@ def print_comparison(
 
         drawn = draw_figures(results, suite, figures, variants, strategies, reference=reference)
         name_figures(drawn, figures)
+    return not comparison.damaged

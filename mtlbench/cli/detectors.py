@@ -1,7 +1,6 @@
 """`mtlbench detectors`: compares detectors of wrong labels."""
 
 import argparse
-import sys
 
 from mtlbench.cli.options import (
     add_detection,
@@ -11,6 +10,7 @@ from mtlbench.cli.options import (
     names,
     overrides_of,
 )
+from mtlbench.cli.streams import shows_styles
 
 SUMMARY = "Compare detectors of wrong labels where it is known which are."
 
@@ -46,7 +46,7 @@ def command(options: argparse.Namespace) -> int:
         results=options.results,
         resources=Resources(options.address, options.cpus_per_run, options.gpus_per_run),
     )
-    print(render_detectors(detected, options.format, terminal=sys.stdout.isatty()), end="")
+    print(render_detectors(detected, options.format, terminal=shows_styles()), end="")
     if options.figures is not None:
         from mtlbench.analysis.label_errors.figures import draw_detectors
 

@@ -1,9 +1,9 @@
 """`mtlbench leaderboard`: ranks strategies over suites, variants and metrics."""
 
 import argparse
-import sys
 
 from mtlbench.cli.options import (
+    NOT_ALL_DONE,
     add_output,
     add_places,
     add_study,
@@ -12,6 +12,7 @@ from mtlbench.cli.options import (
     name_figures,
     names,
 )
+from mtlbench.cli.streams import shows_styles
 
 SUMMARY = "Rank strategies over all suites, variants and metrics."
 
@@ -52,11 +53,11 @@ def command(options: argparse.Namespace) -> int:
         baseline=options.baseline,
         seeds=options.seeds,
     )
-    text = render_leaderboard(board, options.format, terminal=sys.stdout.isatty())
+    text = render_leaderboard(board, options.format, terminal=shows_styles())
     print(text.rstrip("\n"))
     if options.figures is not None:
         from mtlbench.analysis.figures.ranks import draw_rank_figures
 
         drawn = draw_rank_figures(board, options.figures)
         name_figures(drawn, options.figures)
-    return 0
+    return NOT_ALL_DONE if results.attrs["damaged"] else 0

@@ -21,8 +21,8 @@ from mtlbench.cli import (
     tune,
 )
 from mtlbench.cli.options import NOT_ALL_DONE
-from mtlbench.cli.streams import Forgiving, silence
-from mtlbench.errors import UnfinishedError, UserError
+from mtlbench.cli.streams import Forgiving, silence, spell_out
+from mtlbench.errors import UnfinishedError, UserError, describe, printable, shortened
 from mtlbench.version import package_version
 
 VERBS: Any = (list, run, tune, compare, leaderboard, suspects, detectors, report, merge, prepare)
@@ -36,11 +36,14 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         if message.startswith("unrecognized arguments: "):
-            given = message.removeprefix("unrecognized arguments: ").split()[0]
-            near = get_close_matches(given, self._option_string_actions, n=1)
-            message = f"unknown argument {given!r}"
+            given = message.removeprefix("unrecognized arguments: ").split(" ")[0]
+            near = get_close_matches(given[:99], self._option_string_actions, n=1)
+            message = f"unknown argument {shortened(repr(given), 100)}"
             message += f"; did you mean {near[0]!r}?" if near else f"; see '{self.prog} --help'"
         raise UserError(message)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (file or sys.stderr).write(message)  # that of argparse keeps it to itself where it cannot
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -49,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by whoever started it
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (as long as the process)
+    spell_out(sys.stdout, sys.stderr)
     sys.stderr, told = Forgiving(sys.stderr), sys.stderr
     status = 0
     try:
@@ -57,22 +61,35 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         finally:  # also after --help, which exits by itself
             sys.stdout.flush()
     except UserError as error:
-        print(f"mtlbench: error: {error}", file=sys.stderr)
-        status = BAD_INPUT
+        status = _refuse(str(error), BAD_INPUT)
     except UnfinishedError as error:
-        print(f"mtlbench: error: {error}; the same command goes on from here", file=sys.stderr)
-        status = NOT_ALL_DONE
+        status = _refuse(f"{error}; the same command goes on from here", NOT_ALL_DONE)
     except KeyboardInterrupt:
         print("mtlbench: interrupted; the same command goes on from here", file=sys.stderr)
         status = INTERRUPTED
     except BrokenPipeError:  # the reader of standard output has seen enough
         silence(sys.stdout)
+    except OSError as error:  # a disk that is full, or is gone
+        silence(sys.stdout)
+        where = f": {str(error.filename)!r}" if error.filename else ""
+        status = _refuse(f"{error.strerror or describe(error)}{where}", BAD_INPUT)
+    except MemoryError:
+        status = _refuse("there is not enough memory", BAD_INPUT)
     sys.stderr = told
     sys.exit(status)
 
 
+def _refuse(reason: str, status: int) -> int:
+    """Says why something is not done; the exit status."""
+    print(f"mtlbench: error: {shortened(printable(reason))}", file=sys.stderr)
+    return status
+
+
 def _run(arguments: Sequence[str] | None) -> int:
     parser = build_parser()
+    for word in sys.argv[1:] if arguments is None else arguments:
+        if word.startswith("--") and word.endswith("=--"):  # argparse makes an empty list of it
+            parser.error(f"argument {word[:-3]}: '--' is no value")
     options, rest = parser.parse_known_args(arguments)
     if rest:
         options.parser.error("unrecognized arguments: " + " ".join(rest))

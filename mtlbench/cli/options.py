@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from mtlbench.analysis.table import FORMATS
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, printable
 from mtlbench.execution.trackers import NAMES as TRACKERS
 from mtlbench.store import DEFAULT_RESULTS
+
+AUTO = "auto"
 
 NOT_ALL_DONE = 1
 """The exit status where some of what was asked for did not end well."""
@@ -62,8 +64,21 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 
 def add_resources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", metavar="RAY", help="a Ray cluster's address, or 'auto'")
-    parser.add_argument("--cpus-per-run", type=float, default=1.0, metavar="C")
-    parser.add_argument("--gpus-per-run", type=float, default=0.0, metavar="G")
+    parser.add_argument(
+        "--cpus-per-run",
+        type=float,
+        default=1.0,
+        metavar="C",
+        help="cores, fractions too (default: 1)",
+    )
+    parser.add_argument(
+        "--gpus-per-run",
+        type=gpus,
+        default=AUTO,
+        metavar="G",
+        help="GPUs, fractions too; 0 trains on the CPU (default: auto, the share of one that the "
+        "suite says, where there is any)",
+    )
 
 
 def add_plugins(parser: argparse.ArgumentParser) -> None:
@@ -127,6 +142,16 @@ def directory(text: str) -> Path:
     return Path(text)
 
 
+def gpus(text: str) -> float | None:
+    """The type of the option of GPUs; None stands for as many as the suite says."""
+    if text == AUTO:
+        return None
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number or {AUTO}, but is {text!r}") from None
+
+
 def names(text: str | None, what: str) -> list[str] | None:
     """The names in a comma list; None where the option was not given."""
     if text is None:
@@ -182,4 +207,4 @@ def name_figures(drawn: Sequence[Path], figures: Path) -> None:
 
 def name_damaged(damaged: Sequence[tuple[str, str]]) -> None:
     for path, what in damaged:
-        print(f"mtlbench: {path} is left out: {what}", file=sys.stderr)
+        print(printable(f"mtlbench: {path} is left out: {what}"), file=sys.stderr)

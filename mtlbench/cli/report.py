@@ -3,7 +3,9 @@
 import argparse
 
 from mtlbench.cli.options import (
+    NOT_ALL_DONE,
     add_places,
+    name_damaged,
     names,
 )
 
@@ -23,12 +25,15 @@ def command(options: argparse.Namespace) -> int:
     from mtlbench.analysis.report import write_report
 
     suites = names(options.suites, "suite")
+    damaged: list[tuple[str, str]] = []
     out = write_report(
         options.results,
         options.out,
         title=options.title,
         suites=suites,
         reference=options.reference,
+        tell_damaged=damaged.extend,
     )
+    name_damaged(damaged)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
-    return 0
+    return NOT_ALL_DONE if damaged else 0

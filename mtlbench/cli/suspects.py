@@ -1,7 +1,6 @@
 """`mtlbench suspects`: finds the training labels that are most likely wrong."""
 
 import argparse
-import sys
 
 from mtlbench.cli.options import (
     add_detection,
@@ -9,6 +8,7 @@ from mtlbench.cli.options import (
     names,
     overrides_of,
 )
+from mtlbench.cli.streams import shows_styles
 from mtlbench.data.variants import CLEAN
 
 TOP, SHOWN = 100, 20
@@ -65,5 +65,5 @@ def command(options: argparse.Namespace) -> int:
         resources=Resources(options.address, options.cpus_per_run, options.gpus_per_run),
     )
     shown = SHOWN if options.top is None else options.top
-    print(render_found(found, shown, terminal=sys.stdout.isatty()), end="")
+    print(render_found(found, shown, terminal=shows_styles()), end="")
     return 0

@@ -3,7 +3,6 @@
 import fcntl
 import os
 import pickle
-import re
 import shutil
 import signal
 import socket
@@ -22,13 +21,16 @@ from mtlbench.errors import UnfinishedError, UserError, describe
 from mtlbench.execution.driver import Connected, Finished, Order, Stopped
 from mtlbench.execution.events import ENDS, EPOCH, NOTICE, Event
 from mtlbench.execution.processes import NONE, end_session, fill_standard_descriptors
-from mtlbench.execution.resources import Resources
+from mtlbench.execution.resources import Resources, host_and_port
 from mtlbench.plugins import PluginFile
 from mtlbench.store.runs import Store
 from mtlbench.training.job import Job
 
 MOST_LOSSES = 3
 """Ends of Ray in a row, with no epoch in between, after which the study ends, too."""
+
+START_SECONDS = 120.0
+"""Time that Ray may take to start or to connect: it takes 5 s, on a busy machine 30."""
 
 CONNECT_SECONDS = 5.0
 """Time that a cluster's address may take to answer."""
@@ -51,12 +53,21 @@ class Cluster:
 
     Attributes:
         capacity: how many jobs fit at a time.
+        place: of each job, in words.
     """
 
-    def __init__(self, resources: Resources, plugins: Sequence[PluginFile], jobs: int) -> None:
+    def __init__(
+        self, resources: Resources, plugins: Sequence[PluginFile], jobs: int, gpu_share: float
+    ) -> None:
         fill_standard_descriptors()
         self._resources, self._setup, self._jobs = resources, resources.setup(plugins), jobs
+        self._gpus, self._gpu_share = resources.gpus, gpu_share
         self._start()
+
+    @property
+    def on_gpus(self) -> bool:
+        """Whether jobs train on GPUs."""
+        return bool(self._gpus)
 
     def train(self, jobs: Sequence[Job], store: Store, report: Callable[[Event], None]) -> None:
         """Trains jobs and writes each into the store as it ends.
@@ -106,20 +117,28 @@ class Cluster:
         """Starts the process that holds Ray, again where that comes to nothing.
 
         Raises:
-            UserError: no cluster at the address, or a job needs more than any machine of it has.
-            UnfinishedError: Ray does not start.
+            UserError: no cluster at the address, or a job needs more than any machine of it has,
+                or Ray does not start.
         """
         reason, address = "", self._resources.address
+        begun = time.monotonic()
         for _ in range(MOST_LOSSES):
+            if time.monotonic() - begun > START_SECONDS:
+                break  # it would take as long again
             answer = self._start_once()
             if isinstance(answer, Connected):
-                self.capacity = answer.capacity
+                self.capacity, self.place = answer.capacity, answer.place
+                self._gpus = answer.gpus  # also where Ray has to be started again
                 return
             self.end()
             reason = answer.reason
             if address is not None and self._process and self._process.returncode > 0:
                 raise UserError(f"no Ray cluster at {address!r}")  # Ray itself has given up
-        raise UnfinishedError(f"Ray does not start: {reason}")
+        raise UserError(
+            f"Ray does not start: {reason}"
+            if address is None
+            else f"no Ray cluster at {address!r}: {reason}"
+        )
 
     def _start_once(self) -> Connected | Stopped:
         resources = self._resources
@@ -145,11 +164,14 @@ class Cluster:
             order = Order(
                 resources.address,
                 resources.cpus,
-                resources.gpus,
+                self._gpus,
+                self._gpu_share,
                 self._setup,
                 self._jobs,
             )
             self._send(pickle.dumps(order))
+            if not self._channel.poll(START_SECONDS):
+                return Stopped(f"no answer in {START_SECONDS:g} s", lost=True)
             answer: Connected | Stopped = self._receive()
             return answer
         except BaseException:
@@ -174,19 +196,22 @@ class Cluster:
 
 
 @contextmanager
-def cluster(resources: Resources, plugins: Sequence[PluginFile], jobs: int) -> Iterator[Cluster]:
+def cluster(
+    resources: Resources, plugins: Sequence[PluginFile], jobs: int, gpu_share: float = 1.0
+) -> Iterator[Cluster]:
     """Ray for as long as the block lasts.
 
     Args:
         resources: what a job takes, and where.
         plugins: loaded in every worker.
         jobs: how many there are to train.
+        gpu_share: of one GPU, or how many, that a job takes where nobody asked.
 
     Raises:
-        UserError: no cluster at the address, or a job needs more than any machine of it has.
-        UnfinishedError: Ray does not start.
+        UserError: no cluster at the address, or a job needs more than any machine of it has, or Ray
+            does not start.
     """
-    held = Cluster(resources, plugins, jobs)
+    held = Cluster(resources, plugins, jobs, gpu_share)
     try:
         yield held
     finally:
@@ -210,13 +235,12 @@ def _ignoring_signals() -> Iterator[None]:
 
 def _check_reachable(address: str | None) -> None:
     """Ray itself tries for minutes to reach an address where nothing listens."""
-    host_and_port = re.fullmatch(r"(?:ray://)?(.+):(\d+)", address or "")
-    if host_and_port is None:
+    where = host_and_port(address or "")
+    if where is None:
         return
     try:
-        port = int(host_and_port[2])
-        socket.create_connection((host_and_port[1], port), timeout=CONNECT_SECONDS).close()
-    except (OSError, OverflowError, ValueError) as error:
+        socket.create_connection(where, timeout=CONNECT_SECONDS).close()
+    except (OSError, UnicodeError) as error:  # the latter: of a host's name
         reason = getattr(error, "strerror", None) or describe(error)
         raise UserError(f"no Ray cluster at {address!r}: {reason}") from error
 

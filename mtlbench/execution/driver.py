@@ -12,6 +12,7 @@ takes as long as all the rest, but for strategies that train several networks.
 import logging
 import os
 import pickle
+import secrets
 import signal
 import threading
 import traceback
@@ -34,23 +35,33 @@ class Order:
 
     Attributes:
         address: of a Ray cluster; this machine where None.
-        cpus, gpus: what a job takes.
-        setup: what a worker is told.
+        cpus, gpus: what a job takes; GPUs as they are where None.
+        gpu_share: what it takes of one then.
+        setup: what a worker is told, but for the device.
         jobs: how many there are.
     """
 
     address: str | None
     cpus: float
-    gpus: float
+    gpus: float | None
+    gpu_share: float
     setup: WorkerSetup
     jobs: int
 
 
 @dataclass(frozen=True)
 class Connected:
-    """Ray is there, with capacity for so many workers."""
+    """Ray is there.
+
+    Attributes:
+        capacity: how many workers fit.
+        gpus: what a job takes.
+        place: of each job, in words.
+    """
 
     capacity: int
+    gpus: float
+    place: str
 
 
 @dataclass(frozen=True)
@@ -99,19 +110,42 @@ def _end_with_command(folder: Path) -> None:
     os._exit(0)
 
 
+def _not_started(address: str | None, error: Exception) -> Exception:
+    """What a person is told where Ray does not start, or does not let us in."""
+    reason = describe(error)
+    if address is None:
+        return LostRayError(reason)
+    if isinstance(error, ConnectionError):  # Ray does not say what the other side had against it
+        reason += "; if it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
+    return UserError(f"no Ray cluster at {address!r}: {reason}")
+
+
+def _cores() -> int | None:
+    """The cores that this process may use, where those are not all: Ray itself would take all of a
+    machine of which a batch system has given a part."""
+    if not hasattr(os, "sched_getaffinity"):  # as on macOS
+        return None
+    allowed = len(os.sched_getaffinity(0))
+    return allowed if allowed < (os.cpu_count() or allowed) else None
+
+
 def _work(order: Order, channel: Connection, folder: str) -> None:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no calls home
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", HEAD_SECONDS)
+    if order.address is None:  # else Ray keeps one in the home directory, which may not be there
+        os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray
 
-    from mtlbench.execution.pool import Pool
+    from mtlbench.execution.placement import built_for_gpus, gpus_of_a_job, place_in_words
+    from mtlbench.execution.pool import Pool, alive_nodes
     from mtlbench.plugins import load_plugins
 
     try:
         if order.address is None:
             ray.init(
                 address="local",
+                num_cpus=_cores(),
                 include_dashboard=False,
                 logging_level=logging.ERROR,
                 log_to_driver=False,
@@ -119,15 +153,19 @@ def _work(order: Order, channel: Connection, folder: str) -> None:
             )
         else:
             ray.init(address=order.address, logging_level=logging.ERROR, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        if order.address is None:
-            raise
-        reason = str(error).partition("\n")[0]
-        raise UserError(f"no Ray cluster at {order.address!r}: {reason}") from error
+    except Exception as error:  # of all kinds
+        traceback.print_exc()
+        raise _not_started(order.address, error) from error
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Ray's dumps a stack
     elastic = order.address is not None
-    pool = Pool(order.cpus, order.gpus, order.setup, elastic=elastic, emit=channel.send)
-    channel.send(Connected(pool.capacity()))
+    nodes = alive_nodes()
+    gpus = gpus_of_a_job(
+        nodes if elastic or built_for_gpus() else (), order.cpus, order.gpus, order.gpu_share
+    )
+    setup = order.setup.on("cuda" if gpus else "cpu")
+    pool = Pool(order.cpus, gpus, setup, elastic=elastic, emit=channel.send)
+    place = place_in_words(nodes, order.cpus, gpus)
+    channel.send(Connected(pool.capacity(), gpus, place))
     pool.start_workers(order.jobs)
     jobs, store = pickle.loads(channel.recv_bytes())
     if any(job.networks > 1 for job in jobs):  # their strategies say what is trained when

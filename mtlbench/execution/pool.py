@@ -19,6 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from mtlbench.errors import UnfinishedError, UserError
 from mtlbench.execution.events import EPOCH, NOTICE, STARTED, WAITING, Event, LostRayError
+from mtlbench.execution.placement import room
 from mtlbench.execution.worker import Worker, WorkerSetup
 from mtlbench.store.runs import DamagedRunError, RunRecord, Store
 from mtlbench.store.schema import FAILED
@@ -155,17 +156,17 @@ class Pool:
             UserError: a job needs more than any machine has.
         """
         self.update_machines()
-        room = sum(machine.slots for machine in self.machines.values())
-        if not room:
+        slots = sum(machine.slots for machine in self.machines.values())
+        if not slots:
             most = {
-                kind: max(node["Resources"].get(kind, 0.0) for node in _nodes())
+                kind: max(node["Resources"].get(kind, 0.0) for node in alive_nodes())
                 for kind in self.needs
             }
             raise UserError(
                 f"a run asks for {self.needs['CPU']:g} CPUs and {self.needs['GPU']:g} GPUs, but "
                 f"the largest machine has {most['CPU']:g} and {most['GPU']:g}"
             )
-        return room
+        return slots
 
     def work(self, jobs: Iterable[Job], store: Store) -> None:
         """Returns when all jobs have ended, here or in another process.
@@ -213,16 +214,11 @@ class Pool:
 
     def update_machines(self) -> None:
         """Takes in machines that have joined, and forgets those that have left."""
-        alive = {node["NodeID"]: node for node in _nodes()}
+        alive = {node["NodeID"]: node for node in alive_nodes()}
         for node, about in alive.items():
-            fits = [
-                about["Resources"].get(kind, 0.0) / count
-                for kind, count in self.needs.items()
-                if count
-            ]
-            room = int(min(fits) + 1e-9)
-            if node not in self.machines and room:
-                self.machines[node] = _Machine(about["NodeManagerHostname"], room)
+            slots = room(about, self.needs)
+            if node not in self.machines and slots:
+                self.machines[node] = _Machine(about["NodeManagerHostname"], slots)
         for node in self.machines.keys() - alive.keys():
             machine = self.machines.pop(node)
             if machine.workers:
@@ -471,7 +467,7 @@ class Pool:
         )
 
 
-def _nodes() -> Sequence[dict[str, Any]]:
+def alive_nodes() -> Sequence[dict[str, Any]]:
     """The machines of the cluster that are alive.
 
     Raises:

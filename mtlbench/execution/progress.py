@@ -12,12 +12,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mtlbench.errors import printable
 from mtlbench.execution.events import ENDS, NOTICE, WAITING, Event
 
 
 def say(text: str) -> None:
     """Tells a person something in between, on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def counted(count: int, units: str) -> str:
@@ -79,14 +80,14 @@ class Tally:
 def show_progress(total: int, console: Console) -> Iterator[Callable[[Event], None]]:
     """Gives the function that is to be told of every event of a study of `total` runs."""
     tally = Tally(total)
-    if not console.is_terminal:
+    if not console.is_terminal or console.is_dumb_terminal:
 
         def print_line(event: Event) -> None:
             tally.add(event)
             if event.kind in (NOTICE, WAITING):
                 say(_notice(event))
             elif event.kind in ENDS:
-                print(_line(event, tally), file=sys.stderr, flush=True)
+                say(_line(event, tally))
 
         yield print_line
         return
@@ -114,7 +115,7 @@ def duration(seconds: float) -> str:
 
 
 def _notice(event: Event) -> str:
-    return event.text if event.job is None else f"{event.job} {event.text}"
+    return printable(event.text if event.job is None else f"{event.job} {event.text}")
 
 
 def _line(event: Event, tally: Tally) -> str:
@@ -126,7 +127,7 @@ def _line(event: Event, tally: Tally) -> str:
     left = tally.seconds_left()
     if left is not None:
         text += f" · about {duration(left)} left"
-    return text
+    return printable(text)
 
 
 def _picture(tally: Tally) -> RenderableType:

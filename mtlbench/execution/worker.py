@@ -5,7 +5,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,10 @@ class WorkerSetup:
     place: Place
     versions: tuple[str, str]
 
+    def on(self, device: str) -> "WorkerSetup":
+        """The same on another kind of device."""
+        return replace(self, place=replace(self.place, device=device))
+
 
 def own_versions() -> tuple[str, str]:
     """Of mtlbench and of PyTorch, here."""
@@ -53,7 +57,7 @@ class Worker:
         import torch
 
         if setup.place.device == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError("its PyTorch sees no GPU")
+            raise RuntimeError("its PyTorch sees no GPU; --gpus-per-run 0 trains on CPUs")
         keep_freed_memory()
         torch.set_num_threads(setup.threads)
         load_plugins(setup.plugins)

@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from mtlbench.errors import UserError
-from mtlbench.files import sync
+from mtlbench.files import read_regular, sync
 from mtlbench.store.schema import RUN, SCHEMA_VERSION, Fields, fault
 
 RUN_FILE = "run.json"
@@ -350,16 +350,15 @@ def read_info(file: Path, fields: Fields) -> dict[str, Any]:
     """
     name = file.name
     try:
-        found = file.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise DamagedRunError(f"{name} is not a file")
-        if found.st_size > LARGEST_JSON:
-            raise DamagedRunError(f"{name} is too large")
-        info = json.loads(file.read_bytes())
+        content = read_regular(file, LARGEST_JSON)
+    except ValueError as error:
+        raise DamagedRunError(f"{name} {error}") from None
     except FileNotFoundError:
         raise DamagedRunError(f"{name} is missing") from None
     except OSError as error:
         raise DamagedRunError(f"{name} cannot be read: {error.strerror}") from None
+    try:
+        info = json.loads(content)
     except (ValueError, RecursionError):
         raise DamagedRunError(f"{name} is truncated or not JSON") from None
     if wrong := fault(info, fields):

@@ -17,7 +17,7 @@ from mtlbench.suites.base import Suite, suites
 from mtlbench.suites.build import build_suite, recipe_parameters
 from mtlbench.tasks.epoch_rule import MEAN, EpochRule
 
-MOST_SEEDS = 100_000
+MOST_RUNS = 100_000
 """A study of more is a slip of the hand, and its runs would not fit into memory."""
 
 EVERY_STRATEGY = "all"
@@ -63,8 +63,8 @@ def plan(
     benchmark.check()
     fingerprint = benchmark.fingerprint()
     seeds = benchmark.default_seeds if seeds is None else seeds
-    if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= MOST_SEEDS:
-        raise UserError(f"seeds must be at least 1 and at most {MOST_SEEDS}, but is {seeds!r}")
+    if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= MOST_RUNS:
+        raise UserError(f"seeds must be at least 1 and at most {MOST_RUNS}, but is {seeds!r}")
     names = listed("strategy", strategies) or benchmark.default_strategies
     registered = [entry.name for entry in known_strategies.entries()]
     names = [n for name in names for n in (registered if name == EVERY_STRATEGY else [name])]
@@ -73,6 +73,11 @@ def plan(
     texts = listed("variant", variants) or benchmark.default_variants
     parsed = _unique([Variant.parse(text, tasks) for text in texts], "variant")
     _check_stage_overrides(of_stages, compositions)
+    if (runs := seeds * len(compositions) * len(parsed)) > MOST_RUNS:
+        raise UserError(
+            f"{len(compositions)} strategies, {len(parsed)} variants and {seeds} seeds are "
+            f"{runs:,} runs, and more than {MOST_RUNS:,}"
+        )
 
     specs = []
     for variant in parsed:

@@ -1,5 +1,6 @@
 """Running a study from Python; the command line goes the same way."""
 
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +23,11 @@ from mtlbench.store import DEFAULT_RESULTS
 from mtlbench.store.runs import Store, read_run
 from mtlbench.study.frozen import weights_in
 from mtlbench.study.plan import plan
-from mtlbench.training.job import Job
+from mtlbench.training.job import Ended, Job
 from mtlbench.training.jobs import RunJob
+
+CPU = "cpu"
+"""The device of a run that had no GPU."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ def run(
     results: str | Path = DEFAULT_RESULTS,
     address: str | None = None,
     cpus_per_run: float = 1.0,
-    gpus_per_run: float = 0.0,
+    gpus_per_run: float | None = None,
     instance_tables: str = "device",
     traces: bool = False,
     trackers: Sequence[str] = (),
@@ -72,7 +76,8 @@ def run(
         plugins: files that register further strategies or suites.
         results: the results directory.
         address: of a Ray cluster; this machine where None.
-        cpus_per_run, gpus_per_run: what each run takes, fractions too.
+        cpus_per_run, gpus_per_run: what each run takes, fractions too. 0 GPUs trains on the CPU,
+            None on GPUs where there are any, with the share of one that the suite says.
         instance_tables: where instance parameters lie: `device`, `cpu` or a directory.
         traces: keep the loss and the margin of every training instance by epoch; finished runs
             that did not are trained again.
@@ -222,8 +227,9 @@ def train_missing(
         UserError: the store, the cluster or a tracker cannot be used.
         UnfinishedError: Ray or the cluster is gone for good.
     """
-    store.check_writable()
-    missing = [job for job in jobs if job.found(store) is None]
+    there = os.path.isdir(store.root)  # whatever its name is
+    found_before = [job.found(store) if there else None for job in jobs]
+    missing = [job for job, ended in zip(jobs, found_before, strict=True) if ended is None]
     if not missing:
         found = (
             f"all {len(jobs)} {units} of this study are"
@@ -232,16 +238,19 @@ def train_missing(
         )
         progress.say(f"nothing to do: {found} in {store.root}")
         return
+    store.check_writable()
     with (
-        cluster(resources, plugins, len(missing)) as ray,
+        cluster(resources, plugins, len(missing), max(job.gpu_share for job in missing)) as ray,
         tracking(trackers or {}, store) as (track, places),
     ):
         at_once = min(ray.capacity, len(missing))
         progress.say(
             f"{what}: {progress.counted(len(jobs), units)}, "
             f"{len(jobs) - len(missing)} finished before, {len(missing)} to train, "
-            f"{at_once} at a time, into {store.root}"
+            f"{at_once} at a time, each {ray.place}, into {store.root}"
         )
+        if text := _trained_elsewhere(found_before, on_gpus=ray.on_gpus):
+            progress.say(text)
         for name, place in places.items():
             progress.say(f"{name}: {place}")
         with progress.show_progress(len(missing), Console(stderr=True)) as show:
@@ -251,3 +260,24 @@ def train_missing(
                 track(event)
 
             ray.train(missing, store, report)
+
+
+def _trained_elsewhere(found: Iterable[Ended | None], *, on_gpus: bool) -> str:
+    """A sentence where some of those finished before were trained on another kind of device."""
+    devices = [ended.device for ended in found if ended is not None and ended.device]
+    if on_gpus and (count := devices.count(CPU)):
+        return (
+            f"{count} finished before {_was(count)} trained on a CPU: on a GPU the same spec has "
+            "other last digits; --gpus-per-run 0 goes on without one"
+        )
+    if not on_gpus and (count := len(devices) - devices.count(CPU)):
+        card = next(device for device in devices if device != CPU)
+        return (
+            f"{count} finished before {_was(count)} trained on {card}: on a CPU the same spec "
+            "has other last digits"
+        )
+    return ""
+
+
+def _was(count: int) -> str:
+    return "was" if count == 1 else "were"

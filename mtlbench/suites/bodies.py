@@ -30,6 +30,7 @@ class Bodies(PeopleSuite):
 
     searchable: ClassVar[tuple[str, ...]] = (*PeopleSuite.searchable, "branch_lr", "channels")
     graphed: ClassVar[bool] = True
+    gpu_share: ClassVar[float] = 1 / 4
 
     epochs: int = 12
     batch_size: int = 32

@@ -74,6 +74,8 @@ class Census(Suite):
         train_size: people to train with, the first of a fixed random order; all where 0.
     """
 
+    gpu_share: ClassVar[float] = 1 / 8
+
     epochs: int = 4
     batch_size: int = 1024
     lr: float = 3e-3

@@ -86,6 +86,8 @@ class Compounds(Suite):
             molecules in the test have rare ones.
     """
 
+    gpu_share: ClassVar[float] = 1 / 8
+
     epochs: int = 15
     batch_size: int = 256
     lr: float = 4e-3

@@ -41,6 +41,7 @@ class Digits(Suite):
     """
 
     graphed: ClassVar[bool] = True
+    gpu_share: ClassVar[float] = 1 / 8
 
     epochs: int = 20
     batch_size: int = 128

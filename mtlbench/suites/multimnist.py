@@ -62,6 +62,7 @@ class MultiMnist(Suite):
     """
 
     graphed: ClassVar[bool] = True
+    gpu_share: ClassVar[float] = 1 / 8
 
     epochs: int = 10
     batch_size: int = 128

@@ -27,6 +27,7 @@ class Streets(StreetSuite):
 
     searchable: ClassVar[tuple[str, ...]] = (*StreetSuite.searchable, "channels")
     graphed: ClassVar[bool] = True
+    gpu_share: ClassVar[float] = 1 / 8
 
     epochs: int = 50
     batch_size: int = 32

@@ -48,6 +48,7 @@ class Yeast(Suite):
     """
 
     graphed: ClassVar[bool] = True
+    gpu_share: ClassVar[float] = 1 / 8
 
     epochs: int = 30
     batch_size: int = 50

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from torch import Tensor
 
-from mtlbench.errors import UserError, require_printable
+from mtlbench.errors import (
+    MOST_LETTERS,
+    NAMES,
+    UserError,
+    is_name,
+    require_printable,
+    shortened,
+)
 
 if TYPE_CHECKING:
     import torchmetrics
@@ -67,6 +74,11 @@ class Metric:
     def __post_init__(self) -> None:
         for text in (self.name, self.label, self.unit):
             require_printable("a name, label or unit of a metric", text)
+        if not is_name(self.name.replace(".", "")):  # as in `within_11.25`
+            raise UserError(
+                f"a metric cannot be called {shortened(repr(self.name))}: it is {NAMES}, and full "
+                f"stops, at most {MOST_LETTERS} of them"
+            )
         if self.direction not in get_args(Direction):
             raise UserError(
                 f"metric {self.name!r}: direction is 'max' or 'min', not {self.direction!r}"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from mtlbench.errors import UserError, require_printable
+from mtlbench.errors import MOST_LETTERS, UserError, require_printable, shortened
 from mtlbench.tasks.metrics import Metric
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -69,10 +69,17 @@ class Task:
             raise ValueError(f"task {self.name!r}: ignore is a label as given, not a scaled one")
         for text in (self.name, self.unit, *self.classes):
             require_printable("a name or unit of a task", text)
-        if not self.name.strip() or self.name in (".", "..") or set(self.name) & set(RESERVED):
+        named = self.name == self.name.strip() and self.name not in ("", ".", "..")
+        if (
+            not named
+            or set(self.name) & set(RESERVED)
+            or self.name[0] == "-"
+            or len(self.name) > MOST_LETTERS
+        ):
             raise UserError(
-                f"a task cannot be called {self.name!r}: names of variants and files are made of "
-                f"it, so it has none of {' '.join(RESERVED)}"
+                f"a task cannot be called {shortened(repr(self.name))}: names of variants and "
+                f"files are made of it, so it has at most {MOST_LETTERS} letters, no - in front, "
+                f"and none of {' '.join(RESERVED)}"
             )
         metrics = [metric.name for metric in self.metrics]
         if len(set(metrics)) < len(metrics):

@@ -37,6 +37,8 @@ def load_tree(path: Path) -> Any:
         ValueError: the file is damaged.
     """
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise ValueError("it is not a file")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata()
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (no mapping)

@@ -53,12 +53,14 @@ class Ended:
         error: what went wrong, where it failed: a traceback or a reason.
         epochs: how many were trained for it.
         result: what it leaves behind, if anything: a record, the content of a file, a score.
+        device: where it was trained, of one from the store that says so: `cpu` or a GPU's name.
     """
 
     status: str
     error: str = ""
     epochs: int = 0
     result: Any = None
+    device: str = ""
 
 
 Parts = Generator[list["Job"], list[Ended], Ended]
@@ -86,6 +88,11 @@ class Job(ABC):
     def epochs(self) -> int:
         """The number of epochs trained for it, those of its parts together; 0 where nobody asks."""
         return 0
+
+    @property
+    def gpu_share(self) -> float:
+        """What it takes of a GPU, or how many, where nobody asked for anything else."""
+        return 1.0
 
     @abstractmethod
     def __str__(self) -> str: ...

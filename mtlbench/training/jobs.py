@@ -72,6 +72,10 @@ class RunJob(Job):
     def epochs(self) -> int:
         return self.networks * int(self.spec.suite_parameters["epochs"])
 
+    @property
+    def gpu_share(self) -> float:
+        return _gpu_share(self.spec)
+
     def __str__(self) -> str:
         return str(self.spec)
 
@@ -88,7 +92,7 @@ class RunJob(Job):
         require_same_data(run.info["spec"], self.spec)
         if self.traces and not run.has_traces:
             raise DamagedRunError("kept no traces")
-        return Ended(run.info["status"])
+        return Ended(run.info["status"], device=run.info.get("device") or "")
 
     def write(self, store: Store, ended: Ended) -> None:
         store.write(self.record_of(ended))
@@ -160,6 +164,10 @@ class FoldJob(Job):
     def epochs(self) -> int:
         return int(self.spec.suite_parameters["epochs"])
 
+    @property
+    def gpu_share(self) -> float:
+        return _gpu_share(self.spec)
+
     def __str__(self) -> str:
         spec = self.spec
         return f"{spec.suite}/{spec.variant}/seed-{spec.seed}/fold-{self.fold + 1}-of-{self.folds}"
@@ -190,6 +198,13 @@ class FoldJob(Job):
         return train(
             lambda: FoldRun(self.spec, place, fold=self.fold, folds=self.folds), checkpoint
         )
+
+
+def _gpu_share(spec: RunSpec) -> float:
+    from mtlbench.suites.base import suites
+
+    suite: Any = suites.get(spec.suite).cls
+    return float(suite.gpu_share)
 
 
 def cross_validations(specs: Sequence[RunSpec]) -> list[FoldJob]:

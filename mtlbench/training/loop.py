@@ -44,7 +44,9 @@ def train(
                 run.start()
         yield from _epochs(run, checkpoint)
         result = run.finish()
-    except Exception:
+    except GeneratorExit:  # nobody wants more of it
+        raise
+    except BaseException:  # of a plugin, whatever it raises
         run.status, run.error = FAILED, traceback.format_exc()
         result = run.failure()
     finally:

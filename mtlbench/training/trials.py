@@ -37,7 +37,7 @@ class TrialJob(RunJob):
         require_same_data(info["spec"], self.spec)
         if info["status"] == FAILED:
             raise DamagedRunError("had failed")
-        return Ended(info["status"])
+        return Ended(info["status"], device=info.get("device") or "")
 
     def write(self, store: Store, ended: Ended) -> None:
         record = self.record_of(ended)

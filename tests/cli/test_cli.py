@@ -28,6 +28,15 @@ PLUGINS = {
     "zero.py": "a = 1\0",
     "raising.py": "raise RuntimeError('first line\\nsecond line')",
     "leaving.py": "raise SystemExit('bye')",
+    "deep.py": "(" * 100_000,
+    "base.py": "raise BaseException('base')",
+    "stopping.py": "raise KeyboardInterrupt",
+    "speechless.py": """
+class Odd(Exception):
+    def __str__(self): raise ValueError
+raise Odd
+""",
+    "red.py": r"raise RuntimeError('\x1b[31mred')",
     "twice.py": """
 import mtlbench
 @mtlbench.register_strategy("equal")
@@ -147,6 +156,12 @@ BAD = [
     ("run digits --plugin missing.py", ["'missing.py'", "does not exist"]),
     ("run digits --plugin empty", ["'empty'", "cannot be read"]),
     ("run digits --plugin binary.py", ["'binary.py'", "cannot be read"]),
+    ("run digits --plugin /dev/zero", ["'/dev/zero'", "is not a file"]),
+    ("run digits --plugin deep.py", ["'deep.py'", "not Python"]),
+    ("run digits --plugin base.py", ["'base.py'", "BaseException: base"]),
+    ("run digits --plugin stopping.py", ["'stopping.py'", "KeyboardInterrupt"]),
+    ("run digits --plugin speechless.py", ["'speechless.py'", "Odd: without a message"]),
+    ("run digits --plugin red.py", ["'red.py'", r"\x1b[31mred"]),
     ("run digits --plugin syntax.py", ["'syntax.py'", "line 1", "not Python"]),
     ("run digits --plugin zero.py", ["'zero.py'", "not Python"]),
     ("run digits --plugin raising.py", ["'raising.py'", "RuntimeError", "first line"]),
@@ -169,11 +184,26 @@ BAD = [
     ("run digits --cpus-per-run inf", ["cpus per run", "inf"]),
     ("run digits --cpus-per-run 1.5", ["cpus per run", "whole", "1.5"]),
     ("run digits --gpus-per-run -1", ["gpus per run", "at least 0", "-1"]),
-    ("run digits --gpus-per-run x", ["--gpus-per-run", "'x'"]),
+    ("run digits --gpus-per-run x", ["--gpus-per-run", "'x'", "auto"]),
+    ("run digits --gpus-per-run 1.5", ["gpus per run", "whole", "1.5"]),
+    ("run digits --gpus-per-run 0.001", ["gpus per run", "at least 0.01", "0.001"]),
+    ("run digits --cpus-per-run 0.00001", ["cpus per run", "at least 0.01", "1e-05"]),
+    ("run digits --address 127.0.0.1:-1", ["'127.0.0.1:-1'", "HOST:PORT"]),
+    ("run digits --address 127.0.0.1:99999", ["'127.0.0.1:99999'", "HOST:PORT"]),
+    ("run digits --address=", ["no Ray cluster at ''", "auto"]),
+    ("run digits --address local", ["'local'", "HOST:PORT"]),
+    ("run digits --address ray://127.0.0.1:10001", ["ray://", "HOST:PORT of its head"]),
+    ("run digits --seeds 99999999", ["seeds", "at most 100000"]),
+    ("run digits --seeds 99999", ["999,990 runs", "100,000"]),
     # the command line itself
     ("", ["COMMAND"]),
     ("rnu digits", ["'rnu'", "run"]),
     ("run", ["SUITE"]),
+    ("run digits --strategies=--", ["--strategies", "'--' is no value"]),
+    ("run {endless}", ["unknown suite", "nnn…nnn"]),
+    ("run digits --strategies {endless}", ["unknown strategy", "nnn…nnn"]),
+    ("run digits --set lr={endless}", ["lr must be a number", "nnn…nnn"]),
+    ("run digits --{endless}", ["unknown argument", "nnn…nnn"]),
     ("run digits --seed 3", ["'--seed'", "'--seeds'"]),
     ("run digits --colour", ["'--colour'", "mtlbench run --help"]),
     ("list nothing", ["'nothing'", "strategies"]),
@@ -205,9 +235,11 @@ def test_bad_input_gets_one_line_that_names_it_and_writes_nothing(
     line: str, mentions: list[str], mtlbench: Run, results: Path, tmp_path: Path
 ) -> None:
     before = sorted(tmp_path.rglob("*"))
-    ended = mtlbench(line, results=results, long="n" * 300)
+    ended = mtlbench(line, results=results, long="n" * 300, endless="n" * 5000)
     assert ended.status == 2
     assert len(ended.err.splitlines()) == 1, ended.err
+    assert len(ended.err) < 1000
+    assert ended.err.removesuffix("\n").isprintable()
     for mention in mentions:
         assert mention in ended.err
     assert ended.out == ""

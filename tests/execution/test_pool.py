@@ -20,7 +20,7 @@ from conftest import CHECKOUT, tiny_spec
 from mtlbench.errors import UserError
 from mtlbench.execution.cluster import FOLDER, _temporary_folder
 from mtlbench.execution.events import Event, LostRayError
-from mtlbench.execution.pool import Pool, _Machine, _nodes, _Worker
+from mtlbench.execution.pool import Pool, _Machine, _Worker, alive_nodes
 from mtlbench.execution.resources import Resources
 from mtlbench.store.runs import DamagedRunError, Store
 from mtlbench.training.job import Ended, Job, Parts, Place
@@ -163,9 +163,9 @@ def test_ray_is_lost_with_the_node_that_the_driver_belongs_to(
         monkeypatch.setattr(ray, "nodes", lambda: known)
         if lost:
             with pytest.raises(LostRayError, match="on this machine has died"):
-                _nodes()
+                alive_nodes()
         else:
-            assert _nodes() == known[:1]
+            assert alive_nodes() == known[:1]
 
 
 # --- the driver's folder ------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -137,7 +138,7 @@ def test_one_more_seed_trains_that_seed_and_damage_trains_only_what_is_damaged(
     histories = {path: (root / path / HISTORY_FILE).read_bytes() for path in after}
     damaged, remains = damage_four_ways(root, sorted(after)[:3] + sorted(after)[-1:])
     compared = here(["compare", "digits", "--results", str(root)], capsys)
-    assert compared.status == 0
+    assert compared.status == 1
     # A comparison looks at names and lengths; altered bytes of one length are found by `run`.
     assert len(compared.err.splitlines()) == 3
     for path, what in list(damaged.items())[:3]:
@@ -420,3 +421,33 @@ def test_an_address_where_no_cluster_is_says_so_within_half_a_minute(tmp_path: P
     assert len(refused.err.splitlines()) == 1
     assert "no Ray cluster at '127.0.0.1:9'" in refused.err
     assert not root.exists()
+
+
+@pytest.mark.parametrize("token", ["", "0" * 64])
+def test_a_cluster_that_wants_a_token_says_so(
+    token: str, cluster_address: str, tmp_path: Path
+) -> None:
+    command = ["run", *STUDY, "--results", str(tmp_path / "runs"), "--address", cluster_address]
+    mode = "token" if token else "disabled"
+    refused = run_mtlbench(
+        command, seconds=240, RAY_AUTH_MODE=mode, RAY_AUTH_TOKEN=token, HOME=str(tmp_path)
+    )
+    assert refused.status == 2
+    assert refused.out == ""
+    (line,) = refused.err.splitlines()
+    assert "token" in line
+    assert cluster_address in line
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_cluster_of_another_version_of_ray_is_told_with_both_versions(
+    cluster_address: str, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import ray; ray.__version__ = '1.2.3'\n")
+    command = ["run", *STUDY, "--results", str(tmp_path / "runs"), "--address", cluster_address]
+    path = f"{tmp_path}{os.pathsep}{CHECKOUT}"
+    refused = run_mtlbench(command, seconds=240, PYTHONPATH=path)
+    assert refused.status == 2
+    (line,) = refused.err.splitlines()
+    assert "Ray: 1.2.3" in line
+    assert f"Ray: {version('ray')}" in line

@@ -39,6 +39,4 @@ def test_a_worker_computes_with_whole_threads_and_at_least_one(tmp_path) -> None
     files = [PluginFile.read(plugin)]
     assert Resources(cpus=0.5).setup(files).threads == 1
     assert Resources(cpus=3).setup(files).threads == 3
-    assert Resources(cpus=3).setup(files).place.device == "cpu"
-    assert Resources(gpus=0.25).setup(files).place.device == "cuda"
     assert Resources().setup(files).plugins == tuple(files)

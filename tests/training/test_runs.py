@@ -1,6 +1,7 @@
 """One run: the same bits every time, paired between strategies, and honest about how it ended."""
 
 import dataclasses
+import os
 import platform
 import sys
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from mtlbench.suites.digits import Digits
 from mtlbench.tasks.metrics import Metric
 from mtlbench.training import processor
 from mtlbench.training import record as training_record
+from mtlbench.training.checkpoint import load_tree
 from mtlbench.training.processor import processor_name
 
 STRATEGIES = [entry.name for entry in strategies.entries()]
@@ -73,6 +75,12 @@ def test_a_run_interrupted_after_any_epoch_ends_with_the_same_bits(
     assert resumed.info["metrics"] == whole.info["metrics"]
     for name, array in whole.instance_parameters.items():
         np.testing.assert_array_equal(resumed.instance_parameters[name], array)
+
+
+def test_a_pipe_in_place_of_a_checkpoint_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "checkpoint.safetensors")
+    with pytest.raises(ValueError, match="cannot be read: it is not a file"):
+        load_tree(tmp_path / "checkpoint.safetensors")
 
 
 def test_a_damaged_checkpoint_is_not_used_and_the_run_starts_over(tmp_path: Path) -> None:

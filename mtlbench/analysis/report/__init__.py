@@ -7,7 +7,7 @@ content security policy forbids it to.
 
 import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from mtlbench.analysis.report.content import gather
@@ -18,6 +18,8 @@ from mtlbench.files import replacing
 from mtlbench.store.runs import Places
 
 __all__ = ["render_report", "write_report"]
+
+Damaged = Sequence[tuple[str, str]]
 
 TITLE = "Multi-task learning benchmark"
 
@@ -44,6 +46,16 @@ def render_report(
     Raises:
         UserError: there is no such directory or suite, or not one run that can be read.
     """
+    return _page(results, title, suites, reference, out)[0]
+
+
+def _page(
+    results: Places | None,
+    title: str | None,
+    suites: Iterable[str] | None,
+    reference: bool,
+    out: str | Path,
+) -> tuple[str, Damaged]:
     suites = listed("suite", suites)
     roots = directories(results, reference)
     content = gather(roots, suites, reference=reference)
@@ -55,7 +67,7 @@ def render_report(
         command += ["--suites", ",".join(suites)]
     if title is not None:
         command += ["--title", title]
-    return render(content, title or TITLE, shlex.join(command))
+    return render(content, title or TITLE, shlex.join(command)), content.damaged
 
 
 def write_report(
@@ -65,25 +77,28 @@ def write_report(
     title: str | None = None,
     suites: Iterable[str] | None = None,
     reference: bool = False,
+    tell_damaged: Callable[[Damaged], None] = lambda damaged: None,
 ) -> Path:
     """Writes the page of results directories: aside first, then renamed into its place.
 
     Args:
         results, title, suites, reference: as for `render_report`.
         out: the file to write. One that is there is replaced only if it is such a page itself.
+        tell_damaged: told of run directories that could not be read, as (path, what is wrong).
 
     Raises:
         UserError: as `render_report`; or the file cannot be written, or is not ours to replace.
     """
     out = Path(out)
     _check(out)
-    page = render_report(results, title=title, suites=suites, reference=reference, out=out)
+    page, damaged = _page(results, title, suites, reference, out)
     try:
         with replacing(out) as aside:
             aside.write_text(page, encoding="utf-8")
             _check(out)  # something else may have come there meanwhile
     except OSError as error:
         raise UserError(f"{str(out)!r} cannot be written: {error.strerror}") from error
+    tell_damaged(damaged)
     return out
 
 
