@@ -174,12 +174,28 @@ def reduce_as_ever(model: nn.Module) -> None:
     _by_themselves.pop(_inside(model), None)
 
 
+def wrapper_around_forward() -> DistributedDataParallel | None:
+    """The wrapper whose forward pass is under way."""
+    return DistributedDataParallel._get_active_ddp_module()
+
+
+def expect_gradients_of(wrapper: DistributedDataParallel | None, losses: Sequence[Tensor]) -> None:
+    """Tells a wrapper, whose forward pass gave a number that stands for losses, in whose graph to
+    look for the parameters that are to have gradients."""
+    if (
+        wrapper is not None
+        and wrapper.find_unused_parameters
+        and wrapper.require_backward_grad_sync
+    ):
+        wrapper.reducer.prepare_for_backward(list(losses))
+
+
 def _inside(model: nn.Module) -> nn.Module:
     return model.module if isinstance(model, DistributedDataParallel) else model
 
 
 def _keep_from_reducing(module: nn.Module, inputs: object) -> None:
-    around = DistributedDataParallel._get_active_ddp_module()
+    around = wrapper_around_forward()
     if around is None:
         return
     owner = _by_themselves.get(module)

@@ -14,7 +14,7 @@ full-resolution heads: 2.0× a plain step against 1.07×).
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,14 @@ from torch import Tensor, nn
 from mtlbench.strategies.base import GRADIENT, KINDS, InstanceStage, Setting, TaskStage
 from mtlbench.strategies.gradients import TaskLosses, readable
 from mtlbench.strategies.network import Network, keep_compiled_buffers
-from mtlbench.strategies.ranks import ranks_of, reduce_as_ever, reduce_by_itself
+from mtlbench.strategies.ranks import (
+    expect_gradients_of,
+    ranks_of,
+    reduce_as_ever,
+    reduce_by_itself,
+    wrapper_around_forward,
+)
+from mtlbench.strategies.stand_in import stand_in
 from mtlbench.strategies.table import ON_DEVICE
 
 ROUNDING = 1e-6
@@ -223,6 +230,43 @@ class Strategy(nn.Module):
             finite = finite & task_weights.isfinite().all()
         self.get_buffer("sums_of_epoch").add_(torch.where(finite, torch.stack(sums), 0))
 
+    def loss(
+        self,
+        losses: Mapping[str, Tensor] | Sequence[Tensor],
+        index: Tensor | None = None,
+        present: Tensor | None = None,
+    ) -> Tensor:
+        """One number for trainers that call `backward` by themselves: its backward pass is
+        `self.backward` of these losses.
+
+        What the number is multiplied by before (accumulated gradients, a `GradScaler`) is the
+        `scale`; what is added to it, such as a penalty, has its own gradient. Without gradients, as
+        in an evaluation, it is a number and no more, and needs no index.
+
+        Args:
+            losses, index, present: as for `backward`.
+
+        Returns:
+            The sum of the tasks' mean losses, unweighted, a scalar: to be shown.
+
+        Raises:
+            ValueError: losses or a mask that do not fit the tasks; the rest as for `backward`, and
+                in its backward pass.
+        """
+        with self._failing_together() if torch.is_grad_enabled() else nullcontext():
+            vectors = self._loss_vectors(losses)
+            values, there = self._values(vectors, present)
+        total = (torch.where(there, values, 0).sum(0) / there.sum(0).clamp(min=1)).sum()
+        if not torch.is_grad_enabled():
+            return total
+        around = wrapper_around_forward()
+
+        def backward(scale: Tensor) -> None:
+            expect_gradients_of(around, vectors)
+            self.backward(vectors, index, present, scale=scale)
+
+        return stand_in(total, backward)
+
     def end_epoch(self, validation: Mapping[str, float] | None = None) -> EpochSummary:
         """Tells both stages that an epoch is over and returns its means."""
         loss_sum, count, weighted_loss_sum, weight_sum, good = self.get_buffer(
@@ -278,16 +322,7 @@ class Strategy(nn.Module):
             ValueError: as for `backward`.
         """
         vectors = self._loss_vectors(losses)
-        values = torch.stack([vector.detach() for vector in vectors], dim=1).to(self.setting.dtype)
-        if present is None:
-            present = torch.ones_like(values, dtype=torch.bool)
-        elif present.shape != values.shape or present.dtype != torch.bool:
-            raise ValueError(
-                f"present must be bool and have shape {tuple(values.shape)}, but is "
-                f"{str(present.dtype).removeprefix('torch.')} and has {tuple(present.shape)}"
-            )
-        else:
-            _require_finite(values, present)
+        values, present = self._values(vectors, present)
         if index is None:
             index = self._no_index(len(values))
         elif index.shape != (len(values),):
@@ -320,6 +355,19 @@ class Strategy(nn.Module):
                     f"{tuple(vector.shape)} and {tasks[0]!r} {tuple(vectors[0].shape)}"
                 )
         return vectors
+
+    def _values(self, vectors: list[Tensor], present: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The losses [B, K] without their graph, and which are present."""
+        values = torch.stack([vector.detach() for vector in vectors], dim=1).to(self.setting.dtype)
+        if present is None:
+            return values, torch.ones_like(values, dtype=torch.bool)
+        if present.shape != values.shape or present.dtype != torch.bool:
+            raise ValueError(
+                f"present must be bool and have shape {tuple(values.shape)}, but is "
+                f"{str(present.dtype).removeprefix('torch.')} and has {tuple(present.shape)}"
+            )
+        _require_finite(values, present)
+        return values, present
 
     def _require_transform(self) -> None:
         own = getattr(self.instance.transform, "__func__", None)
