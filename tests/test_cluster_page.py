@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import CHECKOUT
 
-from mtlbench.cli.main import _parser
+from mtlbench.cli.main import build_parser
 from mtlbench.strategies.base import strategies
 from mtlbench.suites.base import suites
 
@@ -47,7 +47,7 @@ def test_a_shell_can_read_each_script(script: str) -> None:
 
 @pytest.mark.parametrize("command", list(commands()))
 def test_each_command_is_one_that_mtlbench_has(command: str) -> None:
-    options, rest = _parser().parse_known_args(shlex.split(command)[1:])
+    options, rest = build_parser().parse_known_args(shlex.split(command)[1:])
     assert rest == []
     assert suites.get(options.suite)
     for name in (options.strategies or "").split(","):

@@ -133,7 +133,7 @@ def test_a_class_that_is_none_or_nan_is_absent(value: Any) -> None:
         ([[1], [2, 3]], "is a list of 2"),
         (1j, "is a complex number"),
     ],
-    ids=repr,
+    ids=lambda value: "image" if isinstance(value, Image.Image) else repr(value),
 )
 def test_what_is_no_label_of_a_classification_is_refused(value: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
