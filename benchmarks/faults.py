@@ -483,6 +483,14 @@ def first_metric(**change: Any) -> Callable[[Path], None]:
     return info_changed(lambda info: info["metrics"][0].update(change))
 
 
+def more_metrics(count: int) -> Callable[[Path], None]:
+    return info_changed(
+        lambda info: info["metrics"].extend(
+            {**info["metrics"][0], "metric": f"m{number}"} for number in range(count)
+        )
+    )
+
+
 def sock(path: Path) -> None:
     here = os.getcwd()
     os.chdir(path.parent)  # a long name would not do
@@ -523,6 +531,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
     "metric with NUL": first_metric(metric="a\0b"),
     "metric with a surrogate": first_metric(metric="a\ud800"),
     "task from right to left": first_metric(task="\u202eleft"),
+    "20,000 metrics": more_metrics(20_000),
     "metric doubled": info_changed(lambda info: info["metrics"].append(info["metrics"][0])),
     "label in red": info_changed(lambda info: info.update(label="\x1b[31mred")),
     "label with a newline": info_changed(lambda info: info.update(label="a\nb")),
@@ -553,9 +562,7 @@ DAMAGES: dict[str, Callable[[Path], None]] = {
 }  # fmt: skip
 """What a comparison must name."""
 
-DEEP = {
-    **{f"history, a bit at {at}": flipped(HISTORY_FILE, at) for at in (0, 0.2, 0.5, 0.8, 1)},
-    **{f"predictions, a bit at {at}": flipped(PREDICTIONS_FILE, at) for at in (0, 0.3, 0.6, 1)},
+FORGED = {
     "history is no Parquet": listed_as_it_is(HISTORY_FILE, lambda p: p.write_bytes(b"x" * 500)),
     "predictions of 6 GB": listed_as_it_is(PREDICTIONS_FILE, bomb),
     "predictions of another kind": listed_as_it_is(
@@ -566,14 +573,18 @@ DEEP = {
     ),
     "predictions is text": listed_as_it_is(PREDICTIONS_FILE, lambda p: p.write_text("x" * 99)),
 }
+"""What has the length and the hash that it should have, and is something else: made by somebody,
+and no accident. One line that names it will do."""
+
+DEEP = {
+    **{f"history, a bit at {at}": flipped(HISTORY_FILE, at) for at in (0, 0.2, 0.5, 0.8, 1)},
+    **{f"predictions, a bit at {at}": flipped(PREDICTIONS_FILE, at) for at in (0, 0.3, 0.6, 1)},
+    **FORGED,
+}
 """What only those can see who read the whole of it, and do: with figures, and the report."""
 
 MANY = {
-    "20,000 metrics": info_changed(
-        lambda info: info["metrics"].extend(
-            {**info["metrics"][0], "metric": f"m{number}"} for number in range(20_000)
-        )
-    ),
+    "1,000 metrics": more_metrics(1_000),
     "names of 5,000 letters": first_metric(metric="m" * 5000, label="M" * 5000),
     "error in red": info_changed(lambda info: info.update(status="failed", error="\x1b[31mred")),
 }
@@ -593,10 +604,11 @@ def try_files(base: Path, amount: int) -> Count:
             damage(run)
             ended = mtlbench(shlex.split(command), place)
             faults = faults_of(ended)
-            if ended.status not in (0, 1):
+            forged = name in FORGED and ended.status == 2  # with the hash of what it is
+            if ended.status not in (0, 1) and not forged:
                 faults.append(f"status {ended.status}, {last_line(ended.err)!r}")
             shown = b"report.html" if command == "report" else b"ILT"
-            if shown not in ended.out:
+            if shown not in ended.out and not forged:
                 faults.append("the others are not shown")
             if named and (ended.status != 1 or run.name.encode() not in ended.err):
                 faults.append(f"status {ended.status}, not named: {last_line(ended.err)!r}")

@@ -42,6 +42,9 @@ OLD_SECONDS = 60.0
 LONGEST_FOLDER = 40
 """Characters; below it Ray makes sockets, whose paths may have 107."""
 
+LEAST_SPACE = 30_000_000
+"""Bytes that must be free for what Ray writes; of a small study it is 3 MB."""
+
 START = (
     "import sys; sys.path[:] = {path!r}; "
     "from mtlbench.execution.driver import main; main({descriptor}, {folder!r})"
@@ -261,6 +264,12 @@ def _temporary_folder() -> tuple[Path, Any]:
                     shutil.rmtree(old, ignore_errors=True)
             elif time.time() - old.stat().st_mtime > OLD_SECONDS:
                 shutil.rmtree(old, ignore_errors=True)
+    with suppress(OSError):  # that it cannot be written to is told below
+        if (free := shutil.disk_usage(base).free) < LEAST_SPACE:
+            raise UserError(
+                f"no space left in {str(base)!r}: Ray writes there, and takes some "
+                f"{LEAST_SPACE / 1e6:.0f} MB, but {free / 1e6:.1f} MB are free"
+            )
     while True:
         try:
             folder = Path(tempfile.mkdtemp(prefix=FOLDER, dir=base))

@@ -48,6 +48,10 @@ TRACES_FILE = "traces.npz"
 LARGEST_JSON = 2**24
 """Bytes of a JSON file; one that is larger is not read."""
 
+SMALL_ARRAYS, MOST_COMPRESSED = 2**26, 100
+"""Bytes that arrays may unpack to whatever their file has, and times what it has: those of a run
+are numbers that scatter, and masks, which shrink to a hundredth at most."""
+
 Places = str | Path | Iterable[str | Path]
 """One results directory or several."""
 
@@ -381,8 +385,12 @@ def _parquet_bytes(history: Mapping[str, list[float]]) -> bytes:
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a file, all at once. Raises what NumPy does where it is damaged."""
+    """The arrays of a file, all at once. Raises what NumPy does where it is damaged, and ValueError
+    where it would unpack to far more than such files do."""
     with np.load(path, allow_pickle=False) as archive:
+        unpacked = sum(member.file_size for member in archive.zip.infolist())
+        if unpacked > SMALL_ARRAYS + MOST_COMPRESSED * path.stat().st_size:
+            raise ValueError(f"{path.name} unpacks to {unpacked / 1e9:.1f} GB")
         return dict(archive)
 
 

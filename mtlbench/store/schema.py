@@ -16,6 +16,9 @@ SCHEMA_VERSION = 1
 DONE, DIVERGED, FAILED = "done", "diverged", "failed"
 STATUSES = (DONE, DIVERGED, FAILED)
 
+MOST_METRICS = 4096
+"""Of a run: hundreds of tasks with a few each. A leaderboard of 20,000 takes minutes."""
+
 Check = Callable[[Any], bool]
 
 
@@ -197,6 +200,8 @@ def fault(info: Any, fields: Fields) -> str:
         )
     if isinstance(info.get("status"), str) and info["status"] not in STATUSES:
         return f"has the unknown status {_shown(info['status'])}"
+    if isinstance(info.get("metrics"), list) and len(info["metrics"]) > MOST_METRICS:
+        return f"has {len(info['metrics']):,} metrics, and more than {MOST_METRICS:,}"
     for name in fields.wrong(info):
         return f"has no {name}, or one that cannot be right"
     measured = [(metric["task"], metric["metric"]) for metric in info.get("metrics", ())]

@@ -1,6 +1,7 @@
 """A Ray of the command's own: it may die, and nothing of it stays."""
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -19,7 +20,9 @@ from gated import (
     require_undisturbed,
 )
 
-from mtlbench.execution.cluster import FOLDER
+from mtlbench.errors import UserError
+from mtlbench.execution.cluster import FOLDER, Cluster
+from mtlbench.execution.resources import Resources
 
 
 @pytest.fixture
@@ -114,3 +117,11 @@ def test_a_command_told_to_end_while_ray_starts_ends_as_by_ctrl_c(
             "mtlbench: interrupted; the same command goes on from here"
         )
     assert not list(temporary.iterdir())
+
+
+def test_a_full_disk_for_ray_is_told_before_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of Ray itself, which would end its process without a word."""
+    full = shutil._ntuple_diskusage(10**9, 10**9 - 1, 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: full)
+    with pytest.raises(UserError, match=r"no space left in '/.*': Ray writes there"):
+        Cluster(Resources(), [], 1, 1.0)

@@ -106,6 +106,17 @@ def test_a_number_that_is_not_finite_is_damage(number: str, tmp_path: Path) -> N
         read_run(run)
 
 
+def test_metrics_without_end_are_damage(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    metric = {"metric": "m", "label": "", "task": "t", "unit": "", "direction": "max", "value": 1}
+    metrics = [{**metric, "metric": f"m{number}"} for number in range(5000)]
+    info = {"schema_version": 1, "status": "done", "metrics": metrics}
+    (run / RUN_FILE).write_text(json.dumps(info))
+    with pytest.raises(DamagedRunError, match="has 5,000 metrics, and more than 4,096"):
+        read_run(run)
+
+
 def test_brackets_without_end_are_damage(tmp_path: Path) -> None:
     run = a_run(tmp_path)
     (run / RUN_FILE).write_text("[" * 100_000)

@@ -21,6 +21,7 @@ from mtlbench.store.runs import (
     DamagedRunError,
     RunRecord,
     Store,
+    read_npz,
     read_run,
 )
 from mtlbench.training.checkpoint import load_tree, save_tree
@@ -372,3 +373,13 @@ def test_a_directory_without_permission_is_named(tmp_path: Path) -> None:
 def test_a_missing_results_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no results directory at '.*missing'"):
         Store(tmp_path / "missing").require()
+
+
+def test_an_archive_that_unpacks_to_far_more_than_it_has_is_not_unpacked(tmp_path: Path) -> None:
+    """200 MB of zeros in 200 KB; noise of the same size is read."""
+    np.savez_compressed(tmp_path / "bomb.npz", input=np.zeros(200_000_000, np.uint8))
+    with pytest.raises(ValueError, match=r"bomb\.npz unpacks to 0\.2 GB"):
+        read_npz(tmp_path / "bomb.npz")
+    masks = np.zeros((100, 100_000), bool)
+    np.savez_compressed(tmp_path / "masks.npz", corrupted=masks)
+    assert read_npz(tmp_path / "masks.npz")["corrupted"].shape == masks.shape

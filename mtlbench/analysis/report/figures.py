@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mtlbench.analysis.aggregate import DETECTION, Comparison
@@ -24,6 +25,7 @@ from mtlbench.analysis.report.charts import (
     dot_chart,
 )
 from mtlbench.analysis.selection import is_apart
+from mtlbench.errors import UserError
 from mtlbench.store.runs import HISTORY_FILE, INSTANCE_FILE, read_run
 
 GREY = "sx"
@@ -218,8 +220,11 @@ def _histories(done: pd.DataFrame) -> Histories:
 
 
 def _history(path: str) -> Columns:
-    # For files this small, `read_table` takes twice as long.
-    table = pq.ParquetFile(Path(path) / HISTORY_FILE).read(use_threads=False)
+    file = Path(path) / HISTORY_FILE
+    try:  # for files this small, `read_table` takes twice as long
+        table = pq.ParquetFile(file).read(use_threads=False)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{str(file)!r} is damaged, or not a file of a run") from error
     return {name: table.column(name).to_numpy() for name in table.column_names}
 
 
