@@ -4,7 +4,8 @@
 
 Trains the suite's default study (into a new directory, unless one is given), then prints the
 wall time, the sum of the runs' own training seconds over the parallel workers, the bound
-1.15 × that + 10 s, and which share of the workers' time is training. The study must not stand in the directory already.
+1.15 × that + 10 s, and which share of the workers' time is training. The study must not stand in
+the directory already.
 """
 
 import argparse
