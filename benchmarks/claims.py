@@ -273,11 +273,30 @@ def claims(results: pd.DataFrame) -> Iterator[Claim]:
     yield from bodies.detections(97)
     yield from equal_budgets(results)
     yield from all_strategies(results)
-    board = leaderboard(results, suites=["yeast"]).table
-    board = board[board["scope"] == "all"].set_index("strategy")
-    yield at_most("yeast: Δm of ilt over equal, upper end (%)", board["delta_m_high"]["ilt"], 0)
+    yeast, census, compounds = (
+        board[board["scope"] == "all"].set_index("strategy")
+        for board in (
+            leaderboard(results, suites=[suite], strategies=strategies).table
+            for suite, strategies in (("yeast", None), ("census", PAPER), ("compounds", PAPER))
+        )
+    )
+    yield at_most("yeast: Δm of ilt over equal, upper end (%)", yeast["delta_m_high"]["ilt"], 0)
     yield at_least(
-        "yeast: Δm of config over equal, lower end (%)", board["delta_m_low"]["config"], 0
+        "yeast: Δm of config over equal, lower end (%)", yeast["delta_m_low"]["config"], 0
+    )
+    yield at_most(
+        "census: Δm over equal, the ends of all intervals, farthest (%)",
+        census[["delta_m_low", "delta_m_high"]].abs().max(axis=None),
+        1.4,
+    )
+    for name in ("gls", "ilt"):
+        yield at_least(
+            f"compounds: Δm of {name} over equal, lower end (%)",
+            compounds["delta_m_low"][name],
+            0,
+        )
+    yield at_most(
+        "compounds: Δm of mtu over equal, upper end (%)", compounds["delta_m_high"]["mtu"], 0
     )
 
 

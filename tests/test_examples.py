@@ -38,6 +38,18 @@ def test_most_suspects_of_the_own_loop_are_labelled_wrong(tmp_path: Path) -> Non
     assert int(found) > 90  # ten would be by chance
 
 
+def test_most_suspects_are_labelled_wrong_in_lightning(tmp_path: Path) -> None:
+    pytest.importorskip("lightning", reason="pip install mtlbench[lightning]")
+    (found,) = re.findall(r"^(\d+) of the 100 ", output_of("in_lightning.py", tmp_path), re.M)
+    assert int(found) > 90  # ten would be by chance
+
+
+def test_the_trainer_learns_the_topics(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="pip install mtlbench[transformers]")
+    (right,) = re.findall(r"^(\d+) of 100 ", output_of("in_transformers.py", tmp_path), re.M)
+    assert int(right) > 90  # a third would be by chance
+
+
 def test_a_study_from_python_ranks_the_own_strategy_on_the_own_suite(tmp_path: Path) -> None:
     text = output_of("study.py", tmp_path)
     assert "Inverse" in text

@@ -65,6 +65,18 @@ def test_the_loop_of_the_tutorial_prints_a_weight_for_each_task(tmp_path: Path) 
     assert all(set(json.loads(line.replace("'", '"'))) == set(TASKS) for line in lines)
 
 
+def test_the_page_of_lightning_logs_a_weight_for_each_task(tmp_path: Path) -> None:
+    pytest.importorskip("lightning", reason="pip install mtlbench[lightning]")
+    *_, metrics = run_script(blocks("integrations.md")[0], tmp_path).splitlines()
+    assert set(json.loads(metrics.replace("'", '"'))) == {f"weight/{task}" for task in TASKS}
+
+
+def test_the_page_of_hugging_face_logs_a_weight_for_each_task(tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="pip install mtlbench[transformers]")
+    lines = run_script(blocks("integrations.md")[1], tmp_path)
+    assert len(re.findall(r"'weight/topic': '[\d.]+', 'weight/length': '[\d.]+'", lines)) == 3
+
+
 @pytest.mark.parametrize("page", sorted(path.name for path in DOCS.glob("*.md")))
 def test_every_command_on_a_page_has_options_that_there_are(page: str) -> None:
     """As far as the command line reads them; nothing is trained."""

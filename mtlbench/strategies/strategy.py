@@ -59,7 +59,7 @@ class Strategy(nn.Module):
     """An instance stage and a task stage that together turn per-instance losses into gradients.
 
     Works in any PyTorch loop: `backward` stands where `loss.backward()` stood, `end_epoch` after
-    each epoch.
+    each epoch. Where a trainer calls `loss.backward()` itself, it gets `loss`.
 
     Args:
         instance: the instance stage.

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ pytest.importorskip("lightning", reason="pip install mtlbench[lightning]")
 import lightning as L  # noqa: N812
 from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
 from lightning.pytorch.plugins import MixedPrecision
+from lightning.pytorch.strategies import FSDPStrategy
 from lit_three_tasks import (
     BATCH,
     INSTANCES,
@@ -119,6 +121,18 @@ def test_the_scale_of_half_precision_reaches_the_gradient_alone(name: str, tmp_p
     close(parameters_of(net), plain_loop(name, accumulate=2, clip=0.5)[0])
 
 
+def test_a_bad_batch_is_skipped_by_the_scaler_and_counted(tmp_path: Path) -> None:
+    class Spoilt(LitNet):
+        def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+            losses = super().losses(batch)
+            return {**losses, "b": losses["b"].masked_fill(batch["index"] == 9, torch.nan)}
+
+    net, logged = Spoilt(), Logged()
+    fit(net, tmp_path, weighting("ilt+cagrad"), logged, plugins=[HalfOnCPU()])
+    assert [epoch["bad_batches"] for epoch in logged.epochs] == [1, 1, 1]
+    assert all(p.isfinite().all() for p in net.parameters())
+
+
 def test_a_module_may_train_in_bfloat16(tmp_path: Path) -> None:
     net, logged = LitNet().float(), Logged()
     fit(net, tmp_path, weighting("ilt+cagrad"), logged, precision="bf16-mixed", max_epochs=1)
@@ -204,6 +218,16 @@ def test_an_average_of_weights_does_not_meet_it(tmp_path: Path) -> None:
     assert of_tasks.strategy.instance.log_variances().any()
 
 
+def test_a_second_fit_goes_on_with_the_strategy_of_its_module(tmp_path: Path) -> None:
+    net, of_tasks = LitNet(), weighting("ilt")
+    for _ in range(2):
+        fit(net, tmp_path, of_tasks, max_epochs=1)
+    close(parameters_of(net), plain_loop("ilt", epochs=2)[0])
+    other = LitNet()
+    fit(other, tmp_path, of_tasks, max_epochs=2)
+    close(parameters_of(other), plain_loop("ilt", epochs=2)[0])
+
+
 # --- two processes --------------------------------------------------------------------------------
 
 
@@ -269,3 +293,17 @@ def test_shared_layers_are_named(tmp_path: Path) -> None:
     fit(net, tmp_path, weighting("mgda", **options, **on), max_epochs=1)
     with pytest.raises(AttributeError, match="stem"):
         fit(LitNet(), tmp_path, weighting("mgda", shared=["stem"]), max_epochs=1)
+
+
+def test_a_network_that_is_cut_in_parts_is_refused() -> None:
+    trainer: Any = SimpleNamespace(strategy=FSDPStrategy())
+    with pytest.raises(ValueError, match=r"the whole network on each device.*not FSDPStrategy"):
+        weighting("ilt").setup(trainer, LitNet(), "fit")
+
+
+def test_mtlbench_itself_loads_no_trainer() -> None:
+    code = (
+        "import sys, mtlbench; mtlbench.build_strategy; mtlbench.run; "
+        "sys.exit(bool({'lightning', 'transformers'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

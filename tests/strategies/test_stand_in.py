@@ -37,13 +37,25 @@ def test_its_backward_pass_is_that_of_the_strategy(name: str, parameters: dict[s
             assert torch.equal(one, other)
 
 
-def one_batch(name: str) -> tuple[Net, Any, dict[str, Tensor]]:
-    net = Net()
+def one_batch(name: str, device: str = "cpu") -> tuple[Net, Any, dict[str, Tensor]]:
+    net = Net().to(device)
     strategy = build_strategy(
-        name, tasks=TASKS, model=net, num_instances=4, dtype=torch.float64, parameters={}
+        name, tasks=TASKS, model=net, num_instances=4, device=device, dtype=torch.float64
     )
-    outputs = net(torch.ones(4, 5, dtype=torch.float64))
+    outputs = net(torch.ones(4, 5, device=device, dtype=torch.float64))
     return net, strategy, {task: y.reshape(4, -1).square().sum(1) for task, y in outputs.items()}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["equal", "ilt+mtu", "ilt+cagrad", "pcgrad", "graddrop"])
+def test_its_backward_pass_is_right_in_the_thread_of_a_gpu(name: str) -> None:
+    net, strategy, losses = one_batch(name, "cuda")
+    strategy.backward(losses, torch.arange(4, device="cuda"))
+    expected = [p.grad for p in net.parameters()]
+    net, strategy, losses = one_batch(name, "cuda")
+    strategy.loss(losses, torch.arange(4, device="cuda")).backward()
+    torch.testing.assert_close([p.grad for p in net.parameters()], expected)
 
 
 def test_a_penalty_beside_it_has_its_own_gradient() -> None:
