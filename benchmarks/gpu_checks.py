@@ -24,6 +24,7 @@ from mtlbench.errors import UserError
 from mtlbench.strategies.base import GRADIENT, strategies
 from mtlbench.strategies.compose import Composition, build_strategy, stage_of
 from mtlbench.strategies.gradnorm import GradientNormalization
+from mtlbench.strategies.instance_wise import InstanceWiseMultiTask
 from mtlbench.strategies.gramian import GramianWeighting
 from mtlbench.strategies.strategy import Strategy
 from mtlbench.training.checkpoint import load_tree, save_tree
@@ -327,10 +328,12 @@ def synchronisations(case: Case, device: str) -> str:
 
 
 def waits_allowed(case: Case) -> int:
-    """How often a step may wait: weightings solved on the CPU are brought one matrix [K, K], and
-    GradNorm has to know which tasks have a label. Nothing else has to leave the device."""
+    """How often a step may wait: weightings solved on the CPU are brought one matrix [K, K], or one
+    for each instance, and GradNorm has to know which tasks have a label. Nothing else has to leave
+    the device."""
     task = case.composition.task.cls
-    return int(issubclass(task, GramianWeighting | GradientNormalization))
+    waiting = GramianWeighting | GradientNormalization | InstanceWiseMultiTask
+    return int(issubclass(task, waiting))
 
 
 def has_table(case: Case) -> bool:

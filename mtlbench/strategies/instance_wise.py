@@ -118,14 +118,17 @@ class InstanceWiseMultiTask(GradientWeighting):
 
     def _weights(self, gramians: Tensor, present: Tensor) -> Tensor:
         """v [b, K]."""
-        blocks, here = gramians.double().cpu().numpy(), present.cpu().numpy()
+        tasks = len(present)
+        both = torch.cat([gramians.double(), present.double().expand(1, tasks, tasks)])
+        brought = both.cpu().numpy()  # one wait for the device, and not two
+        blocks, here = brought[:-1], brought[-1, 0]
         if not np.isfinite(blocks).all():
             return torch.full_like(gramians[:, 0], torch.nan)
-        regular: Array = blocks + self.reg_eps * np.eye(len(here))
+        regular: Array = blocks + self.reg_eps * np.eye(tasks)
         preferences = np.diag(here / max(here.sum(), 1))
         # v = u + x with the x ≥ 0 that makes Jᵀ v shortest
         x = minimize_nonnegative(regular, -preferences @ regular)
-        return torch.from_numpy((preferences + x).sum(1)).to(gramians.device)
+        return torch.from_numpy((preferences + x).sum(1)).to(gramians.device, non_blocking=True)
 
     def _means(self, weights: Tensor, losses: TaskLosses, network: Network) -> Tensor:
         """The means of v over the labels of each task [K], as the losses count them."""

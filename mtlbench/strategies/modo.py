@@ -85,7 +85,7 @@ class DoubleSampling(GradientWeighting):
             lambdas = where_finite(products, replace(losses, present=both), self.weights)
             weights = torch.where(losses.present, lambdas, 0)
             network.add_update(jacobian.weighted(torch.cat([weights, weights])))
-        if readable(weights) and not weights.isfinite().all():
+        if readable(weights) and not weights.isfinite().all().numpy():
             self._generator.set_state(drawn)
         return weights
 
