@@ -24,8 +24,8 @@ from mtlbench.errors import UserError
 from mtlbench.strategies.base import GRADIENT, strategies
 from mtlbench.strategies.compose import Composition, build_strategy, stage_of
 from mtlbench.strategies.gradnorm import GradientNormalization
-from mtlbench.strategies.instance_wise import InstanceWiseMultiTask
 from mtlbench.strategies.gramian import GramianWeighting
+from mtlbench.strategies.instance_wise import InstanceWiseMultiTask
 from mtlbench.strategies.strategy import Strategy
 from mtlbench.training.checkpoint import load_tree, save_tree
 
