@@ -182,6 +182,15 @@ class InstanceStage(Stage):
         """
         return outputs
 
+    def penalties(self) -> Mapping[str, Tensor]:
+        """What is added to the losses of this batch, by task [B], in the graph of the outputs that
+        `transform` saw; of tasks that are not named, nothing. Asked for once in each step.
+
+        Gradients have it in them, weighed as the losses are. The losses that stages see do not: a
+        penalty may be below 0, where some task stages have no sense.
+        """
+        return {}
+
 
 @dataclass(frozen=True)
 class Member:

@@ -189,6 +189,7 @@ class Strategy(nn.Module):
         mine = slice(None)
         if self.setting.ranks is not None:
             (values, present, index), mine = self.setting.ranks.gather(values, present, index)
+        vectors = self._with_penalties(vectors)
         self._steps += 1
         finite = (values.isfinite() | ~present).all()
         looked_at = readable(finite)
@@ -320,6 +321,17 @@ class Strategy(nn.Module):
                     f"{tuple(vector.shape)} and {tasks[0]!r} {tuple(vectors[0].shape)}"
                 )
         return vectors
+
+    def _with_penalties(self, vectors: list[Tensor]) -> list[Tensor]:
+        """The loss vectors with the gradients of the instance stage's penalties, and their own
+        values."""
+        penalties = self.instance.penalties()
+        return [
+            vector + (penalties[task] - penalties[task].detach()).to(vector.dtype)
+            if task in penalties and vector.requires_grad  # a constant has no label
+            else vector
+            for task, vector in zip(self.setting.tasks, vectors, strict=True)
+        ]
 
     def _require_transform(self) -> None:
         own = getattr(self.instance.transform, "__func__", None)

@@ -133,6 +133,7 @@ BOUNDS: dict[str, Bound] = {
     "ilt": lambda seen: math.exp(4) * seen.all,  # e^(−s), and s is at least −4
     "data-parameters": at_most_one,
     "robust": at_most_one,
+    "elr": at_most_one,  # without outputs, no penalty
     "trim": lambda seen: INSTANCES / (0.8 * INSTANCES) * seen.all,
     "self-paced": at_most_one,
     "mgda": sum_is_one,
