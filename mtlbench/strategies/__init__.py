@@ -7,6 +7,8 @@ from mtlbench.errors import UserError
 from mtlbench.registry import Entry
 from mtlbench.strategies import (
     aligned,
+    alignment,
+    auto_lambda,
     bargaining,
     cagrad,
     curriculum,
@@ -57,6 +59,8 @@ __all__ = [
     "Strategy",
     "TaskStage",
     "aligned",
+    "alignment",
+    "auto_lambda",
     "bargaining",
     "cagrad",
     "curriculum",

@@ -87,10 +87,12 @@ class Stage(nn.Module):
     Attributes:
         stage: what it weighs by: `instance`, `loss` or `gradient`.
         space: the values among which its own parameters are tuned, by name.
+        held_out: whether it looks at a batch of held-out data in every step, see `look`.
     """
 
     stage: ClassVar[str]
     space: ClassVar[Space] = {}
+    held_out: ClassVar[bool] = False
     optimizer: torch.optim.Optimizer | None = None
 
     def start(self, setting: Setting) -> None:
@@ -98,6 +100,14 @@ class Stage(nn.Module):
 
         Raises:
             ValueError: a parameter does not fit the tasks.
+        """
+
+    def look(self, losses: TaskLosses) -> None:
+        """Called in every step before `weights`, if the stage says `held_out`.
+
+        Args:
+            losses: those of the batch, and with them `held_out`, a batch of held-out data. An
+                instance stage sees the plain mean of each task, a task stage what that has become.
         """
 
     def end_epoch(self, losses: Tensor, validation: Mapping[str, float]) -> None:
