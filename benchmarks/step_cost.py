@@ -28,6 +28,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -302,6 +303,14 @@ def all_steps(bench: Bench, only: set[str]) -> Iterator[tuple[str, Step]]:
             yield f"{name}, LibMTL", bench.libmtl(libmtl, arguments)
 
 
+def steps_without_maps(device: str, only: set[str]) -> Iterator[tuple[str, Step, Step]]:
+    """Those of strategies that take no label maps, and of `equal`."""
+    bench = Bench(device, maps=False)
+    for name in WITHOUT_MAPS:
+        if not only or name in only:
+            yield name, bench.ours(name), bench.ours("equal")
+
+
 def between(equal: Step, step: Step, repeats: int) -> tuple[list[float], list[float]]:
     """Seconds of a step, and its ratio to the mean of the `equal` steps before and after it."""
     seconds, ratios = [], []
@@ -356,14 +365,10 @@ def main() -> None:
     print("| :-- | --: | --: | --: |")
     costs = {}
     only = {name for name in options.only.split(",") if name}
-    without_maps = Bench(options.device, maps=False)
-    steps = [(name, step, equal) for name, step in all_steps(bench, only)]
-    steps += [
-        (name, without_maps.ours(name), without_maps.ours("equal"))
-        for name in WITHOUT_MAPS
-        if not only or name in only
-    ]
-    for name, step, baseline in steps:
+    for name, step, baseline in chain(
+        ((name, step, equal) for name, step in all_steps(bench, only)),
+        steps_without_maps(options.device, only),
+    ):
         seconds, ratios = between(baseline, step, options.repeats)
         costs[name] = statistics.median(ratios)
         print(

@@ -16,8 +16,8 @@ Direction = Sequence[Tensor | None]
 class GradientAlignment(InstanceStage):
     """Base of stages that weigh by ⟨∇ℓ_ik, d_k⟩, with a direction d_k for each task k.
 
-    The B products of a task are the derivatives of ⟨Jᵀ u, d⟩ by u, with J the gradients of its
-    losses: two backward passes, and not one for each instance.
+    The products are the derivatives of ⟨Jᵀ u, d⟩ by u, with J the gradients of the losses: two
+    backward passes for each direction, and not one for each instance.
     """
 
     held_out = True
@@ -29,21 +29,26 @@ class GradientAlignment(InstanceStage):
 
     def directions(
         self, held: Mapping[str, Tensor], parameters: Sequence[Tensor]
-    ) -> Mapping[str, Direction]:
-        """The direction of each task that has one, from the held-out losses."""
+    ) -> list[tuple[Sequence[str], Direction]]:
+        """Directions from the held-out losses, each with the tasks that have it."""
         raise TypeError(f"{type(self).__name__} must define directions")
 
     def look(self, losses: TaskLosses) -> None:
         held_out = losses.held_out
         assert held_out is not None
+        vectors = dict(zip(losses.tasks, losses.vectors, strict=True))
+        columns = {
+            task: torch.full_like(vector, torch.nan, requires_grad=False)
+            for task, vector in vectors.items()
+        }
         with held_out.losses() as held, explaining_refusals():
             directions = self.directions(held, held_out.parameters)
         with explaining_refusals():
-            columns = [
-                _products(vector, held_out.parameters, directions.get(task)).to(self._dtype)
-                for task, vector in zip(losses.tasks, losses.vectors, strict=True)
-            ]
-        self._products = torch.stack(columns, 1)
+            for tasks, direction in directions:
+                some = [task for task in tasks if vectors[task].requires_grad]
+                found = _products([vectors[t] for t in some], held_out.parameters, direction)
+                columns |= zip(some, found, strict=True)
+        self._products = torch.stack([each.to(self._dtype) for each in columns.values()], 1)
 
     def aligned(self, present: Tensor) -> tuple[Tensor, Tensor]:
         """The products where they are above 0 and a label is there, 0 elsewhere, [B, K]; and of
@@ -72,8 +77,8 @@ class LearningToReweight(GradientAlignment):
     advantage that most other strategies do not have. Parameters that are chosen by the same labels
     look better than they are.
 
-    Departs from the authors' code: there is one task, and one small batch of clean data, the same
-    in every step on MNIST; here held-out batches are as large as those of training and change.
+    Departs from the authors' code: there is one task there; here held-out batches are as large as
+    those of training.
 
     Ren, Zeng, Yang, Urtasun: Learning to Reweight Examples for Robust Deep Learning, ICML 2018,
     Algorithm 1.
@@ -81,8 +86,8 @@ class LearningToReweight(GradientAlignment):
 
     def directions(
         self, held: Mapping[str, Tensor], parameters: Sequence[Tensor]
-    ) -> Mapping[str, Direction]:
-        return {task: _gradient(loss, parameters) for task, loss in held.items()}
+    ) -> list[tuple[Sequence[str], Direction]]:
+        return [([task], _gradient(loss, parameters)) for task, loss in held.items()]
 
     def weights(self, losses: Tensor, index: Tensor, present: Tensor) -> Tensor:
         u, told = self.aligned(present)
@@ -136,9 +141,9 @@ class SampleLevelGradients(GradientAlignment):
 
     def directions(
         self, held: Mapping[str, Tensor], parameters: Sequence[Tensor]
-    ) -> Mapping[str, Direction]:
+    ) -> list[tuple[Sequence[str], Direction]]:
         total = torch.stack([self._importance[task] * loss for task, loss in held.items()]).sum()
-        return dict.fromkeys(self._importance, _gradient(total, parameters))
+        return [(list(self._importance), _gradient(total, parameters))]
 
     def weights(self, losses: Tensor, index: Tensor, present: Tensor) -> Tensor:
         u, told = self.aligned(present)
@@ -159,21 +164,17 @@ def _gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Direction:
     return [None if g is None else g / largest.to(g.device) for g in found]
 
 
-def _products(vector: Tensor, parameters: Sequence[Tensor], direction: Direction | None) -> Tensor:
-    """⟨∇ℓ_i, d⟩ of each loss of a task [B]; NaN where there is no direction."""
-    nothing = torch.full_like(vector, torch.nan, requires_grad=False)
-    if direction is None or not vector.requires_grad:
-        return nothing
+def _products(
+    vectors: Sequence[Tensor], parameters: Sequence[Tensor], direction: Direction
+) -> list[Tensor]:
+    """⟨∇ℓ_ik, d⟩ of the losses [B] of some tasks, [B] of each."""
     pairs = [(p, d) for p, d in zip(parameters, direction, strict=True) if d is not None]
-    if not pairs:
-        return nothing
+    us = [torch.ones_like(vector, requires_grad=True) for vector in vectors]
+    if not us or not pairs:
+        return [torch.zeros_like(u) for u in us]
     over, along = zip(*pairs, strict=True)
-    u = torch.ones_like(vector, requires_grad=True)
-    gradients = torch.autograd.grad(
-        [vector], over, [u], create_graph=True, allow_unused=True, materialize_grads=False
-    )
+    gradients = torch.autograd.grad(vectors, over, us, create_graph=True, allow_unused=True)
     product = inner(gradients, along)
     if product is None:
-        return torch.zeros_like(nothing)
-    (found,) = torch.autograd.grad(product, u)
-    return found
+        return [torch.zeros_like(u) for u in us]
+    return list(torch.autograd.grad(product, us, allow_unused=True, materialize_grads=True))

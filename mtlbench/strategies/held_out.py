@@ -47,10 +47,10 @@ class HeldOut:
 
     def _checked(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not isinstance(losses, Mapping) or not set(losses) <= set(self._tasks):
-            found = tuple(losses) if isinstance(losses, Mapping) else type(losses).__name__
+            names = tuple(losses) if isinstance(losses, Mapping) else type(losses).__name__
             raise ValueError(
                 f"held_out must give losses by the names of the tasks {tuple(self._tasks)}, but "
-                f"gives {found}"
+                f"gives {names}"
             )
         for task, loss in losses.items():
             if not isinstance(loss, Tensor) or loss.ndim > 1:
