@@ -55,7 +55,7 @@ class GradientAlignment(InstanceStage):
         which tasks they say anything, bool [K]."""
         assert self._products is not None
         products, self._products = self._products, None
-        told = products.isfinite().all(0)
+        told = (products.isfinite() | ~present).all(0)
         return torch.where(present & told, products, 0).clamp(min=0), told
 
 

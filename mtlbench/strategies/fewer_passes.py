@@ -30,8 +30,9 @@ class FewerPasses(TaskStage):
             between, where a step costs one backward pass through the shared layers.
 
     Raises:
-        ValueError: an option out of its range, weights to keep where there are none, or a
-            representation for a weighting that tracks each shared parameter.
+        ValueError: an option out of its range, weights to keep where there are none, a
+            representation for a weighting that tracks each shared parameter, or a weighting that
+            looks at held-out data.
     """
 
     stage = GRADIENT
@@ -50,6 +51,10 @@ class FewerPasses(TaskStage):
             )
         if every > 1 and inner.gives_direction:
             raise ValueError("every must be 1: the strategy gives a direction and has no weights")
+        if inner.held_out:
+            raise ValueError(
+                "on must be 'parameters' and every 1: the strategy looks at held-out data"
+            )
         self.inner, self.on, self.every = inner, on, every
         # The length of an update is known after the last pass only, so the limit is kept here.
         self.limit, inner.max_norm = inner.max_norm, 0.0

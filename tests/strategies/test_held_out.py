@@ -11,8 +11,11 @@ from toy import assert_same_bits
 
 from mtlbench import build_strategy
 from mtlbench.errors import UserError
-from mtlbench.strategies import Strategy
+from mtlbench.strategies import GradientWeighting, InstanceStage, Strategy
 from mtlbench.strategies.base import strategies
+from mtlbench.strategies.fewer_passes import FewerPasses
+from mtlbench.strategies.gradients import TaskLosses
+from mtlbench.strategies.held_out import inner
 
 NAMES = [entry.name for entry in strategies.entries() if entry.cls.held_out]
 TASKS = {"a": "regression", "b": "regression"}
@@ -168,6 +171,34 @@ def test_others_take_held_out_losses_and_never_ask_for_them() -> None:
         raise AssertionError
 
     make("equal", net).backward(net.losses(0), held_out=never)
+
+
+def test_a_weighting_of_gradients_of_ones_own_may_look_and_goes_with_no_cut_graph() -> None:
+    class Agreeing(GradientWeighting):
+        """Leaves out tasks whose gradient is against the held-out one."""
+
+        held_out = True
+
+        def look(self, losses: TaskLosses) -> None:
+            parameters = losses.held_out.parameters
+            with losses.held_out.losses() as held:
+                after = torch.autograd.grad(sum(held.values()), parameters)
+            products = [inner(losses.gradients(k, parameters), after) for k in range(2)]
+            self.agree = torch.stack(products) > 0
+
+        def weights(self, gramian: Tensor, losses: Tensor, present: Tensor) -> Tensor:
+            return self.agree.to(losses.dtype)
+
+    net = Net()
+    strategy = Strategy(InstanceStage(), Agreeing(), tasks=TASKS, model=net)
+    against = {"a": 1.0, "b": -1.0}
+    strategy.backward(
+        net.losses(0),
+        held_out=lambda: {task: 100 * against[task] * x for task, x in net.losses(0).items()},
+    )
+    assert strategy.end_epoch().weights.tolist() == [1.0, 0.0]
+    with pytest.raises(ValueError, match="every 1: the strategy looks at held-out data"):
+        FewerPasses(Agreeing(), every=2)
 
 
 def test_weights_of_instances_by_held_out_data_go_with_no_cut_graph() -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from mtlbench import build_strategy
+from mtlbench.errors import UserError
 from mtlbench.strategies.base import GRADIENT, strategies
 from mtlbench.strategies.compose import stage_of
 from mtlbench.strategies.ranks import ranks_of
@@ -139,7 +140,7 @@ def built(name: str, net: nn.Module, **options: Any) -> Any:
 def what_was_said(attempt: Any) -> str:
     try:
         attempt()
-    except ValueError as error:
+    except (ValueError, UserError) as error:
         return str(error)
     return "nothing"
 
