@@ -8,7 +8,7 @@ words. `tests/test_gpu.py` and `benchmarks/gpu.py` run the same ones. Given `cpu
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -175,12 +175,24 @@ class Setup:
             )
 
     def step(self, strategy: Strategy, batch: Batch) -> None:
-        """Leaves the gradient of a batch in the network."""
+        """Leaves the gradient of a batch in the network, of which held-out losses are, too."""
+        outputs = self.outputs(batch)
+        outputs = strategy.transform(outputs, batch.targets, batch.index, batch.present)
+        strategy.backward(
+            self.losses(outputs, batch),
+            batch.index,
+            batch.present,
+            held_out=lambda: self.losses(self.outputs(batch), batch),
+        )
+
+    def outputs(self, batch: Batch) -> Mapping[str, Tensor]:
         kind = torch.device(self.device).type
         with torch.autocast(kind, torch.bfloat16, enabled=self.half):
-            outputs = self.network(batch.inputs)
-        outputs = strategy.transform(outputs, batch.targets, batch.index, batch.present)
-        losses = {
+            outputs: Mapping[str, Tensor] = self.network(batch.inputs)
+        return outputs
+
+    def losses(self, outputs: Mapping[str, Tensor], batch: Batch) -> dict[str, Tensor]:
+        return {
             task: nn.functional.cross_entropy(
                 outputs[task].to(self.dtype), batch.targets[task], reduction="none"
             )
@@ -188,7 +200,6 @@ class Setup:
             else (outputs[task][:, 0] - batch.targets[task]).square()
             for task, kind in TASKS.items()
         }
-        strategy.backward(losses, batch.index, batch.present)
 
     def gradients(self) -> list[Tensor]:
         """What lies in `.grad` of the trunk, and of each head; 0 where there is none."""

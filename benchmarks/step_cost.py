@@ -29,6 +29,7 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 import torch
@@ -104,9 +105,9 @@ class Trunk(nn.Module):
 class Network(nn.Module):
     """The trunk and a head of two convolutions for each task."""
 
-    def __init__(self, tasks: Mapping[str, str] = TASKS) -> None:
+    def __init__(self, tasks: Mapping[str, str] = TASKS, *, maps: bool = True) -> None:
         super().__init__()
-        self.tasks, self.trunk = tasks, Trunk()
+        self.tasks, self.trunk, self.maps = tasks, Trunk(), maps
         self.heads = nn.ModuleDict(
             {
                 task: nn.Sequential(
@@ -119,8 +120,13 @@ class Network(nn.Module):
         )
 
     def outputs(self, features: Tensor) -> dict[str, Tensor]:
-        """Logits [B, C, H, W] or values [B, 1, H, W] of each task."""
-        return {task: head(features) for task, head in self.heads.items()}
+        """Logits [B, C, H, W] or values [B, 1, H, W] of each task; without maps, logits are their
+        means [B, C]."""
+        outputs = {task: head(features) for task, head in self.heads.items()}
+        if self.maps:
+            return outputs
+        classes = {task for task, kind in self.tasks.items() if kind == "classification"}
+        return {t: y.mean((2, 3)) if t in classes else y for t, y in outputs.items()}
 
     def losses(
         self,
@@ -131,15 +137,21 @@ class Network(nn.Module):
         """Per-instance losses [B] of each task, of outputs that something may change first."""
         outputs = change(self.outputs(features))
         return {
-            task: nn.functional.cross_entropy(output, targets[task], reduction="none").mean((1, 2))
+            task: of_pixels(nn.functional.cross_entropy(output, targets[task], reduction="none"))
             if self.tasks[task] == "classification"
             else (output[:, 0] - targets[task]).square().mean((1, 2))
             for task, output in outputs.items()
         }
 
 
+def of_pixels(losses: Tensor) -> Tensor:
+    """The mean [B] of losses [B, H, W]; losses [B] as they are."""
+    return losses.mean((1, 2)) if losses.ndim == 3 else losses
+
+
 class Bench:
-    """The network's start, the batch, and a step with each strategy."""
+    """The network's start, the batch, and a step with each strategy; without maps, classification
+    tasks have one label an instance."""
 
     def __init__(
         self,
@@ -148,13 +160,14 @@ class Bench:
         batch: int = BATCH,
         size: int = SIZE,
         tasks: Mapping[str, str] = TASKS,
+        maps: bool = True,
     ) -> None:
-        self.device, self.tasks = device, tasks
+        self.device, self.tasks, self.maps = device, tasks, maps
         chance = torch.Generator().manual_seed(0)
         shape = (batch, size, size)
         self.images = torch.randn(batch, 3, size, size, generator=chance).to(device)
         self.targets = {
-            task: torch.randint(7, shape, generator=chance).to(device)
+            task: torch.randint(7, shape if maps else (batch,), generator=chance).to(device)
             if kind == "classification"
             else torch.rand(shape, generator=chance).to(device)
             for task, kind in tasks.items()
@@ -163,7 +176,7 @@ class Bench:
 
     def network(self) -> tuple[Network, torch.optim.Optimizer]:
         torch.manual_seed(0)
-        network = Network(self.tasks).to(self.device)
+        network = Network(self.tasks, maps=self.maps).to(self.device)
         return network, torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
 
     def synchronised(self, step: Step) -> Step:
@@ -193,8 +206,12 @@ class Bench:
                 lambda outputs: strategy.transform(outputs, self.targets, self.index),
             )
             optimizer.zero_grad(set_to_none=True)
-            strategy.backward(losses, self.index)
+            strategy.backward(losses, self.index, held_out=held_out)
             optimizer.step()
+
+        def held_out() -> dict[str, Tensor]:
+            """Losses of a batch as large as the one that is trained on."""
+            return network.losses(network.trunk(self.images), self.targets)
 
         return self.synchronised(step)
 
@@ -260,11 +277,15 @@ def libmtl_weightings() -> types.ModuleType:
     return importlib.import_module("LibMTL.weighting")
 
 
+WITHOUT_MAPS = ("elr",)
+"""Strategies that take no label maps, held against `equal` without them, too."""
+
+
 def all_steps(bench: Bench, only: set[str]) -> Iterator[tuple[str, Step]]:
     """Steps with their strategy's name, form and whose they are."""
     for entry in strategies.entries():
         name = entry.name
-        if only and name not in only:
+        if name in WITHOUT_MAPS or (only and name not in only):
             continue
         yield name, bench.ours(name)
         if stage_of(entry) == GRADIENT and not entry.cls.own_gradients:
@@ -281,6 +302,14 @@ def all_steps(bench: Bench, only: set[str]) -> Iterator[tuple[str, Step]]:
                 print(f"{name}: TorchJD's needs a package: {error}", file=sys.stderr)
         if libmtl and find_spec("LibMTL"):
             yield f"{name}, LibMTL", bench.libmtl(libmtl, arguments)
+
+
+def steps_without_maps(device: str, only: set[str]) -> Iterator[tuple[str, Step, Step]]:
+    """Those of strategies that take no label maps, and of `equal`."""
+    bench = Bench(device, maps=False)
+    for name in WITHOUT_MAPS:
+        if not only or name in only:
+            yield name, bench.ours(name), bench.ours("equal")
 
 
 def between(equal: Step, step: Step, repeats: int) -> tuple[list[float], list[float]]:
@@ -336,8 +365,12 @@ def main() -> None:
     print(f"| strategy | ms | step / equal | peak memory / equal | ({options.device})")
     print("| :-- | --: | --: | --: |")
     costs = {}
-    for name, step in all_steps(bench, {name for name in options.only.split(",") if name}):
-        seconds, ratios = between(equal, step, options.repeats)
+    only = {name for name in options.only.split(",") if name}
+    for name, step, baseline in chain(
+        ((name, step, equal) for name, step in all_steps(bench, only)),
+        steps_without_maps(options.device, only),
+    ):
+        seconds, ratios = between(baseline, step, options.repeats)
         costs[name] = statistics.median(ratios)
         print(
             f"| {name} | {1000 * statistics.median(seconds):.1f} | {costs[name]:.2f} "

@@ -1,5 +1,6 @@
 """What the tests of runs share: tiny studies, plugins, and one Ray cluster for all of them."""
 
+import functools
 import os
 import secrets
 import signal
@@ -20,6 +21,7 @@ from mtlbench.plugins import load_plugins
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import RunRecord
 from mtlbench.strategies.base import strategies
+from mtlbench.strategies.held_out import HeldOut, HeldOutLosses
 from mtlbench.strategies.strategy import Strategy
 from mtlbench.study.plan import plan
 from mtlbench.suites.base import suites
@@ -81,6 +83,30 @@ def _of_gradients_alone(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
     `data-parameters` would weigh."""
     if request.module.__name__ in OF_GRADIENTS:
         monkeypatch.setattr(Strategy, "_require_transform", lambda self: None)
+
+
+WITHOUT_HELD_OUT_DATA = (*OF_GRADIENTS, "test_own_loops", "test_strategy_input")
+
+
+@pytest.fixture(autouse=True)
+def _made_up_held_out_data(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files that sweep over all strategies hand them no held-out data either: some is made up."""
+    if request.module.__name__ not in WITHOUT_HELD_OUT_DATA:
+        return
+
+    def losses_of(model: torch.nn.Module, tasks: tuple[str, ...]) -> dict[str, torch.Tensor]:
+        squares = [p.abs().square().sum() for p in model.parameters() if p.requires_grad]
+        return {task: torch.stack([s.to(squares[0]) for s in squares]).sum() for task in tasks}
+
+    as_it_is = Strategy._held_out
+
+    def look(self: Strategy, losses: HeldOutLosses | None) -> HeldOut | None:
+        model, tasks = self._network.model, self.setting.tasks
+        if losses is None and model is not None:
+            losses = functools.partial(losses_of, model, tasks)
+        return as_it_is(self, losses)
+
+    monkeypatch.setattr(Strategy, "_held_out", look)
 
 
 @pytest.fixture(autouse=True, scope="session")

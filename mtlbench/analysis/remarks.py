@@ -1,11 +1,12 @@
 """Sentences under a table: which runs its means do not rest on."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
+from mtlbench.stages import SEES_VALIDATION
 from mtlbench.store.schema import DIVERGED, DONE, FAILED
 from mtlbench.store.trials import Tuning
 from mtlbench.tasks.epoch_rule import EpochRule
@@ -50,7 +51,15 @@ def remarks_on(table: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
         f"{', '.join(whose)}: {count} networks were trained for each run"
         for count, whose in of_many.items()
     ]
-    return [*_epochs(first, labels), *remarks, *many]
+    return [*_epochs(first, labels), *remarks, *many, *on_validation_labels(labels.values())]
+
+
+def on_validation_labels(labels: Iterable[str]) -> Iterator[str]:
+    """What it means that some labels have the mark of those who see validation labels."""
+    if any(SEES_VALIDATION in label for label in labels):
+        yield (
+            f"{SEES_VALIDATION} sees validation labels, which are never corrupted, while it trains"
+        )
 
 
 def _epochs(runs: pd.DataFrame, labels: Mapping[str, str]) -> Iterator[str]:

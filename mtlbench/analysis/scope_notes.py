@@ -6,7 +6,7 @@ import numpy as np
 
 from mtlbench.analysis import statistics
 from mtlbench.analysis.cells import block_names, cell_name, missing
-from mtlbench.analysis.remarks import plural
+from mtlbench.analysis.remarks import on_validation_labels, plural
 from mtlbench.analysis.scope import Scope
 
 FEW_SEEDS = 5
@@ -22,7 +22,8 @@ def notes(scope: Scope) -> list[str]:
         for cell in scope.field.blocks[i].cells:
             if cell not in block.cells:
                 found.append(f"{block.name}: no run has a finite {cell_name(cell)}")
-    return found + _incomplete(scope)
+    labels = map(scope.field.label, scope.strategies)
+    return [*found, *_incomplete(scope), *on_validation_labels(labels)]
 
 
 def _extent(scope: Scope) -> str:

@@ -48,6 +48,7 @@ TEX = {
     "τ": r"$\tau$", "√": r"$\surd$", "−": "$-$",
     "²": r"\textsuperscript{2}", "³": r"\textsuperscript{3}",
     "×": r"$\times$", "σ": r"$\sigma$", "χ": r"$\chi$", "Δ": r"$\Delta$", "°": r"$^\circ$",
+    "†": r"$^\dagger$",
 }  # fmt: skip
 
 SMALLER = r"\ifdim\width>\linewidth\linewidth\else\width\fi"

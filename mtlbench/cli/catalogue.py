@@ -18,7 +18,7 @@ from mtlbench.analysis.writers import markdown, markdown_table
 from mtlbench.cli.docstrings import blocks, meanings, prose
 from mtlbench.registry import Entry
 from mtlbench.space import Space
-from mtlbench.stages import STAGES
+from mtlbench.stages import SEES_VALIDATION, STAGES
 from mtlbench.strategies.base import strategies
 from mtlbench.strategies.compose import stage_of
 
@@ -54,6 +54,7 @@ class Card:
         parameters: what `--set` reaches, without what all strategies of its kind have.
         networks: how many are trained for one run.
         network_per_task: whether that is one for each task.
+        held_out: whether it looks at validation labels while it trains.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Card:
     parameters: tuple[Parameter, ...]
     networks: int
     network_per_task: bool
+    held_out: bool
 
 
 def card(entry: Entry) -> Card:
@@ -108,6 +110,7 @@ def card(entry: Entry) -> Card:
         parameters,
         getattr(entry.cls(), "networks", 1),
         getattr(entry.cls, "network_per_task", False),
+        getattr(entry.cls, "held_out", False),
     )
 
 
@@ -139,6 +142,12 @@ def render(costs: Mapping[str, float]) -> str:
         "`frozen:NAME` is the mean weights that one of the other two stages found, fixed from the "
         "first step on.",
         "",
+        f"{SEES_VALIDATION} looks at a batch of validation data in every step. Validation labels "
+        "are never corrupted here: with wrong training labels that is an advantage which the "
+        "others do not have, and what is chosen by the same data, a trial or an epoch, looks "
+        "better than it is. In a loop of one's own the losses of such a batch are given as "
+        "`held_out=`.",
+        "",
         "`mtlbench tune` searches the parameters that have a range in the column *tuned in*, and "
         "for every strategy alike what the suite shares: the learning rate, from an eighth to "
         "eight times that of the recipe. *(log)*: by the order of magnitude.",
@@ -156,7 +165,12 @@ def _overview(cards: list[Card], costs: Mapping[str, float]) -> str:
     columns += [Column("step / `equal`")] * bool(costs)
     rows = []
     for each in cards:
-        row = [f"[`{each.name}`](#{each.name})", markdown(each.label), str(each.year or MISSING)]
+        mark = f" {SEES_VALIDATION}" * each.held_out
+        row = [
+            f"[`{each.name}`](#{each.name}){mark}",
+            markdown(each.label),
+            str(each.year or MISSING),
+        ]
         row.append(prose(each.summary))
         if costs:
             cost = costs.get(each.name)

@@ -52,7 +52,12 @@ def render(what: str) -> str:
 
 def _strategies() -> tuple[str, Rows]:
     rows: Rows = [
-        (entry.name, stage_of(entry), entry.summary, _parameters(entry))
+        (
+            entry.name,
+            stage_of(entry),
+            entry.summary + " Sees validation labels." * getattr(entry.cls, "held_out", False),
+            _parameters(entry),
+        )
         for entry in strategies.entries()
     ]
     rows.sort(key=lambda row: list(STAGES).index(row[1]))

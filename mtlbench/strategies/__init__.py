@@ -7,6 +7,8 @@ from mtlbench.errors import UserError
 from mtlbench.registry import Entry
 from mtlbench.strategies import (
     aligned,
+    alignment,
+    auto_lambda,
     bargaining,
     cagrad,
     curriculum,
@@ -15,6 +17,7 @@ from mtlbench.strategies import (
     discrepancy,
     dual_cone,
     dwa,
+    elr,
     equal_angles,
     evolution,
     excess,
@@ -59,6 +62,8 @@ __all__ = [
     "Strategy",
     "TaskStage",
     "aligned",
+    "alignment",
+    "auto_lambda",
     "bargaining",
     "cagrad",
     "curriculum",
@@ -67,6 +72,7 @@ __all__ = [
     "discrepancy",
     "dual_cone",
     "dwa",
+    "elr",
     "equal_angles",
     "evolution",
     "excess",

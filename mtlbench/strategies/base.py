@@ -87,10 +87,12 @@ class Stage(nn.Module):
     Attributes:
         stage: what it weighs by: `instance`, `loss` or `gradient`.
         space: the values among which its own parameters are tuned, by name.
+        held_out: whether it looks at a batch of held-out data in every step, see `look`.
     """
 
     stage: ClassVar[str]
     space: ClassVar[Space] = {}
+    held_out: ClassVar[bool] = False
     optimizer: torch.optim.Optimizer | None = None
 
     def start(self, setting: Setting) -> None:
@@ -98,6 +100,14 @@ class Stage(nn.Module):
 
         Raises:
             ValueError: a parameter does not fit the tasks.
+        """
+
+    def look(self, losses: TaskLosses) -> None:
+        """Called in every step before `weights`, if the stage says `held_out`.
+
+        Args:
+            losses: those of the batch, and with them `held_out`, a batch of held-out data. An
+                instance stage sees the plain mean of each task, a task stage what that has become.
         """
 
     def end_epoch(self, losses: Tensor, validation: Mapping[str, float]) -> None:
@@ -181,6 +191,15 @@ class InstanceStage(Stage):
             present: which labels are present, bool [B, K].
         """
         return outputs
+
+    def penalties(self) -> Mapping[str, Tensor]:
+        """What is added to the losses of this batch, by task [B], in the graph of the outputs that
+        `transform` saw; of tasks that are not named, nothing. Asked for once in each step.
+
+        Gradients have it in them, weighed as the losses are. The losses that stages see do not: a
+        penalty may be below 0, where some task stages have no sense.
+        """
+        return {}
 
 
 @dataclass(frozen=True)

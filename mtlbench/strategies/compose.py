@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from mtlbench.errors import UserError
 from mtlbench.registry import Entry, resolve, settable
+from mtlbench.stages import SEES_VALIDATION
 from mtlbench.strategies.base import GRADIENT, INSTANCE, InstanceStage, Stage, strategies
 from mtlbench.strategies.fewer_passes import FewerPasses
 from mtlbench.strategies.logarithm import OfLogLosses
@@ -111,7 +112,8 @@ class Composition:
 
     @property
     def label(self) -> str:
-        return " + ".join(entry.label for entry in self.stages)
+        looks = any(entry.cls.held_out for entry in self.stages)  # type: ignore[attr-defined]
+        return " + ".join(entry.label for entry in self.stages) + SEES_VALIDATION * looks
 
     def resolve(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters as `STAGE.PARAMETER`: the defaults, overridden by `values`.

@@ -125,7 +125,7 @@ class DataParameters(InstanceStage):
         rows = self.table.read(index) if self.of_instances else None
         if self.of_classes:
             seen_by = [self.tasks[k] for k in self.columns]
-            self._make_room(max(_logits(outputs[t], targets[t]).shape[1] for t in seen_by))
+            self._make_room(max(class_logits(outputs[t], targets[t]).shape[1] for t in seen_by))
 
         tempered = dict(outputs)
         slopes = torch.zeros_like(present, dtype=self.dtype)  # ∂(mean of CE)/∂σ_i [B, K]
@@ -133,7 +133,7 @@ class DataParameters(InstanceStage):
         counts = self._over_ranks(present.sum(0))
         for k in self.columns:
             output, labels = outputs[self.tasks[k]], targets[self.tasks[k]].long()
-            logits = _logits(output, labels)
+            logits = class_logits(output, labels)
             each = (-1, *[1] * (labels.ndim - 1))  # from [B] to the shape of the labels
             labelled = (labels >= 0) & (labels < logits.shape[1]) & present[:, k].view(each)
             labels = torch.where(labelled, labels, 0)
@@ -237,7 +237,7 @@ class DataParameters(InstanceStage):
         super()._load_from_state_dict(state_dict, prefix, *others)
 
 
-def _logits(output: Tensor, labels: Tensor) -> Tensor:
+def class_logits(output: Tensor, labels: Tensor) -> Tensor:
     """Logits of the classes [B, C, …]; of 0 and 1 where an output is the logit of 1 [B, …]."""
     if output.ndim > labels.ndim:
         return output

@@ -32,7 +32,7 @@ class FewerPasses(TaskStage):
     Raises:
         ValueError: an option out of its range, weights to keep where there are none, a
             representation for a weighting that tracks each shared parameter, or a weighting with
-            gradients of its own.
+            gradients of its own or one that looks at held-out data.
     """
 
     stage = GRADIENT
@@ -56,6 +56,10 @@ class FewerPasses(TaskStage):
             )
         if every > 1 and inner.gives_direction:
             raise ValueError("every must be 1: the strategy gives a direction and has no weights")
+        if inner.held_out:
+            raise ValueError(
+                "on must be 'parameters' and every 1: the strategy looks at held-out data"
+            )
         self.inner, self.on, self.every = inner, on, every
         # The length of an update is known after the last pass only, so the limit is kept here.
         self.limit, inner.max_norm = inner.max_norm, 0.0

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from mtlbench.strategies.held_out import HeldOut, explaining_refusals
 from mtlbench.strategies.ranks import Ranks
 
 TaskGradients = tuple[Tensor, tuple[Tensor | None, ...]]
@@ -25,6 +26,7 @@ class TaskLosses:
         values: detached task losses [K]; 0 where the batch has no label of a task.
         present: which tasks have a label in the batch, bool [K].
         scale: what every gradient of the batch is multiplied by, None for 1.
+        held_out: a batch of held-out data, where a stage looks at one.
     """
 
     tasks: Sequence[str]
@@ -33,6 +35,7 @@ class TaskLosses:
     values: Tensor
     present: Tensor
     scale: Tensor | float | None = None
+    held_out: HeldOut | None = None
 
     def weighed(self, instance_weights: Tensor) -> "TaskLosses":
         """The same with other weights of the instances."""
@@ -45,6 +48,24 @@ class TaskLosses:
     def backward(self, task: int, *, retain_graph: bool) -> None:
         """Adds the gradient of one task's loss to `.grad` of all that it depends on."""
         self.vjp(task, self.scaled(self.instance_weights[:, task]), retain_graph=retain_graph)
+
+    def gradients(self, task: int, tensors: Sequence[Tensor]) -> list[Tensor | None]:
+        """The gradient of one task's loss over each tensor, without the scale, None where it does
+        not depend on one. The graph stays, and no `.grad` changes.
+
+        Raises:
+            ValueError: the network does not allow it.
+        """
+        vector = self.vectors[task]
+        if not vector.requires_grad or not tensors:
+            return [None] * len(tensors)
+        weights = self.instance_weights[:, task].to(vector.dtype)
+        with explaining_refusals():
+            return list(
+                torch.autograd.grad(
+                    [vector], tensors, [weights], retain_graph=True, allow_unused=True
+                )
+            )
 
     def vjp(self, task: int, cotangent: Tensor, *, retain_graph: bool) -> None:
         """Adds the vector-Jacobian product of one task's losses with a cotangent [B] to `.grad`."""

@@ -200,6 +200,11 @@ def leaves(roots: Sequence[Tensor]) -> list[Tensor]:
     return [variable for variable in variables if variable is not None]
 
 
+def has_reentrant_checkpoint(roots: Sequence[Tensor]) -> bool:
+    """True where parameters hide from the graph, in an activation checkpoint that is reentrant."""
+    return any("CheckpointFunctionBackward" in n.name() for n in nodes_below(_functions(roots)))
+
+
 def share_nodes(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
     """True of two graphs with a part in common, apart from the tensors at their ends."""
     one, other = nodes_below(_functions(some)), nodes_below(_functions(others))

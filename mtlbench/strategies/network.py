@@ -41,7 +41,7 @@ class Network:
         representation: nn.Module | None = None,
         ranks: Ranks | None = None,
     ) -> None:
-        self.ranks = ranks
+        self.model, self.ranks = model, ranks
         self._shared = SharedParameters(model, shared, over_ranks=ranks is not None)
         self._representation = (
             None if representation is None else Representation(representation, model)

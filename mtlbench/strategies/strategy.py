@@ -24,6 +24,8 @@ from torch import Tensor, nn
 
 from mtlbench.strategies.base import GRADIENT, KINDS, InstanceStage, Setting, TaskStage
 from mtlbench.strategies.gradients import TaskLosses, readable
+from mtlbench.strategies.graph import has_reentrant_checkpoint
+from mtlbench.strategies.held_out import HeldOut, HeldOutLosses
 from mtlbench.strategies.network import Network, keep_compiled_buffers
 from mtlbench.strategies.ranks import (
     expect_gradients_of,
@@ -68,7 +70,8 @@ class Strategy(nn.Module):
         num_instances: N, the number of training instances; the indices given to `backward` are
             below it. Needed only by stages with a table of instances.
         model: the network; needed only by gradient weightings, which find in the graph of the
-            losses which of its parameters the tasks share.
+            losses which of its parameters the tasks share, and by strategies that look at held-out
+            data.
         shared: the shared parameters, or modules that hold them, for gradient weightings where
             the graph does not tell: a network that is compiled as a whole, losses that are cut
             out of one tensor, a layer that holds the heads of several tasks. All others take
@@ -118,12 +121,19 @@ class Strategy(nn.Module):
             instance_tables,
             ranks_of(process_group),
         )
+        if task.needs_representation and instance.held_out:
+            raise ValueError(
+                f"{type(instance).__name__} looks at held-out data: on must be 'parameters' and "
+                "every 1, since both cut the network's graph"
+            )
         if task.needs_representation and representation is None:
             raise ValueError(
                 "representation is needed for on=representation and for every above 1: the "
                 "module whose output all heads see"
             )
-        if task.stage == GRADIENT:
+        self.held_out = instance.held_out or task.held_out
+        self._require_one_process()
+        if task.stage == GRADIENT or self.held_out:
             keep_compiled_buffers()
         cut = representation if task.needs_representation else None
         ranks = self.setting.ranks
@@ -141,7 +151,7 @@ class Strategy(nn.Module):
         sums = torch.zeros(shape, device=self.setting.device, dtype=self.setting.dtype)
         self.register_buffer("sums_of_epoch", sums)
         self._steps = 0
-        self._transformed = self._draws_compared = False
+        self._transformed = self._draws_compared = self._graph_is_open = False
         self._own_parameters = [*self.parameters()]
 
     def transform(
@@ -166,6 +176,7 @@ class Strategy(nn.Module):
         present: Tensor | None = None,
         *,
         scale: Tensor | float | None = None,
+        held_out: HeldOutLosses | None = None,
     ) -> None:
         """Adds this batch's gradient to the network's `.grad` and updates the strategy itself.
 
@@ -182,20 +193,26 @@ class Strategy(nn.Module):
             scale: multiplies the gradient, above 0, and nothing else: `scaler.get_scale()` of a
                 `GradScaler`, or 1 / n where the gradients of n batches are added up. The losses are
                 to come without it.
+            held_out: gives, by task name, the losses of a batch that is not trained on, by the
+                network as it is when called; needed by the few strategies that look at such data.
 
         Raises:
             ValueError: losses that do not fit the tasks, the indices or the mask; an index that is
                 no number of an instance; the loss of an absent label that is not finite (on a GPU,
                 CUDA's own error); a loss of a task below what the strategy has a sense for (the
                 same); a scale that is no number above 0; an instance stage that weighs by outputs,
-                without `transform` before the losses.
+                without `transform` before the losses; a strategy that looks at held-out data,
+                without `held_out`, or without a model.
         """
         self._require_ranks()
         with self._failing_together():
             vectors, values, index, present = self._checked(losses, index, present, scale)
+        batch_apart = self._held_out(held_out)
+        self._require_open_graph(vectors)
         mine = slice(None)
         if self.setting.ranks is not None:
             (values, present, index), mine = self.setting.ranks.gather(values, present, index)
+        vectors = self._with_penalties(vectors)
         self._steps += 1
         finite = (values.isfinite() | ~present).all()
         looked_at = readable(finite)
@@ -208,18 +225,31 @@ class Strategy(nn.Module):
         with torch.no_grad():
             values = torch.where(present, values, 0)
             count = present.sum(0)
+        if self.instance.held_out:
+            means = present.to(values.dtype) / count.clamp(min=1)
+            plain = (means * values).sum(0)
+            self.instance.look(
+                TaskLosses(self.setting.tasks, vectors, means, plain, count > 0, scale, batch_apart)
+            )
+        with torch.no_grad():
             instance_weights = self.instance.weights(values, index, present).to(values.dtype)
             instance_weights = torch.where(present, instance_weights, 0) / count.clamp(min=1)
             task_losses = (instance_weights * values).sum(0)
             self._require_least(task_losses, count > 0)
             if not looked_at:
                 instance_weights = torch.where(finite, instance_weights, torch.nan)
-        task_weights = self.task.backward(
-            TaskLosses(
-                self.setting.tasks, vectors, instance_weights[mine], task_losses, count > 0, scale
-            ),
-            self._network,
+        losses_of_tasks = TaskLosses(
+            self.setting.tasks,
+            vectors,
+            instance_weights[mine],
+            task_losses,
+            count > 0,
+            scale,
+            batch_apart,
         )
+        if self.task.held_out:
+            self.task.look(losses_of_tasks)
+        task_weights = self.task.backward(losses_of_tasks, self._network)
         # An optimiser with all parameters of a module around the strategy would learn them again.
         for parameter in self._own_parameters:
             parameter.grad = None
@@ -235,6 +265,8 @@ class Strategy(nn.Module):
         losses: Mapping[str, Tensor] | Sequence[Tensor],
         index: Tensor | None = None,
         present: Tensor | None = None,
+        *,
+        held_out: HeldOutLosses | None = None,
     ) -> Tensor:
         """One number for trainers that call `backward` by themselves: its backward pass is
         `self.backward` of these losses.
@@ -244,7 +276,7 @@ class Strategy(nn.Module):
         in an evaluation, it is a number and no more, and needs no index.
 
         Args:
-            losses, index, present: as for `backward`.
+            losses, index, present, held_out: as for `backward`.
 
         Returns:
             The sum of the tasks' mean losses, unweighted, a scalar: to be shown.
@@ -263,7 +295,7 @@ class Strategy(nn.Module):
 
         def backward(scale: Tensor) -> None:
             expect_gradients_of(around, vectors)
-            self.backward(vectors, index, present, scale=scale)
+            self.backward(vectors, index, present, scale=scale, held_out=held_out)
 
         return stand_in(total, backward)
 
@@ -368,6 +400,56 @@ class Strategy(nn.Module):
             )
         _require_finite(values, present)
         return values, present
+
+    def _require_one_process(self) -> None:
+        if self.held_out and self.setting.ranks is not None:
+            raise ValueError(
+                f"{self._looking} looks at held-out data, which it does not bring together over "
+                "processes: train in one, or take another strategy"
+            )
+
+    def _held_out(self, losses: HeldOutLosses | None) -> HeldOut | None:
+        """The held-out batch of a step, where a stage looks at one.
+
+        Raises:
+            ValueError: there is none, or no network.
+        """
+        if not self.held_out:
+            return None
+        if losses is None:
+            raise ValueError(
+                f"held_out is needed: {self._looking} looks at a batch that is not trained on, "
+                "held_out=lambda: {task: loss, …} of it"
+            )
+        if self._network.model is None:
+            raise ValueError(f"model is needed: {self._looking} looks at held-out data with it")
+        return HeldOut(losses, self._network.model, self.setting.tasks)
+
+    def _require_open_graph(self, vectors: list[Tensor]) -> None:
+        """Makes sure, in the first step, that all parameters can be seen in the graph."""
+        if self.held_out and not self._graph_is_open:
+            if has_reentrant_checkpoint(vectors):
+                raise ValueError(
+                    f"{self._looking} takes gradients apart from the step, which parameters in a "
+                    "reentrant activation checkpoint hide from: make it with use_reentrant=False"
+                )
+            self._graph_is_open = True
+
+    @property
+    def _looking(self) -> str:
+        stage = self.instance if self.instance.held_out else self.task
+        return type(stage).__name__
+
+    def _with_penalties(self, vectors: list[Tensor]) -> list[Tensor]:
+        """The loss vectors with the gradients of the instance stage's penalties, and their own
+        values."""
+        penalties = self.instance.penalties()
+        return [
+            vector + (penalties[task] - penalties[task].detach()).to(vector.dtype)
+            if task in penalties and vector.requires_grad  # a constant has no label
+            else vector
+            for task, vector in zip(self.setting.tasks, vectors, strict=True)
+        ]
 
     def _require_transform(self) -> None:
         own = getattr(self.instance.transform, "__func__", None)

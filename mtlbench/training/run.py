@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,8 +122,9 @@ class Run:
             Traces(self.tasks, len(self.train_split), self.device) if self.keep_traces else None
         )
         # A compiled or recorded pass ties every parameter to every task, so that a gradient
-        # weighting could no longer tell heads from shared layers.
-        whole = self.strategy.task.stage != GRADIENT
+        # weighting could no longer tell heads from shared layers. With held-out data a step has
+        # passes of another kind.
+        whole = self.strategy.task.stage != GRADIENT and not self.strategy.held_out
         self.network: Network = self.model  # as training calls it
         full = self.suite.batch_size <= len(self.train_split)
         if whole and self.suite.compiled:
@@ -154,7 +156,7 @@ class Run:
     def train_epoch(self) -> None:
         """One pass over the training data, then the validation metrics."""
         started = time.perf_counter()
-        names = (self.spec.suite, self.spec.seed, self.epoch)
+        names = self._names()
         order = self.order(named_generator("order", *names))
         augmentation = named_generator("augmentation", *names)
         torch.manual_seed(derive_seed("network", *names))  # dropout and the like
@@ -167,9 +169,10 @@ class Run:
             none_of_one=True,
             draws=names,
         )
+        held_out = self._held_out_batches(len(batches))
         for number, batch in enumerate(batches):
             self._set_learning_rate((self.epoch + number / len(batches)) / self.suite.epochs)
-            self._step(batch, augmentation)
+            self._step(batch, augmentation, next(held_out, None))
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         self.seconds["train"] += time.perf_counter() - started
@@ -200,6 +203,10 @@ class Run:
         if not (losses_finite and weights_finite):
             self.status = DIVERGED
 
+    def _names(self) -> tuple[object, ...]:
+        """What the draws of the epoch under way depend on, for all strategies alike."""
+        return self.spec.suite, self.spec.seed, self.epoch
+
     def scored(self) -> tuple[Task, ...]:
         """The tasks by which an epoch is judged."""
         return self.tasks
@@ -224,7 +231,36 @@ class Run:
             start = group.setdefault("initial_lr", group["lr"])
             group["lr"] = start * self.suite.lr_factor(progress)
 
-    def _step(self, batch: Batch, augmentation: torch.Generator) -> None:
+    def _held_out_batches(self, count: int) -> Iterator[Batch]:
+        """As many batches of validation data as an epoch has steps, for a strategy that looks at
+        such data: the data over and over, in an order that is new each time."""
+        if not self.strategy.held_out:
+            return iter(())
+        split, generator = self.data.validation, named_generator("held out", *self._names())
+        size = min(self.suite.batch_size, len(split))
+        rounds = math.ceil(count * size / len(split))
+        orders = [torch.randperm(len(split), generator=generator) for _ in range(rounds)]
+        return iter(Batches(split, torch.cat(orders)[: count * size], size, self.device))
+
+    def _held_out_losses(self, batch: Batch) -> dict[str, Tensor]:
+        """The mean loss of each task over the labels of a batch of validation data, 0 where there
+        is none."""
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices):  # dropout in the step draws as with other strategies
+            outputs = forward(self.suite, self.model, self.suite.prepare(batch.inputs))
+        targets = self.suite.complete(batch.targets)
+        losses = {}
+        for k, task in enumerate(self.tasks):
+            here = task.any_labelled(targets[task.name])
+            if batch.present is not None:
+                here = here & batch.present[:, k]
+            each = torch.where(here, task.losses(outputs[task.name], targets[task.name]), 0)
+            losses[task.name] = each.sum() / here.sum().clamp(min=1)
+        return losses
+
+    def _step(
+        self, batch: Batch, augmentation: torch.Generator, held_out: Batch | None = None
+    ) -> None:
         inputs, targets = self.suite.augment(
             self.suite.prepare(batch.inputs), batch.targets, augmentation
         )
@@ -240,7 +276,12 @@ class Run:
         if self.traces is not None:
             self.traces.add(batch.index, given, targets, losses, batch.present)
         self.optimizer.zero_grad(set_to_none=True)
-        self.strategy.backward(losses, index, batch.present)
+        self.strategy.backward(
+            losses,
+            index,
+            batch.present,
+            held_out=None if held_out is None else lambda: self._held_out_losses(held_out),
+        )
         self.optimizer.step()
 
     def _snapshot(self) -> dict[str, float]:
