@@ -356,8 +356,10 @@ def test_one_huge_batch_is_got_over(name: str) -> None:
         rows, losses = batch.astype(np.float32), some_losses(3, number, torch.float32)
         seen.see(rows, losses)
         length = float(update_of(strategy, network, rows, losses).double().norm())
+        # Where nothing agrees with the held-out gradient, nothing is learned.
+        least = -1 if name in ("l2rw", "slgrad") else 1e-2
         # db-mtl keeps nine tenths of the batch in each step.
-        assert 1e-2 < length <= ROUNDING * longest_update(name, seen)
+        assert least < length <= ROUNDING * longest_update(name, seen)
         assert length < 1e3 or number == 1 or name == "db-mtl"
 
 
