@@ -247,7 +247,8 @@ class Run:
         is none."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):  # dropout in the step draws as with other strategies
-            outputs = forward(self.suite, self.model, self.suite.prepare(batch.inputs))
+            inputs = self.suite.prepare(batch.inputs)
+            outputs = forward(self.suite, self.model, inputs, self.device)
         targets = self.suite.complete(batch.targets)
         losses = {}
         for k, task in enumerate(self.tasks):
