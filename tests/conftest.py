@@ -85,7 +85,9 @@ def _of_gradients_alone(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
         monkeypatch.setattr(Strategy, "_require_transform", lambda self: None)
 
 
-WITHOUT_HELD_OUT_DATA = (*OF_GRADIENTS, "test_own_loops", "test_strategy_input")
+WITHOUT_HELD_OUT_DATA = (
+    *OF_GRADIENTS, "test_own_loops", "test_stand_in", "test_strategy_input",
+)  # fmt: skip
 
 
 @pytest.fixture(autouse=True)

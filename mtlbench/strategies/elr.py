@@ -27,8 +27,8 @@ class EarlyLearningRegularization(InstanceStage):
     works against that of a label which t does not agree with. t is a constant of the penalty. An
     instance that is drawn twice into a batch brings the mean of both p; an absent label moves no
     t and has no penalty. Where an output has the shape of its labels, it is the logit of class 1
-    against class 0. Regression tasks have the plain mean. A task whose labels are maps, or several
-    an instance, is refused: a prediction would have to be kept for each pixel, which augmentation
+    against class 0. Regression tasks have the plain mean, and so have those whose labels are maps,
+    or several an instance: a prediction would have to be kept for each pixel, which augmentation
     moves.
 
     The table has a column for each class of each task. In a composition the gradient of a task has
@@ -80,25 +80,19 @@ class EarlyLearningRegularization(InstanceStage):
         present: Tensor,
     ) -> Mapping[str, Tensor]:
         self._new_rows, self._penalties = None, {}
-        if not self._of_classes:
+        held = {k: task for k, task in self._of_classes.items() if targets[task].ndim == 1}
+        if not held:
             return outputs
         probabilities, seen = [], []
-        for k, task in self._of_classes.items():
+        for k, task in held.items():
             label = targets[task]
-            if label.ndim != 1:
-                raise ValueError(
-                    f"elr keeps one prediction for each instance, and task {task!r} has labels of "
-                    f"shape {list(label.shape[1:])} for each: take another strategy"
-                )
             logits = class_logits(outputs[task], label).to(self._setting.dtype)
             probabilities.append(logits.softmax(1).clamp(LEAST, 1 - LEAST))
             there = present[:, k] & (label >= 0) & (label < logits.shape[1])
             seen.append(there[:, None].expand(logits.shape))
         sizes = [each.shape[1] for each in probabilities]
         means = self._means_after(probabilities, torch.cat(seen, 1), index).split(sizes, 1)
-        for task, p, t, there in zip(
-            self._of_classes.values(), probabilities, means, seen, strict=True
-        ):
+        for task, p, t, there in zip(held.values(), probabilities, means, seen, strict=True):
             penalty = self.strength * torch.log(1 - (p * t).sum(1))
             self._penalties[task] = torch.where(there[:, 0], penalty, 0)
         return outputs

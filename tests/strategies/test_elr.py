@@ -216,14 +216,17 @@ def test_regression_alone_is_the_plain_mean_and_needs_no_index() -> None:
     assert z.grad.tolist() == [1.0, 2.0]
 
 
-def test_label_maps_are_refused_in_one_line() -> None:
+def test_label_maps_have_the_plain_mean() -> None:
     strategy = build_strategy("elr", tasks={"parts": "classification"}, num_instances=2)
-    with pytest.raises(ValueError, match=r"task 'parts' has labels of shape \[4, 4\] for each"):
-        strategy.transform(
-            {"parts": torch.zeros(2, 3, 4, 4)},
-            {"parts": torch.zeros(2, 4, 4, dtype=torch.int64)},
-            torch.arange(2),
-        )
+    logits = torch.randn(2, 3, 4, 4, requires_grad=True)
+    labels = torch.ones(2, 4, 4, dtype=torch.int64)
+    for _ in range(2):
+        logits.grad = None
+        strategy.transform({"parts": logits}, {"parts": labels}, torch.arange(2))
+        losses = functional.cross_entropy(logits, labels, reduction="none").mean((1, 2))
+        strategy.backward({"parts": losses}, torch.arange(2))
+        (expected,) = torch.autograd.grad(functional.cross_entropy(logits, labels), logits)
+        torch.testing.assert_close(logits.grad, expected)
 
 
 @pytest.mark.parametrize(
