@@ -1,5 +1,6 @@
 """Instances that a dataset gives one by one, read by a `DataLoader`."""
 
+import copy
 import multiprocessing
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -272,6 +273,13 @@ class Reader(torch.utils.data.Dataset[Any]):
         for found in self._loader:
             yield _unless_failed(found)
 
+    def apart(self) -> "Reader":
+        """One of the same datasets whose iterations leave those of this one alone. It reads in the
+        process that asks."""
+        other = copy.copy(self)
+        other.workers, other._loader, other._requests = 0, None, Requests()
+        return other
+
     def close(self) -> None:
         """Ends the processes that read; the next iteration starts others."""
         self._loader = None
@@ -318,6 +326,10 @@ class Items:
     def some(self, rows: Tensor) -> "Items":
         """Some of them [n]."""
         return Items(self.reader, self.part, self.rows[rows])
+
+    def apart(self) -> "Items":
+        """The same, to be read while others are."""
+        return Items(self.reader.apart(), self.part, self.rows)
 
     def batches(
         self,

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -237,6 +237,8 @@ class Run:
         if not self.strategy.held_out:
             return iter(())
         split, generator = self.data.validation, named_generator("held out", *self._names())
+        if isinstance(split.inputs, Items):
+            split = replace(split, inputs=split.inputs.apart())
         size = min(self.suite.batch_size, len(split))
         rounds = math.ceil(count * size / len(split))
         orders = [torch.randperm(len(split), generator=generator) for _ in range(rounds)]

@@ -593,6 +593,11 @@ def test_what_data_and_network_have_wrong_is_told_before_anything_is_trained(
     assert not multiprocessing.active_children()
 
 
+def test_held_out_batches_are_read_beside_those_of_training() -> None:
+    register()
+    assert same_bits(done("auto-lambda", workers=2), done("auto-lambda"))
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_an_item_that_fails_in_training_ends_the_run_with_its_number(workers: int) -> None:
     class Failing(Points):
