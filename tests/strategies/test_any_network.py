@@ -585,7 +585,7 @@ def test_an_optimizer_inside_of_the_backward_pass_is_refused() -> None:
 # --- activation checkpoints ---
 
 
-@pytest.mark.parametrize("name", [e.name for e in strategies.entries() if not e.cls.held_out])
+@pytest.mark.parametrize("name", [e.name for e in ENTRIES if not e.cls.held_out])
 @pytest.mark.parametrize("reentrant", [True, False])
 @pytest.mark.parametrize("part", ["trunk", "heads", "all parts"])
 def test_activation_checkpoints_change_no_gradient(name: str, part: str, reentrant: bool) -> None:
