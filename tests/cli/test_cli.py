@@ -149,7 +149,7 @@ BAD = [
     ("run digits --strategies ilt --set ilt.lr=x", ["ilt.lr", "a number", "'x'"]),
     ("run digits --strategies ilt --set ilt.momentum=2", ["momentum", "below 1", "2"]),
     ("run digits --strategies equal --set ilt.lr=4", ["'ilt.lr'", "'ilt'", "not in this study"]),
-    ("run digits --set itl.lr=4", ["'itl'", "'ilt'"]),
+    ("run digits --set iltt.lr=4", ["'iltt'", "'ilt'"]),
     ("run digits --strategies static --set static.weights=lft:1", ["'lft'", "left"]),
     ("run digits --strategies static --set static.weights=left", ["static.weights", "left:1"]),
     # plugins

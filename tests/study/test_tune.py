@@ -11,6 +11,7 @@ import pytest
 from conftest import TINY, finish, start_mtlbench, tiny_spec, trained
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 
 from mtlbench.analysis.results import load_results
 from mtlbench.analysis.tuning import gain
@@ -129,8 +130,15 @@ def test_every_strategy_can_be_made_at_every_point_of_its_space() -> None:
         for spec in candidate.trials:
             composition = Composition.parse(spec.strategy)
             tasks = {"left": "classification", "right": "classification", "offset": "regression"}
-            stage = composition.build(spec.strategy_parameters, tasks=tasks, num_instances=2)
-            assert stage is not None
+            trunk = nn.Linear(2, 2)
+            strategy = composition.build(
+                spec.strategy_parameters,
+                tasks=tasks,
+                num_instances=2,
+                model=trunk,
+                representation=trunk,
+            )
+            assert strategy is not None
 
 
 def test_weights_set_by_hand_are_searched_over_all_weights_of_the_tasks() -> None:
@@ -162,7 +170,7 @@ def test_a_trial_looks_at_no_test_data_and_is_judged_on_validation_data(
     assert info["history"] == {key: list(column) for key, column in whole.history.items()}
     for each in info["metrics"]:
         assert each["value"] == whole.history[f"validation/{each['task']}/{each['metric']}"][-1]
-    assert job.found(store) == Ended("done")
+    assert job.found(store) == Ended("done", device="cpu")
     trial_file(store, spec.hash).write_text("{")
     assert job.found(store) is None
 
