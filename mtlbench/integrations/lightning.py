@@ -8,6 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
 from torch import nn
 
+from mtlbench.integrations import logged
 from mtlbench.strategies.compose import Composition, build_strategy
 from mtlbench.strategies.strategy import Strategy
 
@@ -118,10 +119,7 @@ class TaskWeighting(Callback):
         assert self.strategy is not None
         summary = self.strategy.end_epoch(self._metrics)
         self._epoch, self._metrics = None, {}
-        named = zip(self._tasks, summary.weights.tolist(), strict=True)
-        values = {f"weight/{task}": weight for task, weight in named if weight == weight}
-        if summary.bad_batches:
-            values["bad_batches"] = float(summary.bad_batches)
+        values = logged(summary, self._tasks)
         # The same on every rank; Lightning warns of what is not brought together.
         module.log_dict(values, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
 

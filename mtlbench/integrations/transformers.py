@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import Trainer, TrainerCallback
 
+from mtlbench.integrations import logged
 from mtlbench.strategies.strategy import Strategy
 
 STATE = "strategy.pt"
@@ -102,9 +103,5 @@ class _Epochs(TrainerCallback):
         strategy = self.trainer.strategy
         summary = strategy.end_epoch(self.metrics)
         self.begun, self.metrics = False, {}
-        named = zip(strategy.setting.tasks, summary.weights.tolist(), strict=True)
-        logs = {f"weight/{task}": weight for task, weight in named if weight == weight}
-        if summary.bad_batches:
-            logs["bad_batches"] = float(summary.bad_batches)
-        if logs:
+        if logs := logged(summary, strategy.setting.tasks):
             self.trainer.log(logs)

@@ -47,6 +47,18 @@ class Setting:
     instance_tables: str | Path = ON_DEVICE
     ranks: Ranks | None = None
 
+    def require_instances(self, what: str) -> None:
+        """Makes sure that it is known how many instances there are, each of which has such a thing.
+
+        Raises:
+            ValueError: it is not.
+        """
+        if self.num_instances < 1:
+            raise ValueError(
+                f"num_instances must be at least 1, but is {self.num_instances}: there is a {what} "
+                "for each training instance"
+            )
+
     def instance_table(self, columns: int) -> InstanceTable:
         """A table of `columns` numbers for each (instance, task), 0 at first."""
         shape = (self.num_instances, columns, len(self.tasks))

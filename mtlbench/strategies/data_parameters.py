@@ -100,11 +100,7 @@ class DataParameters(InstanceStage):
         self.tasks, self.dtype, self.ranks = setting.tasks, setting.dtype, setting.ranks
         self.columns = [k for k, kind in enumerate(setting.kinds) if kind == CLASSIFICATION]
         if self.of_instances:
-            if setting.num_instances < 1:
-                raise ValueError(
-                    f"num_instances must be at least 1, but is {setting.num_instances}: there is "
-                    "a temperature for each training instance"
-                )
+            setting.require_instances("temperature")
             self.first = -self.limit if self.of_classes else 0.0
             self.table = setting.instance_table(2)  # log σ_i, less its first value, and velocity
         if self.of_classes:

@@ -66,11 +66,8 @@ class EarlyLearningRegularization(InstanceStage):
         kinds = zip(setting.tasks, setting.kinds, strict=True)
         self._of_classes = {n: k for n, (k, kind) in enumerate(kinds) if kind == CLASSIFICATION}
         self.needs_index = bool(self._of_classes)
-        if self.needs_index and setting.num_instances < 1:
-            raise ValueError(
-                f"num_instances must be at least 1, but is {setting.num_instances}: there is a "
-                "prediction for each training instance"
-            )
+        if self.needs_index:
+            setting.require_instances("prediction")
 
     def transform(
         self,

@@ -56,11 +56,7 @@ class InstanceLevelTaskParameters(InstanceStage):
         self.lr, self.momentum, self.clamp = lr, momentum, clamp
 
     def start(self, setting: Setting) -> None:
-        if setting.num_instances < 1:
-            raise ValueError(
-                f"num_instances must be at least 1, but is {setting.num_instances}: there is a "
-                "parameter for each training instance"
-            )
+        setting.require_instances("parameter")
         self.table = setting.instance_table(2)  # s and its velocity
         self.register_buffer("scale", setting.per_kind(classification=1.0, regression=0.5))
 

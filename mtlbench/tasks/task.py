@@ -158,10 +158,16 @@ class Task:
             return torch.ones_like(target, dtype=torch.bool)
         return target != self.ignore
 
-    def any_labelled(self, target: Tensor) -> Tensor:
-        """A mask of the instances with any labelled value, bool [B]."""
+    def any_labelled(self, target: Tensor, present: Tensor | None = None) -> Tensor:
+        """A mask of the instances with a label, and any labelled value in it, bool [B].
+
+        Args:
+            target: labels [B, …].
+            present: which labels are there, bool [B]; all where None.
+        """
         labelled = self.labelled(target)
-        return labelled if labelled.ndim == 1 else labelled.flatten(1).any(1)
+        some = labelled if labelled.ndim == 1 else labelled.flatten(1).any(1)
+        return some if present is None else some & present
 
 
 def cross_entropy(ignore: int = -1) -> Loss:

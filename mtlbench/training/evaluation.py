@@ -12,7 +12,7 @@ from mtlbench.data.reading import Items
 from mtlbench.data.splits import Inputs, Split, each_input, input_parts
 from mtlbench.suites.base import Suite
 from mtlbench.tasks.metrics import require_probabilities
-from mtlbench.training.batches import Batches, take
+from mtlbench.training.batches import Batch, Batches, take
 
 EVALUATION_BATCH = 256
 """Most instances that are evaluated at a time."""
@@ -88,18 +88,26 @@ def instance_losses(suite: Suite, model: nn.Module, split: Split, device: torch.
     model.eval()
     rows = []
     for batch in _batches(suite, split, device):
-        outputs = forward(suite, model, suite.prepare(batch.inputs), device)
-        targets = suite.complete(batch.targets)
-        columns = []
-        for k, task in enumerate(suite.tasks()):
-            target = targets[task.name]
-            here = task.any_labelled(target)
-            if batch.present is not None:
-                here = here & batch.present[:, k]
-            losses = task.losses(outputs[task.name], target).float()
-            columns.append(torch.where(here, losses, torch.nan))
+        found = batch_losses(suite, model, batch, device).values()
+        columns = [torch.where(here, losses.float(), torch.nan) for losses, here in found]
         rows.append(torch.stack(columns, 1))
     return torch.cat(rows)
+
+
+def batch_losses(
+    suite: Suite, model: nn.Module, batch: Batch, device: torch.device
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """Of each task, the losses of a batch [B], and which of its instances have a label, bool
+    [B]."""
+    outputs = forward(suite, model, suite.prepare(batch.inputs), device)
+    targets = suite.complete(batch.targets)
+    found = {}
+    for k, task in enumerate(suite.tasks()):
+        target = targets[task.name]
+        present = None if batch.present is None else batch.present[:, k]
+        here = task.any_labelled(target, present)
+        found[task.name] = (task.losses(outputs[task.name], target), here)
+    return found
 
 
 def _batches(suite: Suite, split: Split, device: torch.device) -> Batches:

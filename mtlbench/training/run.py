@@ -30,6 +30,7 @@ from mtlbench.tasks.task import Task
 from mtlbench.training.batches import Batch, Batches, take
 from mtlbench.training.evaluation import (
     Network,
+    batch_losses,
     evaluate,
     example_predictions,
     forward,
@@ -249,17 +250,11 @@ class Run:
         is none."""
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices):  # dropout in the step draws as with other strategies
-            inputs = self.suite.prepare(batch.inputs)
-            outputs = forward(self.suite, self.model, inputs, self.device)
-        targets = self.suite.complete(batch.targets)
-        losses = {}
-        for k, task in enumerate(self.tasks):
-            here = task.any_labelled(targets[task.name])
-            if batch.present is not None:
-                here = here & batch.present[:, k]
-            each = torch.where(here, task.losses(outputs[task.name], targets[task.name]), 0)
-            losses[task.name] = each.sum() / here.sum().clamp(min=1)
-        return losses
+            found = batch_losses(self.suite, self.model, batch, self.device)
+        return {
+            task: torch.where(here, losses, 0).sum() / here.sum().clamp(min=1)
+            for task, (losses, here) in found.items()
+        }
 
     def _step(
         self, batch: Batch, augmentation: torch.Generator, held_out: Batch | None = None

@@ -64,9 +64,7 @@ class Traces:
         """
         for k, task in enumerate(self.tasks):
             output, target = outputs[task.name], targets[task.name]
-            here = task.any_labelled(target)
-            if present is not None:
-                here = here & present[:, k]
+            here = task.any_labelled(target, None if present is None else present[:, k])
             self._loss[index, k] = torch.where(here, losses[task.name].float(), torch.nan)
             if task.kind == "classification":
                 self._margin[index, k] = torch.where(here, margins(task, output, target), torch.nan)
