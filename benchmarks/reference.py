@@ -1,9 +1,12 @@
 """Makes the tables of reference results that come with the package.
 
-    python benchmarks/reference.py DIR... [--out DIR]
+    python benchmarks/reference.py DIR... [--keep] [--out DIR]
 
 Every file of every run is checked. Writes nothing, and ends with status 1, where a run or a tuning
 is damaged, a run failed, or the same is in two directories with other values.
+
+With `--keep`, the runs and tunings that the tables have already stay as they are there, for a
+machine that has only the directories of later ones.
 """
 
 import argparse
@@ -11,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mtlbench.analysis.reference import TABLE, TUNINGS
+from mtlbench.analysis.reference import TABLE, TUNINGS, reference_runs, reference_tunings
 from mtlbench.files import replacing
 from mtlbench.store.runs import DamagedRunError, Store, read_run
 from mtlbench.store.schema import FAILED
@@ -23,9 +26,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("results", nargs="+", type=Path, metavar="DIR")
     parser.add_argument("--out", type=Path, default=TABLE.parent, metavar="DIR")
+    parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
+    there = reference_runs() if options.keep else []
+    kept = {str(Store(Path()).place_of(info)): info for info in there}
     runs: dict[str, dict[str, Any]] = {}
-    tuned: dict[str, Tuning] = {}
+    tuned = {tuning.hash: tuning for tuning in (reference_tunings() if options.keep else [])}
     wrong = []
     for root in options.results:
         store = Store(root).require()
@@ -52,6 +58,7 @@ def main() -> None:
     if wrong or not runs:
         sys.exit("\n".join(wrong or ["no runs"]))
     options.out.mkdir(parents=True, exist_ok=True)
+    runs |= kept
     rows = [runs[place] for place in sorted(runs)]
     chosen = sorted(tuned.values(), key=lambda t: (t.suite, t.variant, t.strategy, t.hash))
     for name, count, write in (

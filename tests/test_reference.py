@@ -18,8 +18,9 @@ from mtlbench.analysis.label_errors.scores import DETECTORS
 from mtlbench.analysis.reference import TABLE, TUNINGS, reference_runs, reference_tunings
 from mtlbench.analysis.results import load_results
 from mtlbench.analysis.tables import render
+from mtlbench.spec import RunSpec
 from mtlbench.store.runs import RunRecord, Store
-from mtlbench.store.table import read_table
+from mtlbench.store.table import read_table, read_tunings
 from mtlbench.strategies.base import strategies
 from mtlbench.study.plan import plan
 from mtlbench.suites.bodies import Bodies
@@ -117,6 +118,22 @@ def test_the_table_can_be_made_again_of_run_directories(tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert "history.parquet is truncated or was altered" in ended.stderr
     assert (tmp_path / "t" / TABLE.name).read_bytes() == before
+
+
+def test_later_runs_join_the_table_beside_those_that_it_has(tmp_path: Path) -> None:
+    first, *_ = reference_runs()
+    elsewhere = [{**metric, "value": 0.5} for metric in first["metrics"]]
+    later = {**first, "spec": {**first["spec"], "seed": 99}}
+    later["hash"] = RunSpec(**later["spec"]).hash
+    for run in ({**first, "metrics": elsewhere}, later):
+        Store(tmp_path / "runs").write(RunRecord({**run, "tasks": []}, {"epoch": []}))
+    script = [sys.executable, str(ROOT / "benchmarks" / "reference.py"), "--keep"]
+    command = [*script, str(tmp_path / "runs"), "--out", str(tmp_path)]
+    subprocess.run(command, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    made = read_table(tmp_path / TABLE.name)
+    assert [run for run in made if run["hash"] != later["hash"]] == reference_runs()
+    assert len(made) == len(reference_runs()) + 1
+    assert read_tunings(tmp_path / TUNINGS.name) == reference_tunings()
 
 
 @pytest.mark.parametrize("suite", [*claims.OF_ALL, "census", "compounds"])
