@@ -19,7 +19,7 @@ from mtlbench.files import replacing
 from mtlbench.store.runs import DamagedRunError, Store, read_run
 from mtlbench.store.schema import FAILED
 from mtlbench.store.table import write_table, write_tunings
-from mtlbench.store.trials import Tuning, tuning_file, tunings
+from mtlbench.store.trials import tuning_file, tunings
 
 
 def main() -> None:

@@ -44,6 +44,12 @@ class Entry:
         """The first paragraph of the class's docstring."""
         return " ".join((inspect.getdoc(self.cls) or "").partition("\n\n")[0].split())
 
+    @property
+    def of_package(self) -> bool:
+        """Whether it is a part of this package."""
+        here, there = __name__.partition(".")[0], self.cls.__module__.partition(".")[0]
+        return not self.source and there == here
+
     def parameters(self) -> dict[str, inspect.Parameter]:
         """The parameters that can be set, with types resolved."""
         return settable(self.cls)

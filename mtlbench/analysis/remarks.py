@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from mtlbench.analysis.settings import data_of
 from mtlbench.stages import SEES_VALIDATION
 from mtlbench.store.schema import DIVERGED, DONE, FAILED
 from mtlbench.store.trials import Tuning
@@ -51,7 +52,22 @@ def remarks_on(table: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
         f"{', '.join(whose)}: {count} networks were trained for each run"
         for count, whose in of_many.items()
     ]
-    return [*_epochs(first, labels), *remarks, *many, *on_validation_labels(labels.values())]
+    return [
+        *_on_data(first["settings"]),
+        *_epochs(first, labels),
+        *remarks,
+        *many,
+        *on_validation_labels(labels.values()),
+    ]
+
+
+def _on_data(settings: Iterable[str]) -> Iterator[str]:
+    """Runs on different data say nothing about strategies."""
+    if any(map(data_of, settings)):
+        yield (
+            "the data of the suite has changed between runs (data=…): only rows with the same data "
+            "can be compared; the command that trained them trains anew those of the old data"
+        )
 
 
 def on_validation_labels(labels: Iterable[str]) -> Iterator[str]:

@@ -8,6 +8,9 @@ from typing import Any
 TUNED = "tuned"
 """In the settings of a tuned strategy, after all that tells it from others of its kind."""
 
+DATA = "data"
+"""In the settings of runs that were trained on other data than others under the same parameters."""
+
 
 def settings_of(
     specs: Sequence[Mapping[str, Any]],
@@ -18,7 +21,8 @@ def settings_of(
 
     Parameters of the suite are held against all specs of that suite, those of the strategy and its
     source against those of the same variant and strategy, since a recipe may give every variant
-    its own. A default is not told, where runs of one default alone are there: so those with other
+    its own. Data should be the same under the same parameters of the suite; where it is not, it is
+    told. A default is not told, where runs of one default alone are there: so those with other
     values have marks, and not the ones beside them. Nor is what the reference specs have in common.
 
     Args:
@@ -38,6 +42,7 @@ def settings_of(
     sources = [_texts(spec["sources"], known, "source ") for spec in specs]
     strategies = [_texts(spec["strategy_parameters"], known) for spec in specs]
     theirs = [False] * len(specs) if reference is None else reference
+    data = [_texts({DATA: spec.get("fingerprint", "")}, known) for spec in specs]
     own = [None] * len(specs) if changed is None else changed
     told = [
         _told(parameters, suites, theirs, own),
@@ -46,6 +51,7 @@ def settings_of(
         _told(sources, cells, theirs),
         # Only some strategies come from a plugin: a source that is absent says nothing there.
         _told(sources, suites, theirs, absence_counts=False),
+        _told(data, list(zip(suites, map(id, parameters), strict=True)), theirs),
     ]
     return [", ".join(sorted(set().union(*of_spec))) for of_spec in zip(*told, strict=True)]
 
@@ -128,6 +134,12 @@ def configuration(strategy: str, settings: str) -> str:
 
 def bracketed(settings: str) -> str:
     return f"[{settings}]" if settings else ""
+
+
+def data_of(settings: str) -> str:
+    """What names the data, where others under the same parameters had other data; else empty."""
+    named = [part for part in settings.split(", ") if part.startswith(f"{DATA}=")]
+    return named[0] if named else ""
 
 
 def labelled(label: str, settings: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from mtlbench.data.variants import Variant
@@ -16,6 +17,7 @@ from mtlbench.study.frozen import WeightsOf
 from mtlbench.suites.base import Suite, suites
 from mtlbench.suites.build import build_suite, recipe_parameters
 from mtlbench.tasks.epoch_rule import MEAN, EpochRule
+from mtlbench.training.labels import fingerprint
 
 MOST_RUNS = 100_000
 """A study of more is a slip of the hand, and its runs would not fit into memory."""
@@ -61,7 +63,7 @@ def plan(
     }
     benchmark = build_suite(suite, {**resolved_suite, **locations})
     benchmark.check()
-    fingerprint = benchmark.fingerprint()
+    data = "" if entry.of_package else _fingerprint(benchmark)
     seeds = benchmark.default_seeds if seeds is None else seeds
     if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= MOST_RUNS:
         raise UserError(f"seeds must be at least 1 and at most {MOST_RUNS}, but is {seeds!r}")
@@ -113,12 +115,21 @@ def plan(
                     seed,
                     sources,
                     locations,
-                    fingerprint,
+                    data,
                 )
                 for seed in range(seeds)
             ]
     # One seed of everything first: a study that is stopped early still compares like with like.
     return sorted(specs, key=lambda spec: spec.seed)
+
+
+def _fingerprint(suite: Suite) -> str:
+    """That of the data of a plugin's suite, which nobody has tried; empty where it cannot be had,
+    which the runs then tell."""
+    try:
+        return fingerprint(suite, torch.device("cpu"))
+    except (Exception, SystemExit):
+        return ""
 
 
 def _location(value: Any) -> str:

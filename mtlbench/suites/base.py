@@ -106,14 +106,6 @@ class Suite(ABC):
             UserError: it is not.
         """
 
-    def fingerprint(self) -> str:
-        """Names the data, where it may be other data under the same fields; else empty.
-
-        No part of what a run is: runs are refused where it is not that of their study, and trained
-        anew where it has become another one.
-        """
-        return ""
-
     @abstractmethod
     def tasks(self) -> tuple[Task, ...]:
         """The K tasks. Called often and before any data is there: keep it quick."""

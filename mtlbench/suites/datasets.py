@@ -1,7 +1,6 @@
 """Suites of datasets as they are: of a plain PyTorch project, without a line of it changed."""
 
 import functools
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any, ClassVar, Literal
@@ -74,9 +73,6 @@ class DatasetSuite(Suite):
 
     def check(self) -> None:
         _check(type(self), self.validation_share, self.workers)
-
-    def fingerprint(self) -> str:
-        return _fingerprint(type(self), self.validation_share, self.workers)
 
     def tasks(self) -> tuple[Task, ...]:
         return self.project.tasks
@@ -369,17 +365,6 @@ def _data(kind: type[DatasetSuite], validation_share: float, workers: int) -> Da
     finally:
         reader.close()
     return Data(*splits)
-
-
-@functools.lru_cache(maxsize=2)
-def _fingerprint(kind: type[DatasetSuite], validation_share: float, workers: int) -> str:
-    digest = hashlib.sha256()
-    for split in _data(kind, validation_share, workers).splits:
-        for name, labels in split.targets.items():
-            assert isinstance(labels, Tensor)
-            digest.update(f"{name} {labels.dtype} {tuple(labels.shape)}".encode())
-            digest.update(labels.contiguous().numpy().data)
-    return digest.hexdigest()[:12]
 
 
 @functools.lru_cache(maxsize=2)

@@ -1,6 +1,7 @@
 """The data of a run on its device, and the training labels of its variant."""
 
 import functools
+import hashlib
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,9 @@ from mtlbench.suites.base import Suite
 
 RESIDENT_SHARE = 0.5
 """Share of a GPU's free memory that a suite's data may take; if it is more, it stays in files."""
+
+NAMED_BY = 64
+"""About so many instances of a split."""
 
 
 @functools.lru_cache(maxsize=2)
@@ -48,6 +52,32 @@ def resident_data(suite: Suite, device: torch.device) -> Data:
             for split in data.splits
         )
     )
+
+
+@functools.lru_cache(maxsize=2)
+def fingerprint(suite: Suite, device: torch.device) -> str:
+    """Names the data of a suite: all labels, and the inputs of a few instances of each split.
+
+    No part of what a run is: a run is refused where it is not that of its study, and trained anew
+    where it has become another one. Of what lies in files a few instances count.
+    """
+    digest = hashlib.sha256()
+    for split in resident_data(suite, device).splits:
+        few = torch.arange(0, len(split), max(1, len(split) // NAMED_BY))
+        labels = [
+            (name, target if isinstance(target, Tensor) else target[few])
+            for name, target in split.targets.items()
+        ]
+        inputs = [
+            (name, part[few.to(device) if isinstance(part, Tensor) else few])
+            for name, part in enumerate(input_parts(split.inputs))
+            if not isinstance(part, Items)  # reading one may take long, and be drawn
+        ]
+        for name, values in (*labels, *inputs):
+            array = values.detach().cpu().contiguous()
+            digest.update(f"{name} {array.dtype} {tuple(array.shape)}".encode())
+            digest.update(array.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()[:12]
 
 
 def training_labels(

@@ -39,7 +39,7 @@ from mtlbench.training.evaluation import (
 )
 from mtlbench.training.graphed import GraphedNetwork
 from mtlbench.training.job import Place
-from mtlbench.training.labels import resident_data, training_labels
+from mtlbench.training.labels import fingerprint, resident_data, training_labels
 from mtlbench.training.record import (
     EXAMPLES,
     PARTS,
@@ -134,11 +134,11 @@ class Run:
             self.network = self._graphed()
 
     def _require_same_data(self) -> None:
-        mine = self.suite.fingerprint()
-        if self.spec.fingerprint and mine != self.spec.fingerprint:
+        planned = self.spec.fingerprint
+        if planned and fingerprint(self.suite, self.device) != planned:
             raise UserError(
-                f"the labels of suite {self.spec.suite!r} are not those that this study was "
-                "planned with: its data must be the same in every process"
+                f"the data of suite {self.spec.suite!r} is not that with which this study was "
+                "planned: it must be the same in every process, so what is drawn needs a seed"
             )
 
     def _graphed(self) -> GraphedNetwork:
@@ -427,7 +427,7 @@ class Run:
             "mtlbench": package_version(),
             "torch": torch.__version__,
             "device": self.place.device,
-            "data": self.suite.fingerprint(),
+            "data": self.spec.fingerprint,
             "traces": self.traces is not None,
         }
 

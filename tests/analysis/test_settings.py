@@ -1,7 +1,12 @@
 """What tells configurations apart, and what is left unsaid."""
 
+import json
+from pathlib import Path
 from typing import Any
 
+from synthetic_runs import metric, write_run
+
+from mtlbench.analysis.aggregate import compare
 from mtlbench.analysis.settings import settings_of
 
 
@@ -40,3 +45,26 @@ def test_reference_runs_keep_their_names_beside_others() -> None:
     reference = [True, False, True]
     changed = [[], ["lr"], ["epochs"]]
     assert settings_of(specs, reference, changed) == ["", "lr=0.2", "epochs=9"]
+
+
+def test_other_data_under_the_same_parameters_is_told() -> None:
+    specs = [spec(), spec("ilt"), spec(train_size=9)]
+    named = [{**each, "fingerprint": name} for each, name in zip(specs, "abc", strict=True)]
+    told = ["data=a", "data=b", ""]
+    assert settings_of(named, changed=[[], [], ["train_size"]]) == [
+        told[0],
+        told[1],
+        "train_size=9",
+    ]
+    assert settings_of(named[:1] * 2) == ["", ""]
+
+
+def test_a_table_of_runs_on_different_data_says_so(tmp_path: Path) -> None:
+    for strategy, data in (("equal", "a"), ("mtu", "b")):
+        path = write_run(tmp_path, metric(50.0), strategy=strategy)
+        info = json.loads((path / "run.json").read_text())
+        info["spec"]["fingerprint"] = data
+        (path / "run.json").write_text(json.dumps(info))
+    found = compare(tmp_path, "streets")
+    assert set(found.labels.values()) == {"Eq. Weight [data=a]", "MTU [data=b]"}
+    assert "only rows with the same data can be compared" in found.remarks["clean"][0]

@@ -371,7 +371,7 @@ def test_data_that_is_not_the_same_in_each_process_ends_the_run() -> None:
     register(train=drawn)  # as another process would do
     record = trained(planned)
     assert record.info["status"] == "failed"
-    assert "are not those that this study was planned with" in record.info["error"]
+    assert "is not that with which this study was planned" in record.info["error"]
 
 
 def test_runs_on_data_that_has_changed_since_are_trained_anew(tmp_path: Path) -> None:

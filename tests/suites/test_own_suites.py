@@ -1,21 +1,28 @@
 """What suites of one's own can have wrong is refused in one line, or made right."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from mtlbench.data.corruption import corrupt
-from mtlbench.data.splits import Split
+from mtlbench.data.splits import Data, Split
 from mtlbench.data.variants import Variant
 from mtlbench.errors import UserError
-from mtlbench.suites.base import Suite
+from mtlbench.store.runs import Store
+from mtlbench.study.plan import plan
+from mtlbench.suites.base import Suite, register_suite, suites
 from mtlbench.tasks.metrics import Metric, absolute_error, accuracy, auroc
 from mtlbench.tasks.task import Task, binary_cross_entropy, cross_entropy, squared_l2
 from mtlbench.training.batches import Batches
 from mtlbench.training.evaluation import evaluate
+from mtlbench.training.job import Place
+from mtlbench.training.jobs import RunJob
+from mtlbench.training.labels import fingerprint, resident_data
 
 
 def classes(name: str = "cls", **fields: Any) -> Task:
@@ -157,6 +164,77 @@ def test_a_variant_whose_name_no_directory_can_have_is_refused() -> None:
     text = "+".join(task.name for task in tasks)
     with pytest.raises(UserError, match="has 40 tasks: its name is too long"):
         Variant.parse(f"{text}@0.4", tasks)
+
+
+# --- data -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfFile(Suite):
+    """Two numbers to their sum, from a file, or anew each time where it is not there."""
+
+    epochs: int = 1
+    batch_size: int = 16
+    lr: float = 0.1
+    file: ClassVar[Path]
+
+    def tasks(self) -> tuple[Task, ...]:
+        return (numbers(),)
+
+    def data(self) -> Data:
+        inputs = torch.load(self.file) if self.file.exists() else torch.rand(32, 2)
+        return Data(*(Split(inputs, {"reg": inputs.sum(1)}) for _ in range(3)))
+
+    def model(self) -> nn.Module:
+        class Net(nn.Linear):
+            def forward(self, input: Tensor) -> dict[str, Tensor]:
+                return {"reg": super().forward(input).squeeze(1)}
+
+        return Net(2, 1)
+
+
+@pytest.fixture
+def of_file(tmp_path: Path) -> Iterator[type[OfFile]]:
+    before = dict(suites._entries)
+    OfFile.file = tmp_path / "data.pt"
+    register_suite("of-file")(OfFile)
+    yield OfFile
+    suites._entries = before
+
+
+def planned() -> RunJob:
+    fingerprint.cache_clear()
+    resident_data.cache_clear()  # as in another process
+    return RunJob(plan("of-file", strategies=["equal"], variants=["clean"], seeds=1)[0])
+
+
+def test_a_run_on_other_data_than_its_study_was_planned_with_fails(of_file: type[OfFile]) -> None:
+    job = planned()
+    planned()
+    *_, ended = job.train(Place(), None)
+    assert ended.status == "failed"
+    assert "is not that with which this study was planned" in ended.error
+    assert "what is drawn needs a seed" in ended.error
+
+
+def test_a_run_is_trained_anew_when_the_file_of_its_data_has_changed(
+    of_file: type[OfFile], tmp_path: Path
+) -> None:
+    torch.save(torch.rand(32, 2, generator=torch.Generator().manual_seed(0)), of_file.file)
+    store, job = Store(tmp_path / "runs"), planned()
+    *_, ended = job.train(Place(), None)
+    job.write(store, ended)
+    assert planned().found(store) is not None
+    torch.save(torch.rand(32, 2, generator=torch.Generator().manual_seed(1)), of_file.file)
+    assert planned().hash == job.hash
+    assert planned().found(store) is None
+
+
+def test_what_is_wrong_with_the_data_is_told_by_the_run(of_file: type[OfFile]) -> None:
+    of_file.file.write_bytes(b"nothing")
+    *_, ended = planned().train(Place(), None)
+    assert ended.status == "failed"
+    assert ", in data\n" in ended.error
 
 
 # --- batches --------------------------------------------------------------------------------------
