@@ -14,6 +14,7 @@ from pathlib import Path
 
 from mtlbench.errors import UserError, describe, shortened
 from mtlbench.files import read_regular
+from mtlbench.plugin_modules import Module, bring_in, modules_beside
 from mtlbench.registry import registering_from
 
 ENTRY_POINT_GROUP = "mtlbench.plugins"
@@ -30,11 +31,13 @@ class PluginFile:
         path: as it was given.
         text: its content.
         directory: where it lies; what else lies there can be imported, as by a script.
+        modules: what it imports from there.
     """
 
     path: str
     text: str
     directory: str
+    modules: tuple[Module, ...] = ()
 
     @classmethod
     def read(cls, path: str | Path) -> "PluginFile":
@@ -61,7 +64,14 @@ class PluginFile:
             raise UserError(
                 f"plugin file {shown}{where} is not Python: {describe(error)}"
             ) from None
-        return cls(str(path), text, str(Path(path).absolute().parent))
+        directory = Path(path).absolute().parent
+        return cls(str(path), text, str(directory), modules_beside(text, directory, LARGEST))
+
+    @property
+    def digest(self) -> str:
+        """Names its content, with that of the modules it imports from beside it."""
+        parts = [self.text, *(part for m in self.modules for part in (m.name, m.text))]
+        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:8]
 
     def load(self) -> None:
         """Runs the plugin, which registers what it brings; a second call does nothing.
@@ -70,16 +80,14 @@ class PluginFile:
             UserError: it fails, or registers a name that is taken.
         """
         _load_own()
-        digest = hashlib.sha256(self.text.encode()).hexdigest()[:8]
-        module_name = f"mtlbench_plugin_{Path(self.path).stem}_{digest}"
+        module_name = f"mtlbench_plugin_{Path(self.path).stem}_{self.digest}"
         if module_name in sys.modules:
             return
-        if self.directory not in sys.path:  # last: nothing that is installed is hidden by it
-            sys.path.append(self.directory)
+        bring_in(self.modules, self.directory)
         module = types.ModuleType(module_name)
         module.__file__ = self.path
         sys.modules[module_name] = module
-        with registering_from(digest):
+        with registering_from(self.digest):
             try:
                 exec(compile(self.text, self.path, "exec"), module.__dict__)
             except BaseException as error:

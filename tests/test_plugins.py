@@ -1,10 +1,12 @@
 """Strategies and suites from files, and what becomes of a study when they misbehave."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import TINY_OPTIONS
 
 from mtlbench.cli.main import main
@@ -237,3 +239,82 @@ def test_a_plugin_imports_what_lies_beside_it(
     plugin(tmp_path / "beside_the_plugin.py", GOOD)
     PluginFile.read(plugin(tmp_path / "p.py", "import beside_the_plugin")).load()
     assert strategies.get("half").label == "Half"
+
+
+# --- modules beside a plugin ----------------------------------------------------------------------
+
+IMPORTS = '''
+import torch
+
+import mtlbench
+from PACKAGE.values import FACTOR
+
+
+@mtlbench.register_strategy("NAME")
+class Helped(mtlbench.LossWeighting):
+    """A factor from beside."""
+
+    def weights(self, losses, present):
+        return torch.full_like(losses, FACTOR)
+'''
+
+
+def helped(directory: Path, name: str, factor: float, package: str = "") -> Path:
+    """A plugin that imports a package beside it, which imports its own module."""
+    package = package or f"beside_{name}"
+    (directory / package).mkdir(parents=True, exist_ok=True)
+    (directory / package / "__init__.py").write_text("from . import numbers_of_it\n")
+    (directory / package / "numbers_of_it.py").write_text(f"FACTOR = {factor}\n")
+    (directory / package / "values.py").write_text("from .numbers_of_it import FACTOR\n")
+    path = directory / f"{name}.py"
+    path.write_text(IMPORTS.replace("NAME", name).replace("PACKAGE", package))
+    return path
+
+
+def weight_of(name: str) -> float:
+    strategy = strategies.get(name).cls()
+    return float(strategy.weights(torch.ones(1), torch.ones(1, dtype=torch.bool)))
+
+
+def test_what_a_plugin_imports_from_beside_it_counts_in_its_hash(tmp_path: Path) -> None:
+    before = PluginFile.read(helped(tmp_path, "h1", 1.0))
+    assert [m.name for m in before.modules] == [
+        "beside_h1", "beside_h1.numbers_of_it", "beside_h1.values"
+    ]  # fmt: skip
+    (tmp_path / "beside_h1" / "unused.py").write_text("1\n")
+    assert PluginFile.read(tmp_path / "h1.py").digest == before.digest
+    helped(tmp_path, "h1", 2.0)
+    assert PluginFile.read(tmp_path / "h1.py").digest != before.digest
+
+
+def test_what_lies_beside_a_plugin_travels_with_it(tmp_path: Path) -> None:
+    plugin = PluginFile.read(helped(tmp_path, "h2", 3.0))
+    shutil.rmtree(tmp_path / "beside_h2")  # as on another machine
+    plugin.load()
+    assert weight_of("h2") == 3.0
+
+
+def test_a_plugin_whose_module_has_changed_is_another_one(tmp_path: Path) -> None:
+    PluginFile.read(helped(tmp_path, "h3", 1.0)).load()
+    helped(tmp_path, "h3", 2.0).write_text(
+        IMPORTS.replace("NAME", "h3b").replace("PACKAGE", "beside_h3")
+    )
+    PluginFile.read(tmp_path / "h3.py").load()
+    assert (weight_of("h3"), weight_of("h3b")) == (1.0, 2.0)
+
+
+def test_modules_of_one_name_beside_two_plugins_are_refused(tmp_path: Path) -> None:
+    PluginFile.read(helped(tmp_path / "a", "h4", 1.0, "beside_both")).load()
+    other = PluginFile.read(helped(tmp_path / "b", "h5", 2.0, "beside_both"))
+    with pytest.raises(UserError, match="two plugins import a module 'beside_both"):
+        other.load()
+
+
+def test_what_is_installed_is_not_hidden_by_a_file_beside_a_plugin(tmp_path: Path) -> None:
+    for name in ("torch", "json", "mtlbench"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit\n")
+    path = tmp_path / "h6.py"
+    path.write_text("import json\nimport torch.nn\nfrom mtlbench import errors\n")
+    plugin = PluginFile.read(path)
+    assert plugin.modules == ()
+    plugin.load()
