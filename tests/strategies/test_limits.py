@@ -139,6 +139,7 @@ BOUNDS: dict[str, Bound] = {
     "elr": at_most_one,  # without outputs, no penalty
     "l2rw": at_most_one,  # a convex combination of the gradients of each task
     "slgrad": sum_is_number_of_tasks,
+    "mw-net": at_most_one,
     "trim": lambda seen: INSTANCES / (0.8 * INSTANCES) * seen.all,
     "self-paced": at_most_one,
     "mgda": sum_is_one,
