@@ -149,6 +149,7 @@ def tiny_spec(
         variants=[variant],
         seeds=seed + 1,
         overrides={**TINY, **stages},
+        found_by=lambda spec: {},
     )
     return specs[-1]
 

@@ -71,7 +71,8 @@ class LearningToReweight(GradientAlignment):
     gradient descent in which all weights are 0. Gradients are those over all parameters of the
     network. Where no instance lowers H, the task learns nothing of the batch; where H says
     nothing, because the held-out batch has no label of the task or a gradient is not finite, it
-    has the plain mean. Nothing is remembered from step to step.
+    has the plain mean. Nothing is remembered from step to step, and nothing is there to be tuned,
+    as in the paper.
 
     It sees validation labels, which are never corrupted here: where training labels are wrong, an
     advantage that most other strategies do not have. Parameters that are chosen by the same labels
@@ -109,7 +110,7 @@ class SampleLevelGradients(GradientAlignment):
     and 0 for an auxiliary one. Of an auxiliary task only the gradient over the shared parameters
     counts, since a main task's loss has none over its head. Where no instance lowers the held-out
     loss, nothing is learned; a task whose gradients are not finite has the plain mean. Nothing is
-    remembered from step to step.
+    remembered from step to step. p says what is asked for and is not tuned.
 
     It sees validation labels, which are never corrupted here: where training labels are wrong, an
     advantage that most other strategies do not have. Parameters that are chosen by the same labels
@@ -173,8 +174,19 @@ def _products(
     if not us or not pairs:
         return [torch.zeros_like(u) for u in us]
     over, along = zip(*pairs, strict=True)
-    gradients = torch.autograd.grad(vectors, over, us, create_graph=True, allow_unused=True)
-    product = inner(gradients, along)
+    return derivatives(us, weighed_gradient(vectors, us, over), along)
+
+
+def weighed_gradient(
+    vectors: Sequence[Tensor], us: Sequence[Tensor], parameters: Sequence[Tensor]
+) -> Direction:
+    """Σ_ik u_ik ∇ℓ_ik of losses [B] of some tasks, differentiable in the weights u [B] of each."""
+    return torch.autograd.grad(vectors, parameters, us, create_graph=True, allow_unused=True)
+
+
+def derivatives(us: Sequence[Tensor], gradient: Direction, direction: Direction) -> list[Tensor]:
+    """∂⟨gradient, direction⟩/∂u of such a gradient, [B] of each task: ⟨∇ℓ_ik, direction⟩."""
+    product = inner(gradient, direction)
     if product is None:
         return [torch.zeros_like(u) for u in us]
     return list(torch.autograd.grad(product, us, allow_unused=True, materialize_grads=True))

@@ -8,11 +8,8 @@ from torch import Tensor, nn
 
 from mtlbench.space import Range
 from mtlbench.strategies.base import LossWeighting, Setting, register_strategy
-from mtlbench.strategies.gradients import TaskLosses, readable
+from mtlbench.strategies.gradients import TaskLosses
 from mtlbench.strategies.held_out import explaining_refusals, inner
-
-STEEPEST = 1e15
-"""Of a larger slope Adam's square would be infinite in float32."""
 
 
 @register_strategy("auto-lambda", label="Auto-Lambda")
@@ -104,14 +101,6 @@ class AutoLambda(LossWeighting):
 
     def weights(self, losses: Tensor, present: Tensor) -> Tensor:
         assert self._slope is not None
-        assert self.optimizer is not None
         slope, self._slope = -self.virtual_lr * self._slope, None
-        finite = slope.isfinite().all()
-        slope = slope.clamp(-STEEPEST, STEEPEST)
-        if not readable(finite) or finite.numpy():
-            with self.kept_without(finite):
-                before = self.lambdas.detach().clone()
-                self.lambdas.grad = torch.where(finite, slope, 0)
-                self.optimizer.step()
-                self.lambdas.copy_(torch.where(present, self.lambdas, before))
+        self.take_step([slope], present)
         return self.lambdas.detach().clone()

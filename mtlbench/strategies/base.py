@@ -22,6 +22,9 @@ from mtlbench.strategies.table import ON_DEVICE, InstanceTable
 CLASSIFICATION, REGRESSION = "classification", "regression"
 KINDS = (CLASSIFICATION, REGRESSION)
 
+STEEPEST = 1e15
+"""Of a larger slope Adam's square would be infinite in float32."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -144,6 +147,30 @@ class Stage(nn.Module):
         yield
         for tensor, value in before:
             tensor.copy_(torch.where(labels, tensor, value))
+
+    def take_step(self, slopes: Sequence[Tensor], present: Tensor) -> None:
+        """A step of `self.optimizer` on the stage's parameters, each [K, …], by slopes that are
+        given; those of tasks without a label stay, and all where a slope is not finite or no task
+        has a label.
+
+        Args:
+            slopes: of each parameter.
+            present: which tasks have a label in the batch, bool [K].
+        """
+        assert self.optimizer is not None
+        finite = torch.stack([slope.isfinite().all() for slope in slopes]).all()
+        told = finite & present.any()
+        if readable(told) and not told.numpy():
+            return
+        parameters = list(self.parameters())
+        with torch.no_grad(), self.kept_without(told):
+            before = [parameter.clone() for parameter in parameters]
+            for parameter, slope in zip(parameters, slopes, strict=True):
+                parameter.grad = torch.where(finite, slope.clamp(-STEEPEST, STEEPEST), 0)
+            self.optimizer.step()
+            for parameter, value in zip(parameters, before, strict=True):
+                of_tasks = present.view(-1, *(1,) * (value.ndim - 1))
+                parameter.copy_(torch.where(of_tasks, parameter, value))
 
     def get_extra_state(self) -> dict[str, Any]:
         return {

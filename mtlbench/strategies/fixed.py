@@ -98,10 +98,11 @@ class Frozen(Static):
         weights: as for `static`.
 
     Attributes:
-        of: the other strategy's name.
+        of: the strategy whose run gives the parameters `taken`.
     """
 
     of: ClassVar[str] = ""
+    taken: ClassVar = ("weights",)
     space: ClassVar = {}
 
 
@@ -121,6 +122,8 @@ def frozen(name: str) -> Entry:
     )
     if cls.stage == INSTANCE or cls.network_per_task or directs or issubclass(cls, Frozen):
         raise UserError(f"strategy {FROZEN}:{name}: {name!r} finds no weights of tasks to freeze")
+    if getattr(cls, "of", ""):
+        raise UserError(f"strategy {FROZEN}:{name}: {name!r} itself takes what other runs found")
     own = type("Frozen", (Frozen,), {"of": name, "__doc__": Frozen.__doc__})
     return Entry(f"{FROZEN}:{name}", own, f"Frozen {entry.label}", entry.source)
 

@@ -52,6 +52,10 @@ class Network:
         # Whether heads also use what the shared layers start from.
         self._heads_bypass_features = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, whose parameters have other ids."""
+        return self.__dict__ | {"_trunk": set()}
+
     def detached_features(self) -> list[DetachedFeatures]:
         """The features that the losses of this step may come from, one for each forward pass.
 

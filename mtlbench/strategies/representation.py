@@ -76,9 +76,12 @@ class Representation:
         self._modules = [module] if model is None else [module, model]
         self._pending: list[DetachedFeatures] = []
         self._ran = self._stops_at_features = False
-        # A compiled graph has no leaves.
-        self.detach_uncompiled = torch.compiler.disable(self.detach)
         _attach(self, module)
+
+    def __reduce__(self) -> tuple[type["Representation"], tuple[nn.Module | None, ...]]:
+        """For copies and pickles: one of the module's own copy, from its next pass on."""
+        module, *model = self._modules
+        return Representation, (module, model[0] if model else None)
 
     def pending(self) -> list[DetachedFeatures]:
         """The features whose losses have not come yet, in the order that they were made.
@@ -86,10 +89,7 @@ class Representation:
         Raises:
             ValueError: there is none, or another strategy cuts the module's output by now.
         """
-        newest = _newest(self._modules[0])
-        if newest is None:
-            raise ValueError("a copy of a strategy does not notice its module; make one for it")
-        if newest is not self:
+        if _newest(self._modules[0]) is not self:
             raise ValueError(
                 "a strategy made later has the same module as its representation; make this one "
                 "anew to go on with it"
@@ -136,6 +136,7 @@ class Representation:
             # Whether the pass keeps its graph is not known here; this one lives as the losses do.
             torch.autograd.backward([output], [gradient], retain_graph=True)
 
+    @torch.compiler.disable  # a compiled graph has no leaves
     def detach(self, output: Any) -> Any:
         """Puts outputs aside and gives the heads the same numbers without a history."""
         if not (torch.is_grad_enabled() and any(module.training for module in self._modules)):
@@ -186,7 +187,7 @@ def _attach(representation: Representation, module: nn.Module) -> None:
 def _hook(module: nn.Module, inputs: Any, output: Any) -> Any:
     """Cuts the output of a module that is a representation; a copy of it is none."""
     representation = _newest(module)
-    return output if representation is None else representation.detach_uncompiled(output)
+    return output if representation is None else representation.detach(output)
 
 
 def _for_each_tensor(change: Callable[[Tensor], Tensor], values: Any) -> tuple[Any, int]:

@@ -56,6 +56,10 @@ class SharedParameters:
         self._undecided, self._undecided_steps = True, 0
         self.inspects_graph = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles, whose parameters have other ids: they look at the graph anew."""
+        return self.__dict__ | {"_known": [], "_nonzero": defaultdict(set)}
+
     @property
     def available(self) -> bool:
         """True where there is anything to weigh gradients over."""

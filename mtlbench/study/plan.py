@@ -13,7 +13,7 @@ from mtlbench.errors import UserError, listed
 from mtlbench.spec import RunSpec
 from mtlbench.strategies.base import strategies as known_strategies
 from mtlbench.strategies.compose import Composition
-from mtlbench.study.frozen import WeightsOf
+from mtlbench.study.frozen import FoundBy
 from mtlbench.suites.base import Suite, suites
 from mtlbench.suites.build import build_suite, recipe_parameters
 from mtlbench.tasks.epoch_rule import MEAN, EpochRule
@@ -33,7 +33,7 @@ def plan(
     variants: Iterable[str] | None = None,
     seeds: int | None = None,
     overrides: Mapping[str, Any] | None = None,
-    weights_of: WeightsOf | None = None,
+    found_by: FoundBy | None = None,
 ) -> list[RunSpec]:
     """The specs of a study; what is not given comes from the suite's default study.
 
@@ -43,8 +43,8 @@ def plan(
         variants: names such as `depth@0.4`.
         seeds: how many, counted from 0.
         overrides: suite parameters by name, strategy parameters as `STAGE.PARAMETER`.
-        weights_of: the weights that a run found, for strategies that freeze them; those of a
-            variant without weights are left out.
+        found_by: what a run found, for strategies that take it; those of a variant where nothing is
+            to be had are left out.
 
     Raises:
         UserError: anything in it that does not exist or is out of range.
@@ -85,21 +85,25 @@ def plan(
     for variant in parsed:
         for composition in compositions:
             given = dict(of_stages)
-            weights = f"{composition.task.name}.weights"
-            if (source := frozen_from(composition)) and weights not in given:
-                if weights_of is None:
-                    raise UserError(f"give the weights: --set {weights}=…")
-                (found_by,) = plan(
+            source, taken = taken_from(composition)
+            if source and not set(taken) & set(given):
+                if found_by is None:
+                    options = " ".join(f"--set {name}=…" for name in taken)
+                    raise UserError(
+                        f"strategy {composition.name!r} takes what a run of {source!r} found: give "
+                        f"{options}"
+                    )
+                (run,) = plan(
                     suite,
                     strategies=[source],
                     variants=[variant.name],
                     seeds=1,
                     overrides={**of_suite, **_of(source, of_stages)},
                 )
-                found = weights_of(found_by)
+                found = found_by(run)
                 if found is None:
                     continue
-                given[weights] = dict(found)
+                given |= {f"{composition.task.name}.{k}": dict(v) for k, v in found.items()}
             resolved = recipe_parameters(benchmark, variant, composition, given)
             _try_out(composition, resolved, benchmark)
             sources = {
@@ -136,9 +140,11 @@ def _location(value: Any) -> str:
     return str(Path(value).expanduser().absolute() if isinstance(value, str) else value)
 
 
-def frozen_from(composition: Composition) -> str:
-    """The strategy whose weights a composition freezes, or ""."""
-    return getattr(composition.task.cls, "of", "")
+def taken_from(composition: Composition) -> tuple[str, list[str]]:
+    """The strategy whose run gives parameters to a composition, or "", and which they are."""
+    entry = composition.task
+    taken = getattr(entry.cls, "taken", ())
+    return getattr(entry.cls, "of", ""), [f"{entry.name}.{name}" for name in taken]
 
 
 def _of(stage: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,7 +177,7 @@ def _try_out(composition: Composition, parameters: Mapping[str, Any], suite: Sui
 
 def _check_stage_overrides(overrides: Mapping[str, Any], compositions: list[Composition]) -> None:
     stages = {stage.name for composition in compositions for stage in composition.stages}
-    stages |= {frozen_from(composition) for composition in compositions}
+    stages |= {taken_from(composition)[0] for composition in compositions}
     for key in overrides:
         stage = key.partition(".")[0]
         known_strategies.get(stage)

@@ -21,7 +21,7 @@ from mtlbench.plugins import PluginFile, read_plugins
 from mtlbench.spec import RunSpec
 from mtlbench.store import DEFAULT_RESULTS
 from mtlbench.store.runs import Store, read_run
-from mtlbench.study.frozen import weights_in
+from mtlbench.study.frozen import Found, found_in
 from mtlbench.study.plan import plan
 from mtlbench.training.job import Ended, Job
 from mtlbench.training.jobs import RunJob
@@ -37,7 +37,7 @@ class Outcome:
     Attributes:
         specs: all its runs.
         statuses: how many of them are done, diverged and failed.
-        left_out: how many were asked for and have no weights to freeze.
+        left_out: how many were asked for and have nothing to start from.
         tunings: hashes of the tunings that chose the parameters of some of them.
     """
 
@@ -162,8 +162,8 @@ def plan_with_sources(
     resources: Resources,
     trackers: Mapping[str, type[Tracker]],
 ) -> tuple[list[RunSpec], int]:
-    """The specs of a study, with those runs trained whose weights it freezes and that are not in
-    the store; and how many are left out, because such a run gave no weights, which is told on
+    """The specs of a study, with those runs trained of which it takes weights or results and that
+    are not in the store; and how many are left out, because such a run gave none, which is told on
     standard error.
 
     Args:
@@ -174,28 +174,28 @@ def plan_with_sources(
         UserError: anything in the study that does not exist or is out of range, or nothing of it is
             left.
     """
-    found_by: dict[str, RunSpec] = {}
+    asked: dict[str, RunSpec] = {}
 
-    def ask(spec: RunSpec) -> dict[str, float]:
-        found_by[spec.hash] = spec
+    def ask(spec: RunSpec) -> Found:
+        asked[spec.hash] = spec
         return {}
 
-    specs = plan(suite, **study, weights_of=ask)
-    if not found_by:
+    specs = plan(suite, **study, found_by=ask)
+    if not asked:
         return specs, 0
-    sources = [RunJob(spec) for spec in found_by.values()]
+    sources = [RunJob(spec) for spec in asked.values()]
     if any(job.found(store) is None for job in sources):
         train_missing(
             sources,
             store,
             suite,
-            "runs whose weights others freeze",
+            "runs that others start from",
             plugins=plugins,
             resources=resources,
             trackers=trackers,
         )
     why: list[str] = []
-    known = plan(suite, **study, weights_of=weights_in(store, why.append))
+    known = plan(suite, **study, found_by=found_in(store, why.append))
     if not known:
         raise UserError(why[0])
     for each in why:

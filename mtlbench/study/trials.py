@@ -13,7 +13,7 @@ from mtlbench.spec import RunSpec
 from mtlbench.store.trials import EPOCHS, TRIAL_SEED
 from mtlbench.strategies.base import strategies as known_strategies
 from mtlbench.strategies.compose import DEFAULT_TASK_STAGE, Composition
-from mtlbench.study.frozen import WeightsOf
+from mtlbench.study.frozen import FoundBy
 from mtlbench.study.plan import plan
 from mtlbench.suites.base import Suite
 from mtlbench.suites.build import suite_of
@@ -79,7 +79,7 @@ def plan_trials(
     *,
     budget: int | None = None,
     space: Space | None = None,
-    weights_of: WeightsOf | None = None,
+    found_by: FoundBy | None = None,
 ) -> list[Candidate]:
     """The trials of every strategy on every variant: the default parameters, then points of its
     space, which all strategies begin with the same dimensions.
@@ -87,7 +87,7 @@ def plan_trials(
     Args:
         suite, strategies, variants, overrides, budget, space: as for `tune`.
         count: how many, where there is no budget.
-        weights_of: as for `plan`.
+        found_by: as for `plan`.
 
     Raises:
         UserError: anything that does not exist or is out of range, a bad space too.
@@ -100,7 +100,7 @@ def plan_trials(
         variants=variants,
         seeds=1,
         overrides=overrides,
-        weights_of=weights_of,
+        found_by=found_by,
     )
     built = suite_of(study[0])
     tasks = [task.name for task in built.tasks()]

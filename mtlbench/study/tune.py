@@ -32,8 +32,8 @@ from mtlbench.store.trials import (
     write_tuning,
 )
 from mtlbench.strategies.compose import Composition
-from mtlbench.study.frozen import WeightsOf, weights_in
-from mtlbench.study.plan import frozen_from
+from mtlbench.study.frozen import FoundBy, found_in
+from mtlbench.study.plan import taken_from
 from mtlbench.study.run import Outcome, plan_with_sources, train_missing
 from mtlbench.study.trials import (
     BASELINE,
@@ -139,7 +139,7 @@ def tune_study(
     store, known_trackers = Store(results), load(trackers)
     study = {"strategies": strategies, "variants": variants, "seeds": seeds, "overrides": overrides}
 
-    def trials_with(weights_of: WeightsOf) -> list[Candidate]:
+    def trials_with(found_by: FoundBy) -> list[Candidate]:
         return plan_trials(
             suite,
             strategies,
@@ -148,7 +148,7 @@ def tune_study(
             overrides,
             budget=budget,
             space=space,
-            weights_of=weights_of,
+            found_by=found_by,
         )
 
     # First all that can be known before anything is trained.
@@ -157,8 +157,8 @@ def tune_study(
     finals, left_out = plan_with_sources(
         suite, study, store, plugins=plugins, resources=resources, trackers=known_trackers
     )
-    if any(frozen_from(Composition.parse(spec.strategy)) for spec in finals):
-        candidates = trials_with(weights_in(store, lambda why: None))
+    if any(taken_from(Composition.parse(spec.strategy))[0] for spec in finals):
+        candidates = trials_with(found_in(store, lambda why: None))
     for candidate in candidates:
         cost = RunJob(candidate.default).epochs
         if budget is not None and cost > budget:

@@ -37,4 +37,4 @@ def test_latex_has_the_mark() -> None:
 def test_the_catalogue_marks_them() -> None:
     lines = catalogue.render({}).splitlines()
     marked = [line.split("`")[1] for line in lines if line.startswith("| [`") and ") †" in line]
-    assert sorted(marked) == ["auto-lambda", "l2rw", "slgrad"]
+    assert sorted(marked) == ["auto-lambda", "l2rw", "mw-net", "slgrad"]

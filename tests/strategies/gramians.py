@@ -18,6 +18,7 @@ PARAMETERS: dict[str, dict[str, float]] = {
     "dualproj": {"norm_eps": 0.0},
     "nash-mtl": {},
     "fairgrad": {"alpha": 2.0},
+    "pivrg": {},
     "imtl-g": {},
     "config": {},
     "aligned-mtl": {},

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import Tensor
-from toy import Batch, Toy, assert_agrees, gradient, problem
+from toy import Batch, Toy, assert_agrees, gradient, held_losses, problem
 
 from mtlbench.errors import UserError
 from mtlbench.strategies import Strategy
@@ -34,16 +34,6 @@ def weighted(network: Toy, batch: Batch, by_instance: list[list[float]]) -> Tens
         for loss, w in zip(vector, weights, strict=True)
     )
     return flat_gradient(total, network)
-
-
-def held_losses(network: Toy, held: Batch):
-    return lambda: {
-        f"t{k}": loss[here]
-        for k, (loss, here) in enumerate(
-            zip(network.losses(held), held.present.unbind(1), strict=True)
-        )
-        if here.any()
-    }
 
 
 def step(strategy: Strategy, network: Toy, batch: Batch, held: Batch) -> Tensor:

@@ -3,26 +3,21 @@
 import pytest
 import torch
 from torch import Tensor
-from torch.func import functional_call
-from toy import Batch, Problem, Toy, assert_agrees, gradient, gradient_of, problem
+from toy import (
+    Batch,
+    Problem,
+    Toy,
+    assert_agrees,
+    gradient,
+    gradient_of,
+    held_losses,
+    mean_losses,
+    problem,
+)
 
 from mtlbench.errors import UserError
 
 ALPHA, LR, INITIAL = 0.3, 0.01, 0.1
-
-
-def mean_losses(network: Toy, values: dict[str, Tensor], batch: Batch) -> list[Tensor]:
-    """The mean loss of each task at these values of the parameters."""
-
-    class Losses(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self) -> list[Tensor]:
-            return self.network.task_losses(batch)
-
-    return functional_call(Losses(), {f"network.{name}": v for name, v in values.items()}, ())
 
 
 def slope(
@@ -45,16 +40,6 @@ def build(case: Problem, network: Toy, **parameters: object):
     return case.strategy(
         "auto-lambda", network, **{f"auto-lambda__{name}": v for name, v in given.items()}
     )
-
-
-def held_losses(network: Toy, held: Batch):
-    return lambda: {
-        f"t{k}": loss[here]
-        for k, (loss, here) in enumerate(
-            zip(network.losses(held), held.present.unbind(1), strict=True)
-        )
-        if here.any()
-    }
 
 
 @pytest.mark.parametrize("primary", [{}, {"t1": 0.0, "t2": 2.5}])

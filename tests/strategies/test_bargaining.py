@@ -6,11 +6,12 @@ import torch
 from gramians import Array, independent_jacobians, jacobians, stage, weigh
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.optimize import minimize
+from scipy.optimize import least_squares, minimize
 from torchjd.aggregation import FairGradWeighting
 from toy import many_examples, problem
 
 from mtlbench.errors import UserError
+from mtlbench.strategies.bargaining import PerformanceInformedWeighting
 
 alphas = st.sampled_from([0.2, 0.5, 1.0, 2.0, 10.0])
 
@@ -159,3 +160,87 @@ def test_a_parameter_out_of_its_range_is_refused(
     case = problem()
     with pytest.raises(UserError, match=message):
         case.strategy(name, case.network(), **{f"{name}__{parameter}": value})
+
+
+# --- PIVRG ---
+
+MORE = {"t0/accuracy": 80.0, "t0/miou": 50.0}
+LESS = {"t1/error": 0.5, "t2/error": 2.0}
+EPOCH = {"t0/accuracy": 72.0, "t0/miou": 45.0, "t1/error": 0.6, "t2/error": 1.9, "t2/other": 7.0}
+BEHIND = np.array([10.0, 20.0, -5.0])  # percent: the means of 10 and 10, 20, and −5
+
+
+def informed(**parameters: float) -> PerformanceInformedWeighting:
+    built = stage("pivrg", 3, more=MORE, less=LESS, **parameters)
+    built.end_epoch(torch.ones(3), EPOCH)
+    return built
+
+
+def shares(bound: float, temperature: float) -> Array:
+    """p as in the authors' code."""
+    temperature = max((BEHIND.max() - BEHIND.min()) / np.log(bound), temperature)
+    exponentials = np.exp((BEHIND - BEHIND.max()) / temperature)
+    return 3 * exponentials / exponentials.sum()
+
+
+@many_examples
+@given(
+    independent_jacobians(min_tasks=3, max_tasks=3, spread=0.3),
+    st.sampled_from([1.8, 2.0]),
+    st.sampled_from([10.0, 100.0]),
+)
+def test_pivrg_agrees_with_its_oracle(rows: Array, bound: float, temperature: float) -> None:
+    """The search for least squares of the authors' code, which stops at 1e-8 of them."""
+    gramian, p = rows @ rows.T, shares(bound, temperature)
+    found = least_squares(
+        lambda x: gramian @ x - np.sqrt(p / x), np.ones(3) / 3, bounds=(0, np.inf)
+    )
+    ours = weigh(informed(bound=bound, temperature=temperature, max_norm=0.0), rows) / 3
+    np.testing.assert_allclose(gramian @ ours, np.sqrt(p / ours), rtol=1e-6)
+    np.testing.assert_allclose(ours, found.x, rtol=2e-2)
+    update = weigh(informed(bound=bound, temperature=temperature), rows) @ rows
+    length = np.linalg.norm(3 * ours @ rows)
+    np.testing.assert_allclose(update, 3 * ours @ rows / max(1, length), atol=1e-7)
+
+
+def test_no_task_gets_more_than_bound_times_another() -> None:
+    assert shares(1.8, 1e-3).max() / shares(1.8, 1e-3).min() == pytest.approx(1.8)
+    rows = np.eye(3)  # where w is p^⅓
+    weights = weigh(informed(bound=1.8, temperature=1e-3, max_norm=0.0), rows)
+    np.testing.assert_allclose(weights, 3 * np.cbrt(shares(1.8, 1e-3)), rtol=1e-9)
+
+
+def test_without_single_task_results_pivrg_is_fairgrad() -> None:
+    rows = np.array([[1.0, 0.2, 0.0], [0.1, 3.0, 0.5], [0.0, -0.4, 0.3]])
+    plain = stage("pivrg", 3, max_norm=0.0)
+    plain.end_epoch(torch.ones(3), EPOCH)
+    expected = 3 * weigh(stage("fairgrad", 3, alpha=2.0), rows)
+    np.testing.assert_allclose(weigh(plain, rows), expected, rtol=1e-9)
+
+
+def test_a_metric_that_is_nan_is_left_out_and_a_task_without_another_stays_as_it_was() -> None:
+    built = informed()
+    nan = {"t0/accuracy": np.nan, "t0/miou": 40.0, "t1/error": np.nan, "t2/error": 2.0}
+    built.end_epoch(torch.ones(3), nan)
+    np.testing.assert_allclose(built.get_buffer("behind").numpy(), [20.0, 20.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"bound": 1.0}, "bound must be above 1"),
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"max_norm": -1.0}, "max_norm must be at least 0"),
+        ({"more": {"t0/accuracy": 1.0}}, "must name a metric of task 't1', too"),
+        ({"more": {"t9/accuracy": 1.0}}, "'t9/accuracy', which is no TASK/METRIC; tasks: t0, t1"),
+        ({"less": {"t0/error": 0.0, "t1/error": 1.0, "t2/error": 1.0}}, "'t0/error' is 0"),
+    ],
+)
+def test_what_pivrg_cannot_be_given_is_refused(parameters: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        stage("pivrg", 3, **parameters)
+
+
+def test_metrics_of_an_epoch_in_which_one_is_missing_are_refused() -> None:
+    with pytest.raises(ValueError, match="validation must have 't0/accuracy', as more or less has"):
+        informed().end_epoch(torch.ones(3), {})

@@ -1,5 +1,7 @@
 """The contract of every strategy and every stage, also of one's own."""
 
+import copy
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -207,6 +209,36 @@ def test_a_restored_strategy_goes_on_bit_for_bit(name: str, steps: int, tmp_path
     for key, value in final.items():
         if isinstance(value, Tensor):
             assert_same_bits(other_final[key], value)
+
+
+def pickled(both: tuple[Strategy, Toy]) -> tuple[Strategy, Toy]:
+    copied: tuple[Strategy, Toy] = pickle.loads(pickle.dumps(both))
+    return copied
+
+
+CUT = {
+    "mgda on the representation": ("mgda", {"mgda__on": "representation"}),
+    "mgda in every 3rd step": ("mgda", {"mgda__every": 3}),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "copy_of"),
+    [(name, pickled) for name in [*REGISTERED, *COMPOSED, *CUT]]
+    + [(name, copy.deepcopy) for name in ["ilt", "modo", "iwmtl", *CUT]],
+)
+def test_a_copy_with_its_network_goes_on_bit_for_bit(
+    name: str, copy_of: Callable[[Any], tuple[Strategy, Toy]]
+) -> None:
+    case = problem(steps=5)
+    network = case.network()
+    of, parameters = CUT.get(name, (name, {}))
+    strategy = case.strategy(of, network, generator_seed=3, **parameters)
+    train(strategy, network, case.batches[:3])
+    other, other_network = copy_of((strategy, network))
+    rest = case.batches[3:]
+    expected = train(strategy, network, rest)
+    assert_same_bits(train(other, other_network, rest), expected)
 
 
 # --- the gradients themselves ---

@@ -1,7 +1,5 @@
 """What a loop of one's own hands to a strategy is checked."""
 
-import copy
-import pickle
 from typing import Any
 
 import pytest
@@ -14,11 +12,6 @@ from mtlbench.strategies.base import strategies
 
 TASKS = {"a": "classification", "b": "regression"}
 NAMES = [entry.name for entry in strategies.entries()]
-WITHOUT_REPRESENTATION = [
-    entry.name
-    for entry in strategies.entries()
-    if not getattr(entry.cls, "needs_representation", False)  # a hook of one module
-]
 
 
 class Net(nn.Module):
@@ -63,17 +56,6 @@ def test_a_loss_that_is_not_finite_at_an_absent_label_is_refused(name: str) -> N
         step(name, b=labels, present=present)
     _, net = step(name, b=labels.nan_to_num(), present=present)
     assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
-
-
-@pytest.mark.parametrize("name", WITHOUT_REPRESENTATION)
-def test_a_strategy_can_be_pickled_and_copied(name: str) -> None:
-    strategy, _ = step(name)
-    for other in (pickle.loads(pickle.dumps(strategy)), copy.deepcopy(strategy)):
-        kept, there = strategy.state_dict(), other.state_dict()
-        assert kept.keys() == there.keys()
-        for key, value in kept.items():
-            if isinstance(value, Tensor):
-                torch.testing.assert_close(there[key], value, rtol=0, atol=0, equal_nan=True)
 
 
 def test_what_weighs_by_outputs_says_so_where_it_never_sees_them() -> None:

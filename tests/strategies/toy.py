@@ -1,11 +1,13 @@
 """A small float64 network with one trunk and a head for each task, and batches to train it on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from mtlbench.strategies import Strategy
 from mtlbench.strategies.base import KINDS
@@ -161,3 +163,40 @@ def assert_agrees(actual: Tensor, expected: Tensor) -> None:
 
 def assert_same_bits(actual: Tensor, expected: Tensor) -> None:
     torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
+
+
+def mean_losses(network: Toy, values: dict[str, Tensor], batch: Batch) -> list[Tensor]:
+    """The mean loss of each task at these values of the parameters."""
+    return _at(network, values, lambda: network.task_losses(batch))
+
+
+def instance_losses(network: Toy, values: dict[str, Tensor], batch: Batch) -> list[Tensor]:
+    """The losses [B] of each task at these values of the parameters."""
+    return _at(network, values, lambda: network.losses(batch))
+
+
+def _at(
+    network: Toy, values: dict[str, Tensor], losses: Callable[[], list[Tensor]]
+) -> list[Tensor]:
+    class Losses(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self) -> list[Tensor]:
+            return losses()
+
+    named = {f"network.{name}": value for name, value in values.items()}
+    found: list[Tensor] = functional_call(Losses(), named, ())
+    return found
+
+
+def held_losses(network: Toy, held: Batch) -> Callable[[], dict[str, Tensor]]:
+    """Gives the losses of a held-out batch, of the labels that are there."""
+    return lambda: {
+        f"t{k}": loss[here]
+        for k, (loss, here) in enumerate(
+            zip(network.losses(held), held.present.unbind(1), strict=True)
+        )
+        if here.any()
+    }

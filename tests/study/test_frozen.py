@@ -9,11 +9,14 @@ from conftest import TINY, run_mtlbench
 
 from mtlbench.errors import UserError
 from mtlbench.spec import RunSpec
-from mtlbench.store.runs import Store, read_run
-from mtlbench.study.frozen import mean_weights
+from mtlbench.store.runs import RunRecord, Store, read_run
+from mtlbench.store.schema import DONE
+from mtlbench.study.frozen import found_in, mean_weights
 from mtlbench.study.plan import plan
+from mtlbench.suites.digits import Digits
 from mtlbench.training.job import Place, run_directory
 from mtlbench.training.jobs import RunJob
+from mtlbench.training.record import final_metrics, run_info
 
 WEIGHTS = {"left": 0.5, "right": 1.5, "offset": 1.0}
 
@@ -32,11 +35,11 @@ def train_into(store: Store, spec: RunSpec) -> None:
 def test_the_weights_are_those_of_the_same_variant_with_seed_0() -> None:
     asked: list[RunSpec] = []
 
-    def weights_of(spec: RunSpec) -> dict[str, float]:
+    def found_by(spec: RunSpec) -> dict[str, dict[str, float]]:
         asked.append(spec)
-        return WEIGHTS
+        return {"weights": WEIGHTS}
 
-    specs = frozen(seeds=2, variants=["clean", "left@0.4"], weights_of=weights_of)
+    specs = frozen(seeds=2, variants=["clean", "left@0.4"], found_by=found_by)
     assert [(s.variant, s.strategy, s.seed) for s in asked] == [
         ("clean", "dwa", 0),
         ("left@0.4", "dwa", 0),
@@ -49,7 +52,7 @@ def test_parameters_of_the_other_strategy_are_those_of_its_run() -> None:
     asked: list[RunSpec] = []
     frozen(
         overrides={"dwa.temperature": 0.5},
-        weights_of=lambda spec: asked.append(spec) or WEIGHTS,  # type: ignore[func-returns-value]
+        found_by=lambda spec: asked.append(spec) or {"weights": WEIGHTS},  # type: ignore[func-returns-value]
     )
     assert {spec.strategy_parameters["dwa.temperature"] for spec in asked} == {0.5}
 
@@ -57,7 +60,7 @@ def test_parameters_of_the_other_strategy_are_those_of_its_run() -> None:
 def test_weights_set_by_hand_need_no_run() -> None:
     specs = frozen(overrides={"frozen:dwa.weights": WEIGHTS})
     assert specs[0].strategy_parameters == {"frozen:dwa.weights": WEIGHTS}
-    with pytest.raises(UserError, match=r"give the weights: --set frozen:dwa\.weights"):
+    with pytest.raises(UserError, match=r"found: give --set frozen:dwa\.weights=…$"):
         frozen()
 
 
@@ -87,6 +90,11 @@ def test_a_frozen_run_is_the_run_with_these_weights_by_hand() -> None:
     assert ends[0].info["label"] == "Frozen DWA"
 
 
+def test_what_itself_takes_results_of_runs_cannot_be_frozen() -> None:
+    with pytest.raises(UserError, match="'pivrg' itself takes what other runs found"):
+        frozen("frozen:pivrg")
+
+
 @pytest.mark.parametrize("name", ["single", "ilt", "data-parameters", "frozen:dwa", "graddrop"])
 def test_what_weighs_no_tasks_cannot_be_frozen(name: str) -> None:
     with pytest.raises(UserError, match="finds no weights of tasks to freeze"):
@@ -102,7 +110,7 @@ def test_a_study_trains_the_other_strategy_first(tmp_path: Path) -> None:
     assert done.status == 0
     assert "Frozen DWA" in done.out
     assert "DWA " not in done.out.replace("Frozen DWA", "")
-    assert "1 run whose weights others freeze" in done.err
+    assert "1 run that others start from" in done.err
     again = run_mtlbench(
         ["run", "digits", "--strategies", "equal,frozen:dwa", *options], cwd=tmp_path
     )
@@ -124,3 +132,34 @@ def test_what_has_no_weights_to_freeze_is_left_out_and_the_others_are_trained(
     alone = run_mtlbench(["run", "digits", *options, "--strategies", "frozen:dwa"], cwd=tmp_path)
     assert (alone.status, alone.out) == (2, "")
     assert "dwa/seed-0, whose weights are to be frozen, diverged" in alone.err
+
+
+def test_what_pivrg_is_held_against_are_validation_results_of_single_task_networks(
+    tmp_path: Path,
+) -> None:
+    why: list[str] = []
+    store = Store(tmp_path)
+    found_by = found_in(store, why.append)
+    options: dict[str, Any] = {"strategies": ["pivrg"], "variants": ["clean"], "overrides": TINY}
+    assert plan("digits", seeds=1, found_by=found_by, **options) == []
+    assert why[0].startswith("the run digits/clean/single/seed-0, whose results others are held")
+    (source,) = plan("digits", **{**options, "strategies": ["single"]}, seeds=1)
+    tasks = Digits().tasks()
+    reached = {
+        f"{task.name}/{metric.name}": 40.1234567 for task in tasks for metric in task.metrics
+    }
+    info = run_info(
+        source, "", "loss", status=DONE, error=None, metrics=final_metrics(tasks, reached)
+    )
+    history = {f"validation/{name}": [0.1, value] for name, value in reached.items()}
+    store.write(RunRecord(info, {"epoch": [1, 2], **history}))
+    one, other = plan("digits", seeds=2, found_by=found_by, **options)
+    assert one.strategy_parameters == other.strategy_parameters
+    assert one.strategy_parameters["pivrg.more"] == {
+        "left/accuracy": 40.1235,
+        "right/accuracy": 40.1235,
+    }
+    assert one.strategy_parameters["pivrg.less"] == {"offset/abs_err": 40.1235}
+    by_hand = {**TINY, "pivrg.more": "left/accuracy:90,right/accuracy:90,offset/abs_err:1"}
+    (spec,) = plan("digits", **{**options, "overrides": by_hand}, seeds=1)
+    assert spec.strategy_parameters["pivrg.less"] == {}

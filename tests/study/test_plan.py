@@ -81,7 +81,13 @@ def test_what_is_named_twice_is_run_once() -> None:
 
 
 def test_all_stands_for_every_registered_strategy_also_beside_compositions() -> None:
-    specs = plan("digits", strategies=["all", "ilt+pcgrad"], variants=["clean"], seeds=1)
+    specs = plan(
+        "digits",
+        strategies=["all", "ilt+pcgrad"],
+        variants=["clean"],
+        seeds=1,
+        found_by=lambda spec: {},
+    )
     registered = [entry.name for entry in strategies.entries()]
     assert [spec.strategy for spec in specs] == [*registered, "ilt+pcgrad"]
 

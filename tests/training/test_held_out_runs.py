@@ -50,7 +50,9 @@ def test_who_looks_at_held_out_data_and_does_nothing_trains_as_equal_weights() -
     assert one.history == other.history
 
 
-@pytest.mark.parametrize("strategy", ["auto-lambda", "l2rw", "slgrad", "l2rw+auto-lambda"])
+@pytest.mark.parametrize(
+    "strategy", ["auto-lambda", "l2rw", "mw-net", "slgrad", "l2rw+auto-lambda"]
+)
 def test_a_run_goes_on_from_its_checkpoint_to_the_same_bits(strategy: str, tmp_path: Path) -> None:
     spec = tiny_spec(strategy, "left@0.4", epochs=3)
     whole = trained(spec)
