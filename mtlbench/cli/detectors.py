@@ -44,7 +44,12 @@ def command(options: argparse.Namespace) -> int:
         overrides=overrides,
         plugins=options.plugin,
         results=options.results,
-        resources=Resources(options.address, options.cpus_per_run, options.gpus_per_run),
+        resources=Resources(
+            options.address,
+            options.cpus_per_run,
+            options.gpus_per_run,
+            storage=options.storage,
+        ),
     )
     print(render_detectors(detected, options.format, terminal=shows_styles()), end="")
     if options.figures is not None:

@@ -65,6 +65,12 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 def add_resources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", metavar="RAY", help="a Ray cluster's address, or 'auto'")
     parser.add_argument(
+        "--storage",
+        metavar="URI",
+        help="keep checkpoints there, too, where all machines of the cluster reach them: "
+        "s3://bucket/path, file:///shared/dir",
+    )
+    parser.add_argument(
         "--cpus-per-run",
         type=float,
         default=1.0,

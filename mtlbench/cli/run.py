@@ -56,6 +56,7 @@ def command(options: argparse.Namespace) -> int:
             options.cpus_per_run,
             options.gpus_per_run,
             options.instance_tables,
+            storage=options.storage,
         ),
         traces=options.traces,
         trackers=options.tracker,

@@ -62,7 +62,12 @@ def command(options: argparse.Namespace) -> int:
         overrides=overrides,
         plugins=options.plugin,
         results=options.results,
-        resources=Resources(options.address, options.cpus_per_run, options.gpus_per_run),
+        resources=Resources(
+            options.address,
+            options.cpus_per_run,
+            options.gpus_per_run,
+            storage=options.storage,
+        ),
     )
     shown = SHOWN if options.top is None else options.top
     print(render_found(found, shown, terminal=shows_styles()), end="")

@@ -70,7 +70,12 @@ def command(options: argparse.Namespace) -> int:
         overrides=overrides,
         plugins=read_plugins(options.plugin),
         results=options.results,
-        resources=Resources(options.address, options.cpus_per_run, options.gpus_per_run),
+        resources=Resources(
+            options.address,
+            options.cpus_per_run,
+            options.gpus_per_run,
+            storage=options.storage,
+        ),
         trackers=options.tracker,
     )
     return end_with_table(options, outcome)

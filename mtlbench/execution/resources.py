@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mtlbench.errors import UserError, shortened
+from mtlbench.execution.storage import Storage
 from mtlbench.execution.worker import WorkerSetup, own_versions
 from mtlbench.plugins import PluginFile
 from mtlbench.strategies.table import ON_DEVICE, check_place
@@ -37,6 +38,8 @@ class Resources:
             with the share of one that the suite says.
         instance_tables: where instance parameters lie while a job is trained: `device` beside the
             network, `cpu`, or a directory for memory-mapped files.
+        storage: URI of a folder that all machines reach, where checkpoints are kept, too; see
+            `Storage`.
 
     Raises:
         UserError: a number that no machine can give, or no such place.
@@ -46,12 +49,13 @@ class Resources:
     cpus: float = 1.0
     gpus: float | None = None
     instance_tables: str = ON_DEVICE
+    storage: str | None = None
 
     def setup(self, plugins: Sequence[PluginFile]) -> WorkerSetup:
         """The setup of a worker; on which kind of device is known when Ray is there."""
         threads = max(1, int(self.cpus))
         place = Place(instance_tables=self.instance_tables)
-        return WorkerSetup(tuple(plugins), threads, place, own_versions())
+        return WorkerSetup(tuple(plugins), threads, place, own_versions(), self.storage or "")
 
     def __post_init__(self) -> None:
         if (
@@ -69,6 +73,8 @@ class Resources:
             check_place(self.instance_tables)
         except ValueError as error:
             raise UserError(str(error)) from error
+        if self.storage is not None:
+            Storage(self.storage)
         if not self.cpus > 0:
             raise UserError(f"cpus per run must be above 0, but is {self.cpus:g}")
         if self.gpus is not None and not self.gpus >= 0:

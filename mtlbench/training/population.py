@@ -18,7 +18,7 @@ from mtlbench.files import replacing
 from mtlbench.randomness import named_generator
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import DamagedRunError, Store
-from mtlbench.store.schema import DONE, FAILED
+from mtlbench.store.schema import DIVERGED, DONE, FAILED
 from mtlbench.strategies.base import Member
 from mtlbench.suites.build import suite_of
 from mtlbench.tasks.epoch_rule import score
@@ -73,7 +73,8 @@ class LineageRun(Run):
             try:
                 if known:
                     self.load_state(load_tree(state_file(self.directory, lineage[:known])))
-                break
+                if self._is_over(known):  # else of a worker that was lost on the way
+                    break
             except ValueError:  # trained on another machine, whose files are not seen from here
                 continue
         for generation in range(known + 1, len(lineage) + 1):
@@ -82,6 +83,12 @@ class LineageRun(Run):
                 self.train_epoch()
         if lineage:
             self.seconds = dict.fromkeys(self.seconds, 0.0)
+
+    def _is_over(self, generation: int) -> bool:
+        """Whether it is at the end of a generation."""
+        stage: Any = self.strategy.task
+        end = min(generation * stage.every, self.suite.epochs)
+        return self.epoch == end or self.status == DIVERGED
 
     def _take_weights(self, generation: int) -> None:
         self.generation = generation
