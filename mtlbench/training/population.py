@@ -12,13 +12,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from mtlbench.files import replacing
 from mtlbench.randomness import named_generator
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import DamagedRunError, Store
-from mtlbench.store.schema import DIVERGED, DONE, FAILED
+from mtlbench.store.schema import DONE, FAILED
 from mtlbench.strategies.base import Member
 from mtlbench.suites.build import suite_of
 from mtlbench.tasks.epoch_rule import score
@@ -72,9 +72,8 @@ class LineageRun(Run):
             self.generation = known
             try:
                 if known:
-                    self.load_state(load_tree(state_file(self.directory, lineage[:known])))
-                if self._is_over(known):  # else of a worker that was lost on the way
-                    break
+                    self.load_state(self._state_after(lineage[:known]))
+                break
             except ValueError:  # trained on another machine, whose files are not seen from here
                 continue
         for generation in range(known + 1, len(lineage) + 1):
@@ -84,11 +83,18 @@ class LineageRun(Run):
         if lineage:
             self.seconds = dict.fromkeys(self.seconds, 0.0)
 
-    def _is_over(self, generation: int) -> bool:
-        """Whether it is at the end of a generation."""
-        stage: Any = self.strategy.task
-        end = min(generation * stage.every, self.suite.epochs)
-        return self.epoch == end or self.status == DIVERGED
+    def _state_after(self, lineage: Lineage) -> Any:
+        """What `state` was at the end of a lineage.
+
+        Raises:
+            ValueError: there is no such file, or one from the middle of its last generation, which
+                another machine has ended.
+        """
+        state, stage = load_tree(state_file(self.directory, lineage)), cast(Any, self.strategy.task)
+        end = min(len(lineage) * stage.every, self.suite.epochs)
+        if state["status"] == DONE and state["epoch"] != end:
+            raise ValueError(f"it is of epoch {state['epoch']}, and not {end}")
+        return state
 
     def _take_weights(self, generation: int) -> None:
         self.generation = generation

@@ -198,7 +198,7 @@ BAD = [
     ("run digits --storage /proc/nothing", ["no checkpoints", "'/proc/nothing'"]),
     ("tune digits --storage nosuch://x", ["no checkpoints", "'nosuch://x'"]),
     ("detectors digits --storage nosuch://x", ["no checkpoints", "'nosuch://x'"]),
-    ("suspects digits clean --storage nosuch://x", ["no checkpoints", "'nosuch://x'"]),
+    ("suspects digits --storage nosuch://x", ["no checkpoints", "'nosuch://x'"]),
     ("run digits --seeds 99999999", ["seeds", "at most 100000"]),
     ("run digits --seeds 99999", ["999,990 runs", "100,000"]),
     # the command line itself
