@@ -1,14 +1,14 @@
 """How far a study goes: 1,000 to 100,000 runs on up to 1,000 workers, in the process that drives.
 
     python benchmarks/scale.py [--runs 1000 10000] [--workers 1000] [--seconds 10] [--epochs 2]
-                               [--lines] [--directory DIR] [--out FILE.json]
+                               [--directory DIR] [--out FILE.json]
 
 Simulated: time, which goes on when there is nothing left to do; Ray, whose machines of 16 workers
 give messages when they are due; training, which takes `--seconds` a run of that time and comes to
 random metrics. Real, and the code of every study: the plan of one of `digits`, its jobs and their
-way to the driver, the pool with its queue, locks, polls and placement, every event and what shows
-it, every file of a run until it stands in its place, and all that reads the runs again. Real Ray
-adds about a millisecond of CPU to each message.
+way to the driver, the pool with its queue, locks, polls and placement, every event and the line
+that tells of it, every file of a run until it stands in its place, and all that reads the runs
+again. Real Ray adds about a millisecond of CPU to each message.
 
 Each step is a process of its own, and so has a peak memory of its own. Prints a table: CPU time of
 the driver and of the command; the share of a core that the driver needs to keep up with the
@@ -59,14 +59,12 @@ class Scale:
         workers: how many train at a time.
         seconds: that a run takes.
         epochs: that it has.
-        lines: progress is shown in lines, as elsewhere than on a terminal.
     """
 
     runs: int
     workers: int
     seconds: float
     epochs: int
-    lines: bool
 
 
 # --- a plan -------------------------------------------------------------------------------------
@@ -263,7 +261,7 @@ def drive(base: Path, scale: Scale) -> dict[str, float]:
     pool_module.alive_nodes = simulated.nodes
     command, sent = Meter(), 0
     with open(os.devnull, "w") as nowhere:
-        console = Console(file=nowhere, force_terminal=not scale.lines, width=120, height=50)
+        console = Console(file=nowhere)
         with redirect_stderr(nowhere), show_progress(scale.runs, console) as show:
 
             def emit(event: Any) -> None:
@@ -273,7 +271,7 @@ def drive(base: Path, scale: Scale) -> dict[str, float]:
                 with command:
                     show(pickle.loads(content))
 
-            begun, of_thread = time.process_time(), time.thread_time()
+            of_thread = time.thread_time()
             jobs, store = pickle.loads((base / JOBS).read_bytes())
             setup = WorkerSetup((), 1, Place(), own_versions())
             pool = pool_module.Pool(1, 0, setup, elastic=True, emit=emit)
@@ -281,11 +279,10 @@ def drive(base: Path, scale: Scale) -> dict[str, float]:
             pool.start_workers(len(jobs))
             pool.work(jobs, store)
             of_thread = time.thread_time() - of_thread
-            beside = time.process_time() - begun - of_thread  # the picture's own thread
     driver = of_thread - command.seconds - simulated.work.seconds
     return {
         "driver": driver,
-        "command": command.seconds + beside,
+        "command": command.seconds,
         "simulated": simulated.now,
         "messages": simulated.messages,
         "forgotten": simulated.forgotten,
@@ -358,6 +355,7 @@ ROWS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "to plan (s)": lambda f: f"{f['plan']:.2f}",
     "driver, a run (ms)": lambda f: f"{1e3 * f['driver'] / f['runs']:.2f}",
     "driver, share of a core to keep up": lambda f: f"{f['driver'] / f['simulated']:.3f}",
+    "calls of workers to forget a run": lambda f: f"{f['forgotten']:,}",
     "command, a run (ms)": lambda f: f"{1e3 * f['command'] / f['runs']:.2f}",
     "files": lambda f: f"{f['files']:,}",
     "on the disk (MB)": lambda f: f"{f['disk'] / 1e6:,.0f}",
@@ -385,7 +383,6 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1_000)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--lines", action="store_true", help="show progress as not on a terminal")
     parser.add_argument("--directory", help="where runs are written for as long as it takes")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     parser.add_argument("--step", nargs=3, help=argparse.SUPPRESS)
@@ -398,7 +395,7 @@ def main() -> None:
         return
     measured = []
     for runs in options.runs:
-        scale = Scale(runs, options.workers, options.seconds, options.epochs, options.lines)
+        scale = Scale(runs, options.workers, options.seconds, options.epochs)
         measured.append(measure(scale, options.directory))
         print(f"{runs:,} runs: {json.dumps(measured[-1])}", file=sys.stderr)
     print(table(measured))

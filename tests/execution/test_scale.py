@@ -23,7 +23,7 @@ def test_a_simulated_study_trains_all_its_runs_and_finds_them_again(
 ) -> None:
     for name in ("ray", "time", "alive_nodes"):
         monkeypatch.setattr(pool_module, name, getattr(pool_module, name))  # as before afterwards
-    study = scale.Scale(runs=10, workers=4, seconds=10.0, epochs=2, lines=True)
+    study = scale.Scale(runs=10, workers=4, seconds=10.0, epochs=2)
     figures: dict[str, Any] = {"workers": study.workers}
     for step, does in scale.STEPS.items():
         figures |= {**does(tmp_path, study), f"{step}_mib": 0.0}
