@@ -87,6 +87,23 @@ def add_resources(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def resources_of(options: argparse.Namespace, instance_tables: str = "device") -> Any:
+    """What each run takes, and where.
+
+    Raises:
+        UserError: a number that no machine can give, or no such place.
+    """
+    from mtlbench.execution.resources import Resources
+
+    return Resources(
+        options.address,
+        options.cpus_per_run,
+        options.gpus_per_run,
+        instance_tables,
+        storage=options.storage,
+    )
+
+
 def add_plugins(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--plugin",

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mtlbench.errors import UserError, shortened
 from mtlbench.execution.storage import Storage
@@ -33,23 +33,23 @@ class Resources:
 
     Attributes:
         address: of a Ray cluster, `HOST:PORT` or `auto`; this machine where None.
+        storage: URI of a folder that all its machines reach, where checkpoints are kept, too; see
+            `Storage`.
         cpus: cores a job, fractions too; it computes with so many threads, at least one.
         gpus: GPUs a job, fractions too; 0 trains on the CPU, and None on GPUs where there are any,
             with the share of one that the suite says.
         instance_tables: where instance parameters lie while a job is trained: `device` beside the
             network, `cpu`, or a directory for memory-mapped files.
-        storage: URI of a folder that all machines reach, where checkpoints are kept, too; see
-            `Storage`.
 
     Raises:
         UserError: a number that no machine can give, or no such place.
     """
 
     address: str | None = None
+    storage: str | None = field(default=None, kw_only=True)
     cpus: float = 1.0
     gpus: float | None = None
     instance_tables: str = ON_DEVICE
-    storage: str | None = None
 
     def setup(self, plugins: Sequence[PluginFile]) -> WorkerSetup:
         """The setup of a worker; on which kind of device is known when Ray is there."""

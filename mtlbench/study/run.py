@@ -62,10 +62,10 @@ def run(
     plugins: Sequence[str | Path] = (),
     results: str | Path = DEFAULT_RESULTS,
     address: str | None = None,
+    storage: str | None = None,
     cpus_per_run: float = 1.0,
     gpus_per_run: float | None = None,
     instance_tables: str = "device",
-    storage: str | None = None,
     traces: bool = False,
     trackers: Sequence[str] = (),
 ) -> Comparison:
@@ -78,11 +78,11 @@ def run(
         plugins: files that register further strategies or suites.
         results: the results directory.
         address: of a Ray cluster; this machine where None.
+        storage: URI of a folder that all its machines reach, where checkpoints are kept, too:
+            `s3://bucket/path`, `file:///shared/dir`.
         cpus_per_run, gpus_per_run: what each run takes, fractions too. 0 GPUs trains on the CPU,
             None on GPUs where there are any, with the share of one that the suite says.
         instance_tables: where instance parameters lie: `device`, `cpu` or a directory.
-        storage: URI of a folder that all machines of a cluster reach, where checkpoints are kept,
-            too: `s3://bucket/path`, `file:///shared/dir`.
         traces: keep the loss and the margin of every training instance by epoch; finished runs
             that did not are trained again.
         trackers: names of trackers that follow the runs: `tensorboard`, `wandb`, `mlflow`.

@@ -12,7 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from mtlbench.files import replacing
 from mtlbench.randomness import named_generator
@@ -90,7 +90,8 @@ class LineageRun(Run):
             ValueError: there is no such file, or one from the middle of its last generation, which
                 another machine has ended.
         """
-        state, stage = load_tree(state_file(self.directory, lineage)), cast(Any, self.strategy.task)
+        state = load_tree(state_file(self.directory, lineage))
+        stage: Any = self.strategy.task
         end = min(len(lineage) * stage.every, self.suite.epochs)
         if state["status"] == DONE and state["epoch"] != end:
             raise ValueError(f"it is of epoch {state['epoch']}, and not {end}")
