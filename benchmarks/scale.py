@@ -1,14 +1,15 @@
 """How far a study goes: 1,000 to 100,000 runs on up to 1,000 workers, in the process that drives.
 
     python benchmarks/scale.py [--runs 1000 10000] [--workers 1000] [--seconds 10] [--epochs 2]
-                               [--directory DIR] [--out FILE.json]
+                               [--driven N] [--directory DIR] [--out FILE.json]
 
 Simulated: time, which goes on when there is nothing left to do; Ray, whose machines of 16 workers
 give messages when they are due; training, which takes `--seconds` a run of that time and comes to
 random metrics. Real, and the code of every study: the plan of one of `digits`, its jobs and their
 way to the driver, the pool with its queue, locks, polls and placement, every event and the line
 that tells of it, every file of a run until it stands in its place, and all that reads the runs
-again. Real Ray adds about a millisecond of CPU to each message.
+again. Real Ray adds about a millisecond of CPU to each message. With `--driven N` the driver ends
+after so many runs, when its queue is as long as it gets, and the others are written by hand.
 
 Each step is a process of its own, and so has a peak memory of its own. Prints a table: CPU time of
 the driver and of the command; the share of a core that the driver needs to keep up with the
@@ -18,6 +19,7 @@ temporary directory and take 20 kB each.
 """
 
 import argparse
+import hashlib
 import heapq
 import itertools
 import json
@@ -25,16 +27,20 @@ import os
 import pickle
 import random
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stderr, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+
+from mtlbench.store.runs import HISTORY_FILE, RUN_FILE, UNFINISHED, RunRecord, Store
+from mtlbench.store.schema import DONE, SCHEMA_VERSION
 
 SUITE = "digits"
 STRATEGIES, LEVELS = 40, (0.0, 0.1, 0.2, 0.4, 0.6)
@@ -59,12 +65,14 @@ class Scale:
         workers: how many train at a time.
         seconds: that a run takes.
         epochs: that it has.
+        driven: runs that the driver trains.
     """
 
     runs: int
     workers: int
     seconds: float
     epochs: int
+    driven: int
 
 
 # --- a plan -------------------------------------------------------------------------------------
@@ -72,8 +80,6 @@ class Scale:
 
 def plan_study(base: Path, scale: Scale) -> dict[str, float]:
     """Plans a study, looks for its runs, and packs them as for the driver."""
-    from mtlbench.store.runs import Store
-    from mtlbench.store.schema import DONE
     from mtlbench.strategies.base import strategies
     from mtlbench.study.plan import plan
     from mtlbench.suites.build import suite_of
@@ -107,6 +113,10 @@ def plan_study(base: Path, scale: Scale) -> dict[str, float]:
 
 
 # --- a simulated cluster ------------------------------------------------------------------------
+
+
+class EnoughError(Exception):
+    """As many runs are trained as are to be."""
 
 
 class Due:
@@ -229,21 +239,23 @@ class SimulatedRay:
 
     def _messages(self, job: Any) -> Iterator[Any]:
         """What training says of a job."""
-        from mtlbench.store.runs import RunRecord
         from mtlbench.training.job import Ended, Progress
 
+        record = self.record_of(job)
+        for epoch in range(1, self._scale.epochs + 1):
+            yield Progress(epoch, {name: c[:epoch] for name, c in record.history.items()})
+        yield Ended(DONE, epochs=self._scale.epochs, result=record)
+
+    def record_of(self, job: Any) -> RunRecord:
+        """What a run leaves behind."""
         metrics = [
             {**metric, "value": self._chance.gauss(50.0, 1.0)} for metric in self._info["metrics"]
         ]
         columns = ["epoch", *(f"validation/{m['task']}/{m['metric']}" for m in metrics)]
-        history: dict[str, list[float]] = {name: [] for name in columns}
-        for epoch in range(1, self._scale.epochs + 1):
-            for column in history.values():
-                column.append(epoch + self._chance.random())
-            yield Progress(epoch, {name: list(column) for name, column in history.items()})
+        epochs = range(1, self._scale.epochs + 1)
+        history = {name: [epoch + self._chance.random() for epoch in epochs] for name in columns}
         own = {"hash": job.hash, "spec": asdict(job.spec), "label": job.label, "stage": job.stage}
-        info = {**self._info, **own, "metrics": metrics, "device": "cpu"}
-        yield Ended("done", epochs=self._scale.epochs, result=RunRecord(info, history))
+        return RunRecord({**self._info, **own, "metrics": metrics, "device": "cpu"}, history)
 
 
 def drive(base: Path, scale: Scale) -> dict[str, float]:
@@ -251,6 +263,7 @@ def drive(base: Path, scale: Scale) -> dict[str, float]:
     from rich.console import Console
 
     from mtlbench.execution import pool as pool_module
+    from mtlbench.execution.events import ENDS
     from mtlbench.execution.progress import show_progress
     from mtlbench.execution.worker import WorkerSetup, own_versions
     from mtlbench.training.job import Place
@@ -259,17 +272,20 @@ def drive(base: Path, scale: Scale) -> dict[str, float]:
     pool_module.ray = simulated  # type: ignore[assignment]
     pool_module.time = simulated  # type: ignore[assignment]
     pool_module.alive_nodes = simulated.nodes
-    command, sent = Meter(), 0
+    command, sent, ended = Meter(), 0, 0
     with open(os.devnull, "w") as nowhere:
         console = Console(file=nowhere)
         with redirect_stderr(nowhere), show_progress(scale.runs, console) as show:
 
             def emit(event: Any) -> None:
-                nonlocal sent
+                nonlocal sent, ended
                 content = pickle.dumps(event)
                 sent += len(content)
                 with command:
                     show(pickle.loads(content))
+                ended += event.kind in ENDS
+                if ended == scale.driven < scale.runs:
+                    raise EnoughError
 
             of_thread = time.thread_time()
             jobs, store = pickle.loads((base / JOBS).read_bytes())
@@ -277,10 +293,14 @@ def drive(base: Path, scale: Scale) -> dict[str, float]:
             pool = pool_module.Pool(1, 0, setup, elastic=True, emit=emit)
             pool.capacity()
             pool.start_workers(len(jobs))
-            pool.work(jobs, store)
+            with suppress(EnoughError):
+                pool.work(jobs, store)
             of_thread = time.thread_time() - of_thread
     driver = of_thread - command.seconds - simulated.work.seconds
+    if ended < len(jobs):
+        write_rest(jobs, store, simulated)
     return {
+        "driven": ended,
         "driver": driver,
         "command": command.seconds,
         "simulated": simulated.now,
@@ -288,6 +308,21 @@ def drive(base: Path, scale: Scale) -> dict[str, float]:
         "forgotten": simulated.forgotten,
         "events_bytes": sent,
     }
+
+
+def write_rest(jobs: Sequence[Any], store: Any, simulated: SimulatedRay) -> None:
+    """Writes the runs that were not trained, at once and without waiting for the disk."""
+    shutil.rmtree(store.root / UNFINISHED)
+    history = (jobs[0].path(store) / HISTORY_FILE).read_bytes()
+    digest = {"bytes": len(history), "sha256": hashlib.sha256(history).hexdigest()}
+    files = {"schema_version": SCHEMA_VERSION, "files": {HISTORY_FILE: digest}}
+    for job in jobs:
+        path = job.path(store)
+        if not path.exists():
+            path.mkdir(parents=True)
+            (path / HISTORY_FILE).write_bytes(history)
+            info = {**simulated.record_of(job).info, **files}
+            (path / RUN_FILE).write_text(json.dumps(info))
 
 
 # --- reading it again ---------------------------------------------------------------------------
@@ -352,11 +387,12 @@ def measure(scale: Scale, directory: str | None) -> dict[str, Any]:
 
 ROWS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "workers": lambda f: f"{f['workers']:,}",
+    "of them driven": lambda f: f"{f['driven']:,}",
     "to plan (s)": lambda f: f"{f['plan']:.2f}",
-    "driver, a run (ms)": lambda f: f"{1e3 * f['driver'] / f['runs']:.2f}",
+    "driver, a run (ms)": lambda f: f"{1e3 * f['driver'] / f['driven']:.2f}",
     "driver, share of a core to keep up": lambda f: f"{f['driver'] / f['simulated']:.3f}",
     "calls of workers to forget a run": lambda f: f"{f['forgotten']:,}",
-    "command, a run (ms)": lambda f: f"{1e3 * f['command'] / f['runs']:.2f}",
+    "command, a run (ms)": lambda f: f"{1e3 * f['command'] / f['driven']:.2f}",
     "files": lambda f: f"{f['files']:,}",
     "on the disk (MB)": lambda f: f"{f['disk'] / 1e6:,.0f}",
     "`found` (s)": lambda f: f"{f['found']:.2f}",
@@ -383,6 +419,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1_000)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--driven", type=int, metavar="N", help="runs that are trained")
     parser.add_argument("--directory", help="where runs are written for as long as it takes")
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     parser.add_argument("--step", nargs=3, help=argparse.SUPPRESS)
@@ -395,7 +432,9 @@ def main() -> None:
         return
     measured = []
     for runs in options.runs:
-        scale = Scale(runs, options.workers, options.seconds, options.epochs)
+        scale = Scale(
+            runs, options.workers, options.seconds, options.epochs, options.driven or runs
+        )
         measured.append(measure(scale, options.directory))
         print(f"{runs:,} runs: {json.dumps(measured[-1])}", file=sys.stderr)
     print(table(measured))

@@ -18,20 +18,22 @@ from mtlbench.execution.resources import Resources
 from mtlbench.store.runs import Store
 
 
-def test_a_simulated_study_trains_all_its_runs_and_finds_them_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("driven", "messages"), [(10, 4 + 10 * 3), (5, None)])
+def test_a_simulated_study_trains_its_runs_and_finds_them_all_again(
+    driven: int, messages: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("ray", "time", "alive_nodes"):
         monkeypatch.setattr(pool_module, name, getattr(pool_module, name))  # as before afterwards
-    study = scale.Scale(runs=10, workers=4, seconds=10.0, epochs=2)
+    study = scale.Scale(runs=10, workers=4, seconds=10.0, epochs=2, driven=driven)
     figures: dict[str, Any] = {"workers": study.workers}
     for step, does in scale.STEPS.items():
         figures |= {**does(tmp_path, study), f"{step}_mib": 0.0}
-    assert figures["runs"] == 10
-    assert figures["messages"] == 4 + 10 * 3  # workers that are up, two epochs and the end
-    assert figures["forgotten"] == 10
-    assert figures["files"] == 20
-    assert 30 < figures["simulated"] < 50  # three rounds of 10 s, after a start of 5 s
+    assert (figures["runs"], figures["files"]) == (10, 20)
+    assert figures["driven"] == figures["forgotten"] == driven
+    # Workers that are up; of a run, two epochs and its end.
+    assert messages is None or figures["messages"] == messages
+    # A round takes 10 s, after a start of 5 s.
+    assert 15 + 10 * (driven > 5) < figures["simulated"] < 50
     assert scale.table([figures]).count("\n") == len(scale.ROWS) + 1
 
 
