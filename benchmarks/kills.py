@@ -1,6 +1,6 @@
 """Kills processes of a study at random, and checks that nothing is lost and nothing is left.
 
-    python benchmarks/kills.py [--kills 20] [--nodes 1|3] [--seed 0] [--out FILE.json]
+    python benchmarks/kills.py [--kills 20] [--nodes 1|3] [--storage] [--seed 0] [--out FILE.json]
 
 Trains a small study and the folds of a cross-validation undisturbed. Then trains the same again
 while one random process after the other is killed: the command, its driver, a worker, any part of
@@ -8,7 +8,8 @@ Ray. A command that has ended early is started again, as a person would. Whateve
 come out with the same bits, print the same tables, and each command that ends, however it does,
 must leave no process and no temporary file. With `--nodes 3` the commands use a cluster of three
 nodes on this machine, whose parts are killed too; a node that is gone is replaced by a new one,
-and a cluster that has lost its head by a new one.
+and a cluster that has lost its head by a new one. With `--storage` checkpoints are kept in a folder
+beside the results, too, by a URI; of the runs that have ended nothing may be left there.
 
 Prints a line for each kill, a table, and a verdict; ends with status 1 if anything was found.
 Needs cleanlab, and Linux. Takes about half a minute for each kill on two cores.
@@ -415,8 +416,9 @@ class Trial:
         found: what is wrong, a line each.
     """
 
-    def __init__(self, base: Path, kills: int, nodes: int, seed: int) -> None:
+    def __init__(self, base: Path, kills: int, nodes: int, seed: int, *, storage: bool) -> None:
         self.base, self.wanted, self.chance = base, kills, random.Random(f"kills {seed}")
+        self.storage = base / "s" if storage else None
         self.kills: list[Kill] = []
         self.found: list[str] = []
         self.starts = 0
@@ -513,6 +515,8 @@ class Trial:
                 if line not in known:
                     known.add(line)
                     self._note(f"{where}: {line}")
+            if self.storage is not None and (left := sorted(files_of(self.storage))):
+                self._note(f"{where}: there are left in the storage: {', '.join(left)}")
         if not self.found:
             shutil.rmtree(results)
         print(f"study {study} has ended, {len(self.kills)} kills so far", flush=True)
@@ -522,6 +526,8 @@ class Trial:
         options = ["--plugin", str(self.plugin), "--results", str(results)]
         if self.cluster is not None:
             options += ["--address", self.cluster.address]
+        if self.storage is not None:
+            options += ["--storage", self.storage.as_uri()]
         start = self._start(name, options)
         killed, stuck, headless = False, False, False
         last: Kill | None = None
@@ -735,6 +741,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--nodes", type=int, choices=(1, 3), default=1)
+    parser.add_argument("--storage", action="store_true", help="keep checkpoints in one, too")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, metavar="FILE.json")
     options = parser.parse_args()
@@ -744,7 +751,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background is deaf to it
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     print(f"everything is below {base}", flush=True)
-    trial = Trial(base, options.kills, options.nodes, options.seed)
+    trial = Trial(base, options.kills, options.nodes, options.seed, storage=options.storage)
     started = time.monotonic()
     try:
         trial.go()

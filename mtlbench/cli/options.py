@@ -65,6 +65,12 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 def add_resources(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--address", metavar="RAY", help="a Ray cluster's address, or 'auto'")
     parser.add_argument(
+        "--storage",
+        metavar="URI",
+        help="keep checkpoints there, too, where all machines of the cluster reach them: "
+        "s3://bucket/path, file:///shared/dir",
+    )
+    parser.add_argument(
         "--cpus-per-run",
         type=float,
         default=1.0,
@@ -78,6 +84,23 @@ def add_resources(parser: argparse.ArgumentParser) -> None:
         metavar="G",
         help="GPUs, fractions too; 0 trains on the CPU (default: auto, the share of one that the "
         "suite says, where there is any)",
+    )
+
+
+def resources_of(options: argparse.Namespace, instance_tables: str = "device") -> Any:
+    """What each run takes, and where.
+
+    Raises:
+        UserError: a number that no machine can give, or no such place.
+    """
+    from mtlbench.execution.resources import Resources
+
+    return Resources(
+        options.address,
+        options.cpus_per_run,
+        options.gpus_per_run,
+        instance_tables,
+        storage=options.storage,
     )
 
 

@@ -9,6 +9,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,16 +18,24 @@ import ray
 from ray.exceptions import RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from mtlbench.errors import UnfinishedError, UserError
+from mtlbench.errors import UnfinishedError, UserError, describe
 from mtlbench.execution.events import EPOCH, NOTICE, STARTED, WAITING, Event, LostRayError
 from mtlbench.execution.placement import room
-from mtlbench.execution.worker import Worker, WorkerSetup
+from mtlbench.execution.storage import Storage
+from mtlbench.execution.worker import Apart, Worker, WorkerSetup
 from mtlbench.store.runs import DamagedRunError, RunRecord, Store
 from mtlbench.store.schema import FAILED
 from mtlbench.training.job import Ended, Job, Notice, Parts, Progress
 
 POLL_SECONDS = 1.0
 """Time between two looks at the machines and at jobs that other processes train."""
+
+MOST_LOOKS = 200
+"""Waiting jobs that one poll looks for in the store: of a hundred thousand each look takes seconds,
+and more over a network."""
+
+CLEARERS = 8
+"""Threads that remove checkpoints from a storage, which may be far away."""
 
 MOST_STARTS = 3
 """Starts in a row of something that dies: the machine may be at fault, or the job."""
@@ -75,6 +84,7 @@ class _ActiveJob:
         job: it.
         lock: held until it is over.
         parts: what is to be trained for it, step by step.
+        nodes: of the machines that have trained it.
         step: the jobs of this step, and how they ended so far.
         epochs_over: by the hash of a part.
     """
@@ -84,6 +94,7 @@ class _ActiveJob:
     parts: Parts
     epochs: int
     started: float = field(default_factory=time.monotonic)
+    nodes: set[str] = field(default_factory=set)
     step: list[Job] = field(default_factory=list)
     ended: dict[str, Ended] = field(default_factory=dict)
     epochs_over: dict[str, int] = field(default_factory=dict)
@@ -123,6 +134,9 @@ class Pool:
         starting: workers that are not up yet, by the reference that tells when they are.
         idle: workers without a part.
         unusable: of waiting jobs, the files that were read and are of no use.
+        looked: place in `waiting` of the job that is looked for next.
+        storage: where checkpoints are kept, too.
+        clearing: what is being removed there, by job.
     """
 
     def __init__(
@@ -145,6 +159,11 @@ class Pool:
         self.starting: dict[Any, _Worker] = {}
         self.idle: list[_Worker] = []
         self.unusable: dict[str, tuple[int, int]] = {}
+        self.looked = 0
+        self.storage = Storage(setup.storage) if setup.storage else None
+        self.clearers = ThreadPoolExecutor(CLEARERS)
+        self.clearing: list[tuple[Job, Future[None]]] = []
+        self.apart_told = False
         self.any_started = False
         self.excluded: list[str] = []
         self.polled, self.without_machine = 0.0, 0.0
@@ -184,12 +203,13 @@ class Pool:
             waited_for: list[Any] = [*self.running, *self.starting]
             if not waited_for:
                 time.sleep(POLL_SECONDS / 10)
-            for reference in ray.wait(waited_for, timeout=POLL_SECONDS)[0] if waited_for else ():
+            for reference in ready(waited_for):
                 if reference in self.starting:
                     self.worker_started(reference)
                 else:
                     self.receive(reference)
             self.dispatch()
+        self.collect_cleared(wait=True)
 
     # --- machines and workers ---------------------------------------------------------------
 
@@ -199,12 +219,15 @@ class Pool:
         self.wait_for_machines()
         self.waiting.extend(self.elsewhere)
         self.elsewhere.clear()
-        for _ in range(len(self.waiting)):
-            job = self.waiting.popleft()
+        for _ in range(min(MOST_LOOKS, len(self.waiting))):
+            self.looked %= len(self.waiting)
+            job = self.waiting[self.looked]
             if (ended := self.ended_elsewhere(job)) is None:
-                self.waiting.append(job)
+                self.looked += 1
             else:
+                del self.waiting[self.looked]
                 self.emit(Event(job, ended.status))
+        self.collect_cleared(wait=False)
         wanted = len(self.waiting) + len(self.parts)
         if not wanted and not any(each.job is not each.step[0] for each in self.active):
             while self.idle:  # others may want the cores
@@ -318,6 +341,7 @@ class Pool:
                 return
             part, worker = self.parts.popleft(), self.idle.pop()
             part.starts += 1
+            part.of.nodes.add(worker.node)
             checkpoint = part.job.checkpoint(self.store).absolute()
             self.running[worker.handle.train.remote(part.job, checkpoint)] = part, worker
 
@@ -337,7 +361,7 @@ class Pool:
             text = f"{path} {error}; it is kept as {kept} and trained again"
             self.emit(Event(None, NOTICE, text=text))
         if ended is not None:
-            self.store.clear_unfinished(job.hash)
+            self.clear(job)
             lock.close()
             self.emit(Event(job, ended.status))
             return
@@ -403,6 +427,8 @@ class Pool:
         seconds = time.monotonic() - active.started
         if isinstance(message, Notice):
             self.emit(Event(active.job, NOTICE, seconds=seconds, text=message.text))
+        elif isinstance(message, Apart):
+            self.tell_apart(worker)
         elif isinstance(message, Progress):
             if message.epoch > part.epoch:
                 part.epoch, part.starts = message.epoch, 0
@@ -428,6 +454,8 @@ class Pool:
         self.parts.appendleft(part)
         saved = part.job.checkpoint(self.store).exists()
         place = "where it was saved last" if saved else "the start"
+        if self.storage is not None:
+            place = f"what {self.storage.name} has of it"
         text = f"has lost its worker; goes on from {place}"
         self.emit(Event(part.of.job, NOTICE, text=text))
 
@@ -448,11 +476,12 @@ class Pool:
         """Writes what a job of the study leaves behind, and lets go of it."""
         job = active.job
         job.write(self.store, ended)
-        self.store.clear_unfinished(job.hash)
+        self.clear(job)
         active.lock.close()
         self.active.remove(active)
         if self.elastic:  # there may be machines with a disk of their own
-            for worker in self.idle:
+            there = {each.node: each for each in self.idle if each.node in active.nodes}
+            for worker in there.values():
                 worker.handle.forget.remote(job.checkpoint(self.store).absolute())
         record = ended.result if isinstance(ended.result, RunRecord) else RunRecord({}, {})
         self.emit(
@@ -465,6 +494,47 @@ class Pool:
                 metrics=record.info.get("metrics", ()),
             )
         )
+
+    # --- checkpoints ------------------------------------------------------------------------
+
+    def clear(self, job: Job) -> None:
+        """Removes the checkpoints of a job that is over."""
+        self.store.clear_unfinished(job.hash)
+        if self.storage is not None:
+            self.clearing.append((job, self.clearers.submit(self.storage.remove, job.hash)))
+
+    def collect_cleared(self, *, wait: bool) -> None:
+        """Tells of what could not be removed."""
+        under_way, self.clearing = self.clearing, []
+        for job, future in under_way:
+            if not wait and not future.done():
+                self.clearing.append((job, future))
+            elif (error := future.exception()) is not None and self.storage is not None:
+                text = f"its state in {self.storage.name} cannot be removed: {describe(error)}"
+                self.emit(Event(job, NOTICE, text=text))
+
+    def tell_apart(self, worker: _Worker) -> None:
+        """Says once that what a machine trains begins anew on another."""
+        if not self.apart_told and worker.node in self.machines:
+            name = self.machines[worker.node].name
+            text = (
+                f"{name} does not see {self.store.root.absolute()}: runs of a machine that is lost "
+                "begin anew on another one; --storage keeps their checkpoints where all reach them"
+            )
+            self.emit(Event(None, NOTICE, text=text))
+            self.apart_told = True
+
+
+def ready(references: list[Any]) -> list[Any]:
+    """All that have something to say, after a wait for the first where none has.
+
+    Taken one by one, each would be looked for among all, and those behind would wait for those in
+    front.
+    """
+    if not references:
+        return []
+    found: list[Any] = ray.wait(references, num_returns=len(references), timeout=0)[0]
+    return found or ray.wait(references, timeout=POLL_SECONDS)[0]
 
 
 def alive_nodes() -> Sequence[dict[str, Any]]:

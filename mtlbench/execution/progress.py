@@ -15,6 +15,9 @@ from rich.text import Text
 from mtlbench.errors import printable
 from mtlbench.execution.events import ENDS, NOTICE, WAITING, Event
 
+BESIDE_RUNS = 3
+"""Lines of the picture that are not those of a run."""
+
 
 def say(text: str) -> None:
     """Tells a person something in between, on standard error."""
@@ -56,9 +59,8 @@ class Tally:
         """
         if self.waiting or self.ended.total() >= self.total:
             return None
-        share = self.ended.total() + sum(
-            event.epoch / event.epochs for event in self.running.values() if event.epochs
-        )
+        running = list(self.running.values())  # a picture is drawn beside what changes it
+        share = self.ended.total() + sum(e.epoch / e.epochs for e in running if e.epochs)
         if not share:
             return None
         return (time.monotonic() - self.started) * (self.total - share) / share
@@ -91,7 +93,12 @@ def show_progress(total: int, console: Console) -> Iterator[Callable[[Event], No
 
         yield print_line
         return
-    with Live(_picture(tally), console=console, refresh_per_second=4, transient=True) as live:
+
+    def picture() -> RenderableType:
+        return _picture(tally, console.height - BESIDE_RUNS)
+
+    live = Live(get_renderable=picture, console=console, refresh_per_second=4, transient=True)
+    with live:
 
         def update(event: Event) -> None:
             tally.add(event)
@@ -99,7 +106,6 @@ def show_progress(total: int, console: Console) -> Iterator[Callable[[Event], No
                 live.console.print(Text(_notice(event)), style="yellow")
             elif event.kind in ("diverged", "failed"):
                 live.console.print(Text(_line(event, tally)), style="red")
-            live.update(_picture(tally))
 
         yield update
 
@@ -130,10 +136,14 @@ def _line(event: Event, tally: Tally) -> str:
     return printable(text)
 
 
-def _picture(tally: Tally) -> RenderableType:
+def _picture(tally: Tally, most: int) -> RenderableType:
+    """The study as it is, with no more than so many of the runs under way."""
     rows = Table.grid(padding=(0, 1))
-    for event in tally.running.values():
+    running = list(tally.running.values())
+    for event in running[:most]:
         epochs = f"epoch {event.epoch}/{event.epochs}" if event.epochs else "starting"
         rows.add_row(Text(str(event.job)), ProgressBar(event.epochs or 1, event.epoch, 24), epochs)
     whole = ProgressBar(tally.total, tally.ended.total())
-    return Group(whole, Text(tally.summary(), style="bold"), rows)
+    more = len(running) - most
+    beside = [Text(f"and {more} more")] if more > 0 else []
+    return Group(whole, Text(tally.summary(), style="bold"), rows, *beside)

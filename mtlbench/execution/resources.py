@@ -3,9 +3,10 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mtlbench.errors import UserError, shortened
+from mtlbench.execution.storage import Storage
 from mtlbench.execution.worker import WorkerSetup, own_versions
 from mtlbench.plugins import PluginFile
 from mtlbench.strategies.table import ON_DEVICE, check_place
@@ -32,6 +33,8 @@ class Resources:
 
     Attributes:
         address: of a Ray cluster, `HOST:PORT` or `auto`; this machine where None.
+        storage: URI of a folder that all its machines reach, where checkpoints are kept, too; see
+            `Storage`.
         cpus: cores a job, fractions too; it computes with so many threads, at least one.
         gpus: GPUs a job, fractions too; 0 trains on the CPU, and None on GPUs where there are any,
             with the share of one that the suite says.
@@ -43,6 +46,7 @@ class Resources:
     """
 
     address: str | None = None
+    storage: str | None = field(default=None, kw_only=True)
     cpus: float = 1.0
     gpus: float | None = None
     instance_tables: str = ON_DEVICE
@@ -51,7 +55,7 @@ class Resources:
         """The setup of a worker; on which kind of device is known when Ray is there."""
         threads = max(1, int(self.cpus))
         place = Place(instance_tables=self.instance_tables)
-        return WorkerSetup(tuple(plugins), threads, place, own_versions())
+        return WorkerSetup(tuple(plugins), threads, place, own_versions(), self.storage or "")
 
     def __post_init__(self) -> None:
         if (
@@ -69,6 +73,8 @@ class Resources:
             check_place(self.instance_tables)
         except ValueError as error:
             raise UserError(str(error)) from error
+        if self.storage is not None:
+            Storage(self.storage)
         if not self.cpus > 0:
             raise UserError(f"cpus per run must be above 0, but is {self.cpus:g}")
         if self.gpus is not None and not self.gpus >= 0:

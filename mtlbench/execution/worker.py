@@ -10,9 +10,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from mtlbench.errors import UserError
+from mtlbench.execution.storage import Storage, kept
 from mtlbench.plugins import PluginFile, load_plugins
-from mtlbench.training.job import Place
+from mtlbench.store.runs import LOCK, job_folder
+from mtlbench.training.job import Notice, Place
 from mtlbench.version import package_version
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A machine does not see the results directory: where it is lost, its jobs begin anew."""
 
 
 @dataclass(frozen=True)
@@ -24,12 +32,14 @@ class WorkerSetup:
         threads: to compute with.
         place: where jobs are trained.
         versions: of the packages that decide about the bits; a worker must have the same.
+        storage: URI of where checkpoints are kept, too; "" for none.
     """
 
     plugins: tuple[PluginFile, ...]
     threads: int
     place: Place
     versions: tuple[str, str]
+    storage: str = ""
 
     def on(self, device: str) -> "WorkerSetup":
         """The same on another kind of device."""
@@ -62,13 +72,23 @@ class Worker:
         torch.set_num_threads(setup.threads)
         load_plugins(setup.plugins)
         self.place = setup.place
+        self.storage = setup.storage
 
     def is_up(self) -> None:
         """Answers as soon as the process is ready."""
 
     def train(self, job: Any, checkpoint: Path) -> Iterator[Any]:
         """Trains a job, giving what it says on the way."""
-        yield from job.train(self.place, checkpoint)
+        messages, folder = job.train(self.place, checkpoint), job_folder(checkpoint)
+        if self.storage:
+            try:
+                storage = Storage(self.storage)
+                messages = kept(messages, checkpoint, storage, folder.parent)
+            except UserError as error:  # on this machine alone
+                yield Notice(str(error))
+        elif not (folder / LOCK).exists():
+            yield Apart()
+        yield from messages
 
     def forget(self, checkpoint: Path) -> None:
         """Removes what a finished job has left here, on a machine with a disk of its own."""

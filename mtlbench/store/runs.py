@@ -45,6 +45,7 @@ LABELS_FILE = "labels.npz"
 PREDICTIONS_FILE = "predictions.npz"
 INSTANCE_FILE = "instance_parameters.npz"
 TRACES_FILE = "traces.npz"
+UNFINISHED, LOCK = ".unfinished", "lock"
 LARGEST_JSON = 2**24
 """Bytes of a JSON file; one that is larger is not read."""
 
@@ -175,7 +176,7 @@ class Store:
         )
 
     def checkpoint_file(self, hash: str) -> Path:
-        return self.root / ".unfinished" / hash / "checkpoint.safetensors"
+        return self.root / UNFINISHED / hash / "checkpoint.safetensors"
 
     # --- reading ----------------------------------------------------------------------------
 
@@ -248,7 +249,7 @@ class Store:
         If the same run was finished meanwhile by another process, that one stays.
         """
         final = self.place_of(record.info)
-        aside = self.root / ".unfinished" / record.info["hash"] / secrets.token_hex(4)
+        aside = self.root / UNFINISHED / record.info["hash"] / secrets.token_hex(4)
         aside.mkdir(parents=True)
         contents = {HISTORY_FILE: _parquet_bytes(record.history)}
         if record.labels:
@@ -292,7 +293,7 @@ class Store:
         Gives False, without waiting, where another process holds it. The system lets go of the
         lock when its holder dies, so a killed process never blocks a job.
         """
-        path = self.root / ".unfinished" / hash / "lock"
+        path = self.root / UNFINISHED / hash / LOCK
         lock = FileLock(path, blocking=False, thread_local=False)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -307,9 +308,14 @@ class Store:
 
     def clear_unfinished(self, hash: str) -> None:
         """Removes the checkpoint and the lock of a job that is finished."""
-        shutil.rmtree(self.root / ".unfinished" / hash, ignore_errors=True)
+        shutil.rmtree(self.root / UNFINISHED / hash, ignore_errors=True)
         with suppress(OSError):  # other runs are under way
-            (self.root / ".unfinished").rmdir()
+            (self.root / UNFINISHED).rmdir()
+
+
+def job_folder(checkpoint: Path) -> Path:
+    """The folder of the job, with its lock, that a checkpoint or that of a part belongs to."""
+    return next(folder for folder in checkpoint.parents if folder.parent.name == UNFINISHED)
 
 
 def read_run(path: Path, *, thorough: bool = False) -> StoredRun:

@@ -15,6 +15,7 @@ from mtlbench.execution import progress
 from mtlbench.execution.cluster import cluster
 from mtlbench.execution.events import Event
 from mtlbench.execution.resources import Resources
+from mtlbench.execution.storage import Storage
 from mtlbench.execution.trackers.base import Tracker
 from mtlbench.execution.trackers.tracking import load, tracking
 from mtlbench.plugins import PluginFile, read_plugins
@@ -61,6 +62,7 @@ def run(
     plugins: Sequence[str | Path] = (),
     results: str | Path = DEFAULT_RESULTS,
     address: str | None = None,
+    storage: str | None = None,
     cpus_per_run: float = 1.0,
     gpus_per_run: float | None = None,
     instance_tables: str = "device",
@@ -76,6 +78,8 @@ def run(
         plugins: files that register further strategies or suites.
         results: the results directory.
         address: of a Ray cluster; this machine where None.
+        storage: URI of a folder that all its machines reach, where checkpoints are kept, too:
+            `s3://bucket/path`, `file:///shared/dir`.
         cpus_per_run, gpus_per_run: what each run takes, fractions too. 0 GPUs trains on the CPU,
             None on GPUs where there are any, with the share of one that the suite says.
         instance_tables: where instance parameters lie: `device`, `cpu` or a directory.
@@ -94,7 +98,7 @@ def run(
         overrides=overrides,
         plugins=read_plugins(plugins),
         results=results,
-        resources=Resources(address, cpus_per_run, gpus_per_run, instance_tables),
+        resources=Resources(address, cpus_per_run, gpus_per_run, instance_tables, storage=storage),
         traces=traces,
         trackers=trackers,
     )
@@ -224,12 +228,15 @@ def train_missing(
         trackers: follow the runs among them, by name.
 
     Raises:
-        UserError: the store, the cluster or a tracker cannot be used.
+        UserError: the store, the storage, the cluster or a tracker cannot be used.
         UnfinishedError: Ray or the cluster is gone for good.
     """
     there = os.path.isdir(store.root)  # whatever its name is
     found_before = [job.found(store) if there else None for job in jobs]
     missing = [job for job, ended in zip(jobs, found_before, strict=True) if ended is None]
+    if resources.storage is not None:
+        finished = {job.hash for job in jobs} - {job.hash for job in missing}
+        Storage(resources.storage).prepare(finished)
     if not missing:
         found = (
             f"all {len(jobs)} {units} of this study are"

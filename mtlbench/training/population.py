@@ -72,7 +72,7 @@ class LineageRun(Run):
             self.generation = known
             try:
                 if known:
-                    self.load_state(load_tree(state_file(self.directory, lineage[:known])))
+                    self.load_state(self._state_after(lineage[:known]))
                 break
             except ValueError:  # trained on another machine, whose files are not seen from here
                 continue
@@ -82,6 +82,20 @@ class LineageRun(Run):
                 self.train_epoch()
         if lineage:
             self.seconds = dict.fromkeys(self.seconds, 0.0)
+
+    def _state_after(self, lineage: Lineage) -> Any:
+        """What `state` was at the end of a lineage.
+
+        Raises:
+            ValueError: there is no such file, or one from the middle of its last generation, which
+                another machine has ended.
+        """
+        state = load_tree(state_file(self.directory, lineage))
+        stage: Any = self.strategy.task
+        end = min(len(lineage) * stage.every, self.suite.epochs)
+        if state["status"] == DONE and state["epoch"] != end:
+            raise ValueError(f"it is of epoch {state['epoch']}, and not {end}")
+        return state
 
     def _take_weights(self, generation: int) -> None:
         self.generation = generation

@@ -68,7 +68,7 @@ def run_info(
         "timings": {f"{name}_seconds": value for name, value in seconds.items()},
         "versions": {
             "mtlbench": package_version(),
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),  # of a class that only PyTorch has
             "python": platform.python_version(),
         },
         "device": name,

@@ -193,6 +193,12 @@ BAD = [
     ("run digits --address=", ["no Ray cluster at ''", "auto"]),
     ("run digits --address local", ["'local'", "HOST:PORT"]),
     ("run digits --address ray://127.0.0.1:10001", ["ray://", "HOST:PORT of its head"]),
+    ("run digits --storage nosuch://x", ["no checkpoints", "'nosuch://x'", "Unrecognized"]),
+    ("run digits --storage=", ["no checkpoints", "''", "scheme"]),
+    ("run digits --storage /proc/nothing", ["no checkpoints", "'/proc/nothing'"]),
+    ("tune digits --storage nosuch://x", ["no checkpoints", "'nosuch://x'"]),
+    ("detectors digits --storage nosuch://x", ["no checkpoints", "'nosuch://x'"]),
+    ("suspects digits --storage nosuch://x", ["no checkpoints", "'nosuch://x'"]),
     ("run digits --seeds 99999999", ["seeds", "at most 100000"]),
     ("run digits --seeds 99999", ["999,990 runs", "100,000"]),
     # the command line itself

@@ -174,6 +174,17 @@ def test_a_state_of_another_lineage_is_not_gone_on_from(tmp_path: Path) -> None:
     assert other.train([EQUAL, OTHER]).result.score == expected.result.score
 
 
+def test_a_state_from_the_middle_of_a_generation_is_not_that_of_its_end(tmp_path: Path) -> None:
+    """A worker was lost there, and the generation ended on a machine with another disk."""
+    spec = tiny_spec("evolution", epochs=4, evolution__every=2)
+    expected = Members(spec, tmp_path / "elsewhere").train([EQUAL, OTHER])
+    here = Members(spec, tmp_path / "here")
+    lost = MemberJob(spec, (EQUAL,)).train(Place(), state_file(here.checkpoint, [EQUAL]))
+    next(lost)
+    lost.close()
+    assert here.train([EQUAL, OTHER]).result.score == expected.result.score
+
+
 def test_a_member_that_diverged_stays_so_and_ranks_last(tmp_path: Path) -> None:
     spec = tiny_spec("evolution", epochs=4, evolution__every=1)
     search = Members(spec, tmp_path)
