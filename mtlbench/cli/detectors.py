@@ -9,6 +9,7 @@ from mtlbench.cli.options import (
     name_figures,
     names,
     overrides_of,
+    resources_of,
 )
 from mtlbench.cli.streams import shows_styles
 
@@ -33,7 +34,6 @@ def command(options: argparse.Namespace) -> int:
     check_figures(options.figures)
 
     from mtlbench.analysis.label_errors.comparison import render_detectors
-    from mtlbench.execution.resources import Resources
     from mtlbench.study.suspects import study_detectors
 
     detected = study_detectors(
@@ -44,7 +44,7 @@ def command(options: argparse.Namespace) -> int:
         overrides=overrides,
         plugins=options.plugin,
         results=options.results,
-        resources=Resources(options.address, options.cpus_per_run, options.gpus_per_run),
+        resources=resources_of(options),
     )
     print(render_detectors(detected, options.format, terminal=shows_styles()), end="")
     if options.figures is not None:

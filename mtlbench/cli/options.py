@@ -69,7 +69,7 @@ def add_resources(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="C",
-        help="cores, fractions too (default: 1)",
+        help="cores, fractions too (default: 1); of each of several workers",
     )
     parser.add_argument(
         "--gpus-per-run",
@@ -77,7 +77,31 @@ def add_resources(parser: argparse.ArgumentParser) -> None:
         default=AUTO,
         metavar="G",
         help="GPUs, fractions too; 0 trains on the CPU (default: auto, the share of one that the "
-        "suite says, where there is any)",
+        "suite says, where there is any); several have a worker each",
+    )
+    parser.add_argument(
+        "--workers-per-run",
+        type=int,
+        metavar="N",
+        help="processes that train one run together, each on its part of every batch (default: one "
+        "for each GPU)",
+    )
+
+
+def resources_of(options: argparse.Namespace, instance_tables: str = "device") -> Any:
+    """What each run takes, and where.
+
+    Raises:
+        UserError: a number that no machine can give, or no such place.
+    """
+    from mtlbench.execution.resources import Resources
+
+    return Resources(
+        options.address,
+        options.cpus_per_run,
+        options.gpus_per_run,
+        instance_tables,
+        options.workers_per_run,
     )
 
 

@@ -12,6 +12,7 @@ from mtlbench.cli.options import (
     add_training,
     names,
     overrides_of,
+    resources_of,
 )
 from mtlbench.cli.streams import silence
 
@@ -39,7 +40,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def command(options: argparse.Namespace) -> int:
     overrides = overrides_of(options)
 
-    from mtlbench.execution.resources import Resources
     from mtlbench.plugins import read_plugins
     from mtlbench.study.run import run_study
 
@@ -51,12 +51,7 @@ def command(options: argparse.Namespace) -> int:
         overrides=overrides,
         plugins=read_plugins(options.plugin),
         results=options.results,
-        resources=Resources(
-            options.address,
-            options.cpus_per_run,
-            options.gpus_per_run,
-            options.instance_tables,
-        ),
+        resources=resources_of(options, options.instance_tables),
         traces=options.traces,
         trackers=options.tracker,
     )

@@ -7,6 +7,7 @@ from mtlbench.cli.options import (
     directory,
     names,
     overrides_of,
+    resources_of,
 )
 from mtlbench.cli.streams import shows_styles
 from mtlbench.data.variants import CLEAN
@@ -48,7 +49,6 @@ def command(options: argparse.Namespace) -> int:
     overrides = overrides_of(options)
 
     from mtlbench.analysis.label_errors.found import render_found
-    from mtlbench.execution.resources import Resources
     from mtlbench.study.suspects import find_suspects
 
     found = find_suspects(
@@ -62,7 +62,7 @@ def command(options: argparse.Namespace) -> int:
         overrides=overrides,
         plugins=options.plugin,
         results=options.results,
-        resources=Resources(options.address, options.cpus_per_run, options.gpus_per_run),
+        resources=resources_of(options),
     )
     shown = SHOWN if options.top is None else options.top
     print(render_found(found, shown, terminal=shows_styles()), end="")

@@ -8,6 +8,7 @@ from mtlbench.cli.options import (
     add_training,
     names,
     overrides_of,
+    resources_of,
     space_of,
 )
 from mtlbench.cli.run import end_with_table
@@ -54,7 +55,6 @@ def command(options: argparse.Namespace) -> int:
     overrides = overrides_of(options)
     space = space_of(options.space)
 
-    from mtlbench.execution.resources import Resources
     from mtlbench.plugins import read_plugins
     from mtlbench.study.tune import tune_study
 
@@ -70,7 +70,7 @@ def command(options: argparse.Namespace) -> int:
         overrides=overrides,
         plugins=read_plugins(options.plugin),
         results=options.results,
-        resources=Resources(options.address, options.cpus_per_run, options.gpus_per_run),
+        resources=resources_of(options),
         trackers=options.tracker,
     )
     return end_with_table(options, outcome)
