@@ -55,6 +55,7 @@ def square(output: Tensor, target: Tensor) -> Tensor:
     return 0.1 + (output - target).square()
 
 
+@mtlbench.register_suite("in-float64")
 @dataclass(frozen=True, kw_only=True)
 class InFloat64(mtlbench.Suite):
     """Attributes: `size` training instances, and whether the network draws by itself."""
@@ -94,11 +95,3 @@ class InFloat64(mtlbench.Suite):
     ) -> tuple[Any, Targets]:
         noise = torch.randn(inputs.shape, generator=generator, dtype=torch.float64)
         return inputs + 0.1 * noise, targets
-
-
-def register() -> None:
-    """Makes it known under its name, `in-float64`."""
-    mtlbench.register_suite("in-float64")(InFloat64)
-
-
-register()
