@@ -64,7 +64,7 @@ class InFloat64(mtlbench.Suite):
     batch_size: int = 9
     lr: float = 1e-2
     missing_labels: float = 0.2
-    size: int = 38
+    size: int = 20
     draws: bool = False
 
     default_variants: ClassVar[tuple[str, ...]] = ("kind@0.4",)

@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import re
 import socket
-import time
 import traceback
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -21,8 +20,7 @@ import torch.distributed as dist
 from mtlbench.errors import UserError
 from mtlbench.spec import RunSpec
 from mtlbench.store.schema import DONE, FAILED
-from mtlbench.strategies.base import GRADIENT, strategies
-from mtlbench.strategies.compose import stage_of
+from mtlbench.strategies.base import strategies
 from mtlbench.study.plan import plan
 from mtlbench.training import loop
 from mtlbench.training.job import Ended, Job, Notice, Place
@@ -44,12 +42,7 @@ FORMS: list[Form] = [
     *((name, {}) for name in ("ilt+mtu", "ilt+pcgrad", "elr+log", "log+mgda")),
     ("data-parameters+mgda", {"data-parameters.level": "joint"}),
     ("mgda", {"mgda.every": 2}),
-    *(
-        (entry.name, {f"{entry.name}.on": "representation"})
-        for entry in ONE_NETWORK
-        if stage_of(entry) == GRADIENT
-        and not (entry.cls.tracks_parameters or entry.cls.own_gradients)
-    ),
+    *((name, {f"{name}.on": "representation"}) for name in ("mgda", "graddrop", "pcgrad")),
 ]
 
 
@@ -110,7 +103,6 @@ def work(rank: int, size: int, port: int, directory: str, names: Sequence[str]) 
             results[name] = traceback.format_exc()
     if size == 2:
         results |= resumed(place, Path(directory) / "checkpoint")
-    print(rank, size, time.process_time(), flush=True)
     if rank == 0:
         torch.save(results, Path(directory) / "results.pt")
     dist.barrier()
