@@ -75,7 +75,7 @@ def add_resources(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=1.0,
         metavar="C",
-        help="cores, fractions too (default: 1)",
+        help="cores, fractions too (default: 1); of each of several workers",
     )
     parser.add_argument(
         "--gpus-per-run",
@@ -83,7 +83,14 @@ def add_resources(parser: argparse.ArgumentParser) -> None:
         default=AUTO,
         metavar="G",
         help="GPUs, fractions too; 0 trains on the CPU (default: auto, the share of one that the "
-        "suite says, where there is any)",
+        "suite says, where there is any); several have a worker each",
+    )
+    parser.add_argument(
+        "--workers-per-run",
+        type=int,
+        metavar="N",
+        help="processes that train one run together, each on its part of every batch (default: one "
+        "for each GPU)",
     )
 
 
@@ -100,6 +107,7 @@ def resources_of(options: argparse.Namespace, instance_tables: str = "device") -
         options.cpus_per_run,
         options.gpus_per_run,
         instance_tables,
+        options.workers_per_run,
         storage=options.storage,
     )
 

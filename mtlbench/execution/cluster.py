@@ -64,7 +64,7 @@ class Cluster:
     ) -> None:
         fill_standard_descriptors()
         self._resources, self._setup, self._jobs = resources, resources.setup(plugins), jobs
-        self._gpus, self._gpu_share = resources.gpus, gpu_share
+        self._gpus, self._gpu_share = resources.gpus_each, gpu_share
         self._start()
 
     @property

@@ -35,8 +35,8 @@ class Order:
 
     Attributes:
         address: of a Ray cluster; this machine where None.
-        cpus, gpus: what a job takes; GPUs as they are where None.
-        gpu_share: what it takes of one then.
+        cpus, gpus: what each process of a job takes; GPUs as they are where None.
+        gpu_share: what a job of one process takes of one then.
         setup: what a worker is told, but for the device.
         jobs: how many there are.
     """
@@ -55,7 +55,7 @@ class Connected:
 
     Attributes:
         capacity: how many workers fit.
-        gpus: what a job takes.
+        gpus: what each process of a job takes.
         place: of each job, in words.
     """
 
@@ -159,12 +159,16 @@ def _work(order: Order, channel: Connection, folder: str) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Ray's dumps a stack
     elastic = order.address is not None
     nodes = alive_nodes()
+    workers = order.setup.place.workers
     gpus = gpus_of_a_job(
-        nodes if elastic or built_for_gpus() else (), order.cpus, order.gpus, order.gpu_share
+        nodes if elastic or built_for_gpus() else (),
+        order.cpus,
+        order.gpus,
+        order.gpu_share if workers == 1 else 1.0,
     )
     setup = order.setup.on("cuda" if gpus else "cpu")
     pool = Pool(order.cpus, gpus, setup, elastic=elastic, emit=channel.send)
-    place = place_in_words(nodes, order.cpus, gpus)
+    place = place_in_words(nodes, order.cpus, gpus, workers)
     channel.send(Connected(pool.capacity(), gpus, place))
     pool.start_workers(order.jobs)
     jobs, store = pickle.loads(channel.recv_bytes())

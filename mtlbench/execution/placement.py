@@ -42,13 +42,17 @@ def gpus_of_a_job(nodes: Nodes, cpus: float, gpus: float | None, share: float) -
     return share if any(room(node, {"CPU": cpus, "GPU": share}) for node in nodes) else 0.0
 
 
-def place_in_words(nodes: Nodes, cpus: float, gpus: float) -> str:
-    """The place of each job: "on 1/4 of an NVIDIA H100 and 1 CPU", "with 2 CPUs".
+def place_in_words(nodes: Nodes, cpus: float, gpus: float, workers: int = 1) -> str:
+    """The place of each job: "on 1/4 of an NVIDIA H100 and 1 CPU", "with 2 CPUs", "in 4 processes,
+    each on an NVIDIA H100 and 1 CPU".
 
     Args:
         nodes: the machines.
-        cpus, gpus: what a job takes.
+        cpus, gpus: what each process of a job takes.
+        workers: how many processes it has.
     """
+    if workers > 1:
+        return f"in {workers} processes, each {place_in_words(nodes, cpus, gpus)}"
     cores = f"{cpus:g} CPU" + "s" * (cpus > 1)
     if not gpus:
         return f"with {cores}"

@@ -16,10 +16,15 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.scheduling_strategies import (
+    NodeAffinitySchedulingStrategy,
+    PlacementGroupSchedulingStrategy,
+)
 
 from mtlbench.errors import UnfinishedError, UserError, describe
 from mtlbench.execution.events import EPOCH, NOTICE, STARTED, WAITING, Event, LostRayError
+from mtlbench.execution.group import Group, LostProcessError
 from mtlbench.execution.placement import room
 from mtlbench.execution.storage import Storage
 from mtlbench.execution.worker import Apart, Worker, WorkerSetup
@@ -44,6 +49,10 @@ PATIENCE_SECONDS = 60.0
 """Time that a cluster may be without a machine that trains."""
 
 NO_MACHINE = "no machine is left to train on"
+TOO_FEW_MACHINES = "too few machines are left to train on"
+
+NODE = "ray.io/node-id"
+"""The label by which Ray knows a machine."""
 
 ANSWER_SECONDS = 5.0
 """Time that the cluster's head may take to answer."""
@@ -55,8 +64,8 @@ class _Machine:
 
     Attributes:
         name: as people know it.
-        slots: workers that fit.
-        workers: those there are, starting ones too.
+        slots: processes that fit.
+        workers: processes there are, starting ones too.
         failures: workers in a row that did not come up.
         lost: when it last lost a worker.
         reason: why it is left out; "" where it is not.
@@ -72,8 +81,17 @@ class _Machine:
 
 @dataclass(eq=False)
 class _Worker:
+    """What trains one job at a time: a process, or several together.
+
+    Attributes:
+        handle: the actor.
+        nodes: the machine of each process.
+        places: those of a group, as Ray has reserved them.
+    """
+
     handle: Any
-    node: str
+    nodes: tuple[str, ...]
+    places: Any = None
 
 
 @dataclass(eq=False)
@@ -84,7 +102,7 @@ class _ActiveJob:
         job: it.
         lock: held until it is over.
         parts: what is to be trained for it, step by step.
-        nodes: of the machines that have trained it.
+        nodes: the machines that had its checkpoint.
         step: the jobs of this step, and how they ended so far.
         epochs_over: by the hash of a part.
     """
@@ -107,22 +125,22 @@ class _Part:
     Attributes:
         starts: in a row without an epoch more than before.
         epoch: how far it has come.
-        lost_on: the machine whose loss of a worker is the last of these starts.
+        lost_on: the machines on which the worker of the last of these starts was lost.
     """
 
     job: Job
     of: _ActiveJob
     starts: int = 0
     epoch: int = 0
-    lost_on: str = ""
+    lost_on: tuple[str, ...] = ()
 
 
 class Pool:
     """Workers on all machines of the cluster, and what each of them has.
 
     Args:
-        cpus, gpus: what a job takes.
-        setup: what a worker is told.
+        cpus, gpus: what each process of a job takes.
+        setup: what each is told, and how many train a job together.
         elastic: whether machines may join; where not, the pool ends with the last one.
         emit: told of everything that happens.
 
@@ -150,6 +168,7 @@ class Pool:
     ) -> None:
         self.needs = {"CPU": cpus, "GPU": gpus}
         self.setup, self.elastic, self.emit = setup, elastic, emit
+        self.processes = setup.place.workers
         self.machines: dict[str, _Machine] = {}
         self.waiting: deque[Job] = deque()
         self.elsewhere: list[Job] = []
@@ -172,10 +191,10 @@ class Pool:
         """The number of workers that fit into the cluster.
 
         Raises:
-            UserError: a job needs more than any machine has.
+            UserError: a job needs more than any machine has, or all together.
         """
         self.update_machines()
-        slots = sum(machine.slots for machine in self.machines.values())
+        slots = self.usable_slots()
         if not slots:
             most = {
                 kind: max(node["Resources"].get(kind, 0.0) for node in alive_nodes())
@@ -185,7 +204,16 @@ class Pool:
                 f"a run asks for {self.needs['CPU']:g} CPUs and {self.needs['GPU']:g} GPUs, but "
                 f"the largest machine has {most['CPU']:g} and {most['GPU']:g}"
             )
-        return slots
+        if slots < self.processes:
+            raise UserError(
+                f"a run asks for {self.processes} processes with {self.needs['CPU']:g} CPUs and "
+                f"{self.needs['GPU']:g} GPUs each, but there is room for {slots}"
+            )
+        return slots // self.processes
+
+    def usable_slots(self) -> int:
+        """The number of processes that fit on all machines that work."""
+        return sum(each.slots for each in self.machines.values() if not each.reason)
 
     def work(self, jobs: Iterable[Job], store: Store) -> None:
         """Returns when all jobs have ended, here or in another process.
@@ -247,9 +275,14 @@ class Pool:
             if machine.workers:
                 self.emit(Event(None, NOTICE, text=f"machine {machine.name} has left"))
             for part in (*self.parts, *(part for part, _ in self.running.values())):
-                if part.lost_on == node:  # it was no fault of the part
-                    part.starts, part.lost_on = part.starts - 1, ""
-        self.idle = [worker for worker in self.idle if worker.node in self.machines]
+                if node in part.lost_on:  # it was no fault of the part
+                    part.starts, part.lost_on = part.starts - 1, ()
+        for worker in [each for each in self.idle if not self.machines.keys() >= {*each.nodes}]:
+            self.idle.remove(worker)
+            self.stop_worker(worker)
+        for worker in self.starting.values():  # else Ray waits for the machine
+            if worker.places is not None and not self.machines.keys() >= {*worker.nodes}:
+                ray.kill(worker.handle)
 
     def wait_for_machines(self) -> None:
         """Lets a cluster be without a machine for a while.
@@ -258,34 +291,72 @@ class Pool:
             UnfinishedError: for too long.
             LostRayError: no other machine can come.
         """
-        if self.starting or any(not machine.reason for machine in self.machines.values()):
+        if self.starting or self.usable_slots() >= self.processes:
             self.without_machine = 0.0  # of a worker that starts, it is not known yet
             return
         if not self.without_machine and self.elastic:
             self.without_machine = time.monotonic()
-            self.emit(Event(None, WAITING, text=f"{NO_MACHINE}; waits for one"))
+            self.emit(Event(None, WAITING, text=f"{self.reason()}; waits for one"))
         if not self.elastic:
-            raise LostRayError(NO_MACHINE)
+            raise LostRayError(self.reason())
         if time.monotonic() - self.without_machine > PATIENCE_SECONDS:
-            raise UnfinishedError(NO_MACHINE)
+            raise UnfinishedError(self.reason())
+
+    def reason(self) -> str:
+        """Why nothing can be trained."""
+        return TOO_FEW_MACHINES if self.usable_slots() else NO_MACHINE
 
     def start_workers(self, wanted: int) -> None:
         """Starts as many as are wanted and fit, beside those that will soon be free."""
         wanted -= len(self.idle) + len(self.starting)
+        while wanted > 0 and (nodes := self.free_places()):
+            worker = self.start_group(nodes) if self.processes > 1 else self.start_worker(*nodes)
+            self.starting[worker.handle.is_up.remote()] = worker
+            for node in nodes:
+                self.machines[node].workers += 1
+            wanted -= 1
+
+    def free_places(self) -> tuple[str, ...]:
+        """The machine of each process of one more worker; none where there is no room for it.
+
+        Those of a group are on one machine if they can be, else on as few as possible.
+        """
         # One that lost a worker just now may be about to leave.
-        for node, machine in sorted(self.machines.items(), key=lambda item: item[1].lost):
-            while wanted > 0 and machine.workers < machine.slots and not machine.reason:
-                place = NodeAffinitySchedulingStrategy(node, soft=False)
-                actor: Any = ray.remote(Worker).options(
-                    num_cpus=self.needs["CPU"],
-                    num_gpus=self.needs["GPU"],
-                    max_restarts=0,
-                    scheduling_strategy=place,
-                )
-                worker = _Worker(actor.remote(self.setup), node)
-                self.starting[worker.handle.is_up.remote()] = worker
-                machine.workers += 1
-                wanted -= 1
+        free = {
+            node: machine.slots - machine.workers
+            for node, machine in sorted(self.machines.items(), key=lambda item: item[1].lost)
+            if not machine.reason and machine.slots > machine.workers
+        }
+        whole = [node for node, slots in free.items() if slots >= self.processes]
+        if whole:
+            return (whole[0],) * self.processes
+        places = [
+            node for node in sorted(free, key=lambda node: -free[node]) for _ in range(free[node])
+        ]
+        return tuple(places[: self.processes]) if len(places) >= self.processes else ()
+
+    def start_worker(self, node: str) -> _Worker:
+        """A process on a machine."""
+        actor: Any = ray.remote(Worker).options(
+            num_cpus=self.needs["CPU"],
+            num_gpus=self.needs["GPU"],
+            max_restarts=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
+        )
+        return _Worker(actor.remote(self.setup), (node,))
+
+    def start_group(self, nodes: tuple[str, ...]) -> _Worker:
+        """Processes that train together, on these machines."""
+        bundle = {kind: count for kind, count in self.needs.items() if count}
+        places = placement_group(
+            [bundle] * len(nodes), bundle_label_selector=[{NODE: node} for node in nodes]
+        )
+        actor: Any = ray.remote(Group).options(
+            num_cpus=0,
+            max_restarts=0,
+            scheduling_strategy=PlacementGroupSchedulingStrategy(places, 0),
+        )
+        return _Worker(actor.remote(self.setup, places, self.needs), nodes, places)
 
     def worker_started(self, reference: Any) -> None:
         """A worker is up, or did not come up: then its machine is left out sooner or later."""
@@ -295,27 +366,29 @@ class Pool:
         except RayError as error:
             self.stop_worker(worker)
             self.update_machines()
-            machine = self.machines.get(worker.node)
+            cause = getattr(error, "cause", None)
+            lost = cause if isinstance(cause, LostProcessError) else LostProcessError(0, str(error))
+            machine = self.machines.get(worker.nodes[lost.number])
             if machine is not None and not machine.reason:
                 machine.failures += 1
-                raised = "creation task" in str(error)  # and will do so again
+                raised = "creation task" in lost.reason  # and will do so again
                 if raised or machine.failures == MOST_STARTS:
-                    self.exclude(machine, error)
-            broken = all(each.reason for each in self.machines.values())
+                    self.exclude(machine, lost.reason)
+            broken = self.usable_slots() < self.processes
             if broken and self.excluded and not self.starting:
                 raise UserError("; ".join(self.excluded)) from error
             return
-        if worker.node in self.machines:
-            self.machines[worker.node].failures = 0
+        for node in self.machines.keys() & {*worker.nodes}:
+            self.machines[node].failures = 0
         self.idle.append(worker)
         self.any_started = True
         for text in self.excluded:
             self.emit(Event(None, NOTICE, text=text))
         self.excluded.clear()
 
-    def exclude(self, machine: _Machine, error: Exception) -> None:
+    def exclude(self, machine: _Machine, reason: str) -> None:
         """Trains no more on a machine, and says so once; when it is known that another works."""
-        machine.reason = str(error).strip().rpartition("\n")[2]
+        machine.reason = reason.strip().rpartition("\n")[2]
         text = f"{machine.name} is left out, no worker starts there: {machine.reason}"
         if self.any_started:
             self.emit(Event(None, NOTICE, text=text))
@@ -324,8 +397,11 @@ class Pool:
 
     def stop_worker(self, worker: _Worker) -> None:
         ray.kill(worker.handle)
-        if worker.node in self.machines:
-            self.machines[worker.node].workers -= 1
+        if worker.places is not None:
+            remove_placement_group(worker.places)
+        for node in worker.nodes:
+            if node in self.machines:
+                self.machines[node].workers -= 1
 
     # --- jobs -------------------------------------------------------------------------------
 
@@ -341,7 +417,7 @@ class Pool:
                 return
             part, worker = self.parts.popleft(), self.idle.pop()
             part.starts += 1
-            part.of.nodes.add(worker.node)
+            part.of.nodes.add(worker.nodes[0])
             checkpoint = part.job.checkpoint(self.store).absolute()
             self.running[worker.handle.train.remote(part.job, checkpoint)] = part, worker
 
@@ -444,9 +520,9 @@ class Pool:
     def requeue(self, part: _Part, worker: _Worker, error: Exception) -> None:
         """Puts the part of a lost worker back into the queue; it goes on from its checkpoint."""
         self.stop_worker(worker)
-        part.lost_on = worker.node
-        if worker.node in self.machines:
-            self.machines[worker.node].lost = time.monotonic()
+        part.lost_on = worker.nodes
+        for node in self.machines.keys() & {*worker.nodes}:
+            self.machines[node].lost = time.monotonic()
         if part.starts >= MOST_STARTS:
             reason = f"the worker process died, {MOST_STARTS} times in a row: {error}"
             self.finish_part(part, Ended(FAILED, reason))
@@ -480,7 +556,7 @@ class Pool:
         active.lock.close()
         self.active.remove(active)
         if self.elastic:  # there may be machines with a disk of their own
-            there = {each.node: each for each in self.idle if each.node in active.nodes}
+            there = {each.nodes[0]: each for each in self.idle if each.nodes[0] in active.nodes}
             for worker in there.values():
                 worker.handle.forget.remote(job.checkpoint(self.store).absolute())
         record = ended.result if isinstance(ended.result, RunRecord) else RunRecord({}, {})
@@ -515,8 +591,8 @@ class Pool:
 
     def tell_apart(self, worker: _Worker) -> None:
         """Says once that what a machine trains begins anew on another."""
-        if not self.apart_told and worker.node in self.machines:
-            name = self.machines[worker.node].name
+        if not self.apart_told and worker.nodes[0] in self.machines:
+            name = self.machines[worker.nodes[0]].name
             text = (
                 f"{name} does not see {self.store.root.absolute()}: runs of a machine that is lost "
                 "begin anew on another one; --storage keeps their checkpoints where all reach them"

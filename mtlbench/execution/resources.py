@@ -35,11 +35,14 @@ class Resources:
         address: of a Ray cluster, `HOST:PORT` or `auto`; this machine where None.
         storage: URI of a folder that all its machines reach, where checkpoints are kept, too; see
             `Storage`.
-        cpus: cores a job, fractions too; it computes with so many threads, at least one.
+        cpus: cores of each process of a job, fractions too; it computes with so many threads, at
+            least one.
         gpus: GPUs a job, fractions too; 0 trains on the CPU, and None on GPUs where there are any,
-            with the share of one that the suite says.
+            with the share of one that the suite says, or one for each of several processes.
         instance_tables: where instance parameters lie while a job is trained: `device` beside the
             network, `cpu`, or a directory for memory-mapped files.
+        workers: processes that train a job together, each on its part of every batch; one for each
+            GPU where None.
 
     Raises:
         UserError: a number that no machine can give, or no such place.
@@ -50,11 +53,22 @@ class Resources:
     cpus: float = 1.0
     gpus: float | None = None
     instance_tables: str = ON_DEVICE
+    workers: int | None = None
+
+    @property
+    def processes(self) -> int:
+        """How many train a job together."""
+        return self.workers or max(1, int(self.gpus or 1))
+
+    @property
+    def gpus_each(self) -> float | None:
+        """GPUs of each of them; None where nobody said."""
+        return None if self.gpus is None else self.gpus / self.processes
 
     def setup(self, plugins: Sequence[PluginFile]) -> WorkerSetup:
         """The setup of a worker; on which kind of device is known when Ray is there."""
         threads = max(1, int(self.cpus))
-        place = Place(instance_tables=self.instance_tables)
+        place = Place(instance_tables=self.instance_tables, workers=self.processes)
         return WorkerSetup(tuple(plugins), threads, place, own_versions(), self.storage or "")
 
     def __post_init__(self) -> None:
@@ -86,3 +100,13 @@ class Resources:
                 raise UserError(
                     f"{name} per run must be at least {SMALLEST_SHARE:g}, but is {count:g}"
                 )
+        workers = self.workers
+        if workers is None:
+            return
+        if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
+            raise UserError(f"workers per run must be a whole number above 0, but is {workers!r}")
+        if workers > 1 and self.gpus and self.gpus % workers:
+            raise UserError(
+                f"each of {workers} workers per run takes whole GPUs: gpus per run must be auto, 0 "
+                f"or {workers}, {2 * workers}, …, but is {self.gpus:g}"
+            )

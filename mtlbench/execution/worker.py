@@ -92,10 +92,15 @@ class Worker:
 
     def forget(self, checkpoint: Path) -> None:
         """Removes what a finished job has left here, on a machine with a disk of its own."""
-        checkpoint.unlink(missing_ok=True)
-        shutil.rmtree(checkpoint.with_name("members"), ignore_errors=True)
-        with suppress(OSError):  # another process is at it
-            checkpoint.parent.rmdir()
+        forget(checkpoint)
+
+
+def forget(checkpoint: Path) -> None:
+    """Removes what a job has left beside its checkpoint, and that."""
+    checkpoint.unlink(missing_ok=True)
+    shutil.rmtree(checkpoint.with_name("members"), ignore_errors=True)
+    with suppress(OSError):  # another process is at it
+        checkpoint.parent.rmdir()
 
 
 def keep_freed_memory() -> None:

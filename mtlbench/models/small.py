@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import handle_torch_function, has_torch_function_unary
 
 HIDDEN = 128
 """Width of the hidden layer."""
@@ -43,6 +44,14 @@ class SmallConvNet(nn.Module):
         return {k: v.squeeze(1) if v.shape[1] == 1 else v for k, v in outputs.items()}
 
 
+def batch_length(rows: Tensor) -> int:
+    """The number of rows [n, …] of a batch, with those that other processes have of it."""
+    if has_torch_function_unary(rows):
+        length: int = handle_torch_function(batch_length, (rows,), rows)
+        return length
+    return len(rows)
+
+
 class BatchNorm(nn.BatchNorm1d):
     """Batch norm of features [..., C] over all but the last dimension.
 
@@ -51,7 +60,7 @@ class BatchNorm(nn.BatchNorm1d):
 
     def forward(self, features: Tensor) -> Tensor:
         rows = features.flatten(0, -2)
-        if len(rows) > 1:
+        if batch_length(rows) > 1:
             normalised = super().forward(rows)
         else:
             normalised = functional.batch_norm(

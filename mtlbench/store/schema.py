@@ -151,6 +151,7 @@ TRAINED = Fields(
         "timings": _dict(_number),
         "versions": _dict(_word),
         "device": _or_none(_word),
+        "workers": _count,
         "processor": _or_none(_word),
         "instruction_set": _or_none(_word),
         "error": _or_none(_text),

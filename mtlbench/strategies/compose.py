@@ -111,9 +111,13 @@ class Composition:
         return stage_of(self.instance or self.task)
 
     @property
+    def held_out(self) -> bool:
+        """Whether a stage looks at held-out data."""
+        return any(entry.cls.held_out for entry in self.stages)  # type: ignore[attr-defined]
+
+    @property
     def label(self) -> str:
-        looks = any(entry.cls.held_out for entry in self.stages)  # type: ignore[attr-defined]
-        return " + ".join(entry.label for entry in self.stages) + SEES_VALIDATION * looks
+        return " + ".join(entry.label for entry in self.stages) + SEES_VALIDATION * self.held_out
 
     def resolve(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """All parameters as `STAGE.PARAMETER`: the defaults, overridden by `values`.

@@ -242,7 +242,7 @@ def class_logits(output: Tensor, labels: Tensor) -> Tensor:
 
 def _by_instance(values: Tensor) -> Tensor:
     """Values [B, …] as [B, P], with P = 1 where there is one an instance."""
-    return values.reshape(len(values), -1)
+    return values.flatten(1) if values.ndim > 1 else values[:, None]
 
 
 def _slope(logits: Tensor, labels: Tensor) -> Tensor:

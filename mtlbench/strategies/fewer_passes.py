@@ -93,6 +93,7 @@ class FewerPasses(TaskStage):
                 scale=losses.scale,
                 ranks=network.ranks,
                 features={id(leaf) for each in features for _, leaf in each.pairs()},
+                counts=bool(len(losses.vectors[0])),
             )
             held = self.get_buffer("held_weights")
             if anew:

@@ -170,6 +170,7 @@ class Jacobian:
             for those over features, which are of a rank's own instances and are brought together
             here.
         features: ids of the tensors that are features.
+        counts: whether this rank has an instance of the batch, so that its features are part of it.
     """
 
     def __init__(
@@ -181,8 +182,9 @@ class Jacobian:
         scale: Tensor | float | None = None,
         ranks: Ranks | None = None,
         features: Collection[int] = (),
+        counts: bool = True,
     ) -> None:
-        self._ranks, self._features = ranks, features
+        self._ranks, self._features, self._counts = ranks, features, counts
         self._zeros = torch.zeros_like(like)
         self._scale = (
             None if scale is None else torch.as_tensor(scale, dtype=like.dtype, device=like.device)
@@ -222,7 +224,8 @@ class Jacobian:
             columns = block.rows.to(self._zeros.device)
             if self._is_of_features(block):
                 assert self._ranks is not None
-                (gathered,), self._own_columns[number] = self._ranks.gather(columns.T.contiguous())
+                own = columns.T.contiguous() if self._counts else columns.T[:0]
+                (gathered,), self._own_columns[number] = self._ranks.gather(own)
                 columns = gathered.T
             rows.append(columns)
         self._widths = [columns.shape[1] for columns in rows]
@@ -249,7 +252,13 @@ class Jacobian:
         if self._scale is not None:
             direction = direction * self._scale
         parts = direction.split(self._widths)
-        own = [part[self._own_columns.get(n, slice(None))] for n, part in enumerate(parts)]
+        own = [
+            part[columns] if (columns := self._own_columns.get(n)) else part
+            for n, part in enumerate(parts)
+        ]
+        if not self._counts:
+            for n in self._own_columns:
+                own[n] = torch.zeros_like(self._blocks[n].rows[0])
         return [
             (block.tensor, block.shaped(part))
             for block, part in zip(self._blocks, own, strict=True)

@@ -1,8 +1,8 @@
 """The processes that train one network together, each on its part of every batch."""
 
 import weakref
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -10,6 +10,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 Gradients = Sequence[Tensor | None]
+Found = TypeVar("Found")
+
+ON_THE_WAY = {torch.bool: torch.uint8, torch.int16: torch.int32}
+"""What stands for types that cannot be sent."""
 
 
 class Ranks:
@@ -40,7 +44,7 @@ class Ranks:
         longest = max(sizes)
         gathered = []
         for part in parts:
-            own = part.to(device, torch.uint8 if part.dtype == torch.bool else part.dtype)
+            own = part.to(device, ON_THE_WAY.get(part.dtype, part.dtype))
             padded = own.new_zeros(longest, *own.shape[1:])
             padded[: len(own)] = own
             received = [torch.empty_like(padded) for _ in sizes]
@@ -93,6 +97,18 @@ class Ranks:
         source = 0 if self.group is None else dist.get_global_rank(self.group, 0)
         dist.broadcast(values, source, self.group)
         return values
+
+    def of_first(self, find: Callable[[], Found]) -> Found:
+        """What the first rank finds, which alone looks."""
+        found = [find() if self.rank == 0 else None]
+        dist.broadcast_object_list(found, group=self.group, group_src=0)
+        return found[0]  # type: ignore[return-value]
+
+    def average_gradients(self, parameters: Sequence[Tensor]) -> None:
+        """Puts the mean over ranks into `.grad`."""
+        (summed,) = self.sum_gradients(parameters, [[p.grad for p in parameters]])
+        for parameter, gradient in zip(parameters, summed, strict=True):
+            parameter.grad = None if gradient is None else gradient.div_(self.size)
 
     def sum_gradients(
         self, parameters: Sequence[Tensor], by_task: Sequence[Gradients]

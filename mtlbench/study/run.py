@@ -65,6 +65,7 @@ def run(
     storage: str | None = None,
     cpus_per_run: float = 1.0,
     gpus_per_run: float | None = None,
+    workers_per_run: int | None = None,
     instance_tables: str = "device",
     traces: bool = False,
     trackers: Sequence[str] = (),
@@ -82,6 +83,8 @@ def run(
             `s3://bucket/path`, `file:///shared/dir`.
         cpus_per_run, gpus_per_run: what each run takes, fractions too. 0 GPUs trains on the CPU,
             None on GPUs where there are any, with the share of one that the suite says.
+        workers_per_run: processes that train each run together, on their parts of every batch, each
+            with `cpus_per_run`; one for each GPU where None.
         instance_tables: where instance parameters lie: `device`, `cpu` or a directory.
         traces: keep the loss and the margin of every training instance by epoch; finished runs
             that did not are trained again.
@@ -98,7 +101,14 @@ def run(
         overrides=overrides,
         plugins=read_plugins(plugins),
         results=results,
-        resources=Resources(address, cpus_per_run, gpus_per_run, instance_tables, storage=storage),
+        resources=Resources(
+            address,
+            cpus_per_run,
+            gpus_per_run,
+            instance_tables,
+            workers_per_run,
+            storage=storage,
+        ),
         traces=traces,
         trackers=trackers,
     )
@@ -245,6 +255,8 @@ def train_missing(
         )
         progress.say(f"nothing to do: {found} in {store.root}")
         return
+    for job in missing:
+        job.require_workers(resources.processes)
     store.check_writable()
     with (
         cluster(resources, plugins, len(missing), max(job.gpu_share for job in missing)) as ray,
@@ -256,7 +268,9 @@ def train_missing(
             f"{len(jobs) - len(missing)} finished before, {len(missing)} to train, "
             f"{at_once} at a time, each {ray.place}, into {store.root}"
         )
-        if text := _trained_elsewhere(found_before, on_gpus=ray.on_gpus):
+        elsewhere = _trained_elsewhere(found_before, on_gpus=ray.on_gpus)
+        by_others = _trained_by_others(found_before, resources.processes)
+        for text in filter(None, (elsewhere, by_others)):
             progress.say(text)
         for name, place in places.items():
             progress.say(f"{name}: {place}")
@@ -284,6 +298,21 @@ def _trained_elsewhere(found: Iterable[Ended | None], *, on_gpus: bool) -> str:
             "has other last digits"
         )
     return ""
+
+
+def _trained_by_others(found: Iterable[Ended | None], workers: int) -> str:
+    """A sentence where some of those finished before were trained by another number of
+    processes."""
+    numbers = [ended.workers for ended in found if ended is not None and ended.workers]
+    others = [number for number in numbers if number != workers]
+    if not others:
+        return ""
+    by = "a process alone" if others[0] == 1 else f"{others[0]} processes together"
+    return (
+        f"{len(others)} finished before {_was(len(others))} trained by {by}: by "
+        f"{'one' if workers == 1 else workers} the same spec has other last digits; "
+        f"--workers-per-run {others[0]} goes on as before"
+    )
 
 
 def _was(count: int) -> str:

@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from torch import Tensor
 from mtlbench.data.reading import Items
 from mtlbench.data.rows import Rows, to_device
 from mtlbench.data.splits import Inputs, Split, Targets, each_input, input_parts
+from mtlbench.strategies.ranks import Ranks
+from mtlbench.training.whole_batch import Part, part_of
 
 READ_AHEAD = 3
 """Batches that are read before they are needed, where data lies in files."""
@@ -27,6 +29,7 @@ class Batch:
         index: their row numbers [B].
         rows: the same on the CPU.
         inputs, targets, present: as in `Split`, of these rows.
+        part: this process's part of the batch, where several train together.
     """
 
     index: Tensor
@@ -34,6 +37,12 @@ class Batch:
     inputs: Inputs
     targets: Targets
     present: Tensor | None
+    part: Part | None = None
+
+    def some(self, rows: slice) -> "Batch":
+        """The same of some rows, without inputs and targets."""
+        present = None if self.present is None else self.present[rows]
+        return replace(self, index=self.index[rows], rows=self.rows[rows], present=present)
 
 
 class Batches:
@@ -48,6 +57,8 @@ class Batches:
             joins the one before it.
         draws: the names of what items of a dataset draw in training; None where they are read as
             for validation and test.
+        ranks: the processes that train together. Batches then know this one's part.
+        whole: whether batches have the other parts, too, as where they are changed at random.
 
     Attributes:
         waited: seconds spent waiting for files, or for items.
@@ -62,6 +73,8 @@ class Batches:
         *,
         none_of_one: bool = False,
         draws: tuple[object, ...] | None = None,
+        ranks: Ranks | None = None,
+        whole: bool = False,
     ) -> None:
         self.split, self.device, self.draws = split, device, draws
         values = (*input_parts(split.inputs), *split.targets.values())
@@ -70,12 +83,23 @@ class Batches:
         if none_of_one and size > 1 and len(sizes) > 1 and sizes[-1] == 1:
             sizes[-2:] = [sizes[-2] + 1]
         self._chunks = [*zip(order.to(device).split(sizes), order.split(sizes), strict=True)]
+        self._parts: list[Part | None] = [None] * len(sizes)
+        if ranks is not None:
+            parts = [part_of(len(rows), ranks.rank, ranks.size) for _, rows in self._chunks]
+            self._parts = [*parts]
+            if not whole:
+                own = zip(self._chunks, parts, strict=True)
+                self._chunks = [(index[p.rows], rows[p.rows]) for (index, rows), p in own]
         self.waited = 0.0
 
     def __len__(self) -> int:
         return len(self._chunks)
 
     def __iter__(self) -> Iterator[Batch]:
+        for batch, part in zip(self._read_all(), self._parts, strict=True):
+            yield batch if part is None else replace(batch, part=part)
+
+    def _read_all(self) -> Iterator[Batch]:
         if isinstance(self.split.inputs, Items):
             yield from self._of_items(self.split.inputs)
             return

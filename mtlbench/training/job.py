@@ -18,10 +18,13 @@ class Place:
         device: `cpu` or `cuda`.
         instance_tables: where instance parameters lie: `device` beside the network, `cpu`, or a
             directory for memory-mapped files.
+        workers: processes that train one job together, each on its part of every batch. This is
+            one of them.
     """
 
     device: str = "cpu"
     instance_tables: str | Path = "device"
+    workers: int = 1
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,18 @@ class Notice:
 
 
 @dataclass(frozen=True)
+class Again:
+    """What was to go on from its checkpoint must begin anew, in new processes: others may be in the
+    middle of what they do together.
+
+    Attributes:
+        text: why.
+    """
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Ended:
     """A job is over.
 
@@ -54,6 +69,7 @@ class Ended:
         epochs: how many were trained for it.
         result: what it leaves behind, if anything: a record, the content of a file, a score.
         device: where it was trained, of one from the store that says so: `cpu` or a GPU's name.
+        workers: how many processes trained it together, of one from the store that says so; else 0.
     """
 
     status: str
@@ -61,7 +77,11 @@ class Ended:
     epochs: int = 0
     result: Any = None
     device: str = ""
+    workers: int = 0
 
+
+Messages = Iterator[Progress | Notice | Again | Ended]
+"""What training a job says on the way, and how it ended."""
 
 Parts = Generator[list["Job"], list[Ended], Ended]
 """Yields the jobs that can be trained side by side, is sent how they ended, and so on; returns how
@@ -121,8 +141,15 @@ class Job(ABC):
         """Keeps how it ended in the store, whole or not at all."""
 
     @abstractmethod
-    def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:
+    def train(self, place: Place, checkpoint: Path | None) -> Messages:
         """Trains it here and now, going on from the checkpoint if it is there."""
+
+    def require_workers(self, workers: int) -> None:  # noqa: B027 (most can be trained by any)
+        """Makes sure that so many processes can train it together.
+
+        Raises:
+            UserError: they cannot.
+        """
 
     def checkpoint(self, store: Store) -> Path:
         """Its checkpoint, saved on the way."""

@@ -6,11 +6,12 @@ and takes what they leave behind, without PyTorch.
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mtlbench.errors import UserError
 from mtlbench.files import replacing
 from mtlbench.spec import RunSpec
 from mtlbench.store.folds import fold_file
@@ -19,10 +20,9 @@ from mtlbench.store.schema import DONE, FAILED
 from mtlbench.training.job import (
     Ended,
     Job,
-    Notice,
+    Messages,
     Parts,
     Place,
-    Progress,
     require_same_data,
     run_directory,
 )
@@ -92,7 +92,7 @@ class RunJob(Job):
         require_same_data(run.info["spec"], self.spec)
         if self.traces and not run.has_traces:
             raise DamagedRunError("kept no traces")
-        return Ended(run.info["status"], device=run.info.get("device") or "")
+        return ended_as(run.info)
 
     def write(self, store: Store, ended: Ended) -> None:
         store.write(self.record_of(ended))
@@ -108,11 +108,21 @@ class RunJob(Job):
         info = run_info(self.spec, self.label, self.stage, status=ended.status, error=ended.error)
         return RunRecord(info, {"epoch": []})
 
-    def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:
+    def train(self, place: Place, checkpoint: Path | None) -> Messages:
         from mtlbench.training.loop import train
         from mtlbench.training.run import Run
 
         return train(lambda: Run(self.spec, place, self.traces, self.tested), checkpoint)
+
+    def require_workers(self, workers: int) -> None:
+        from mtlbench.strategies.compose import Composition
+
+        _require_batches_for(workers, self.spec)
+        if workers > 1 and Composition.parse(self.spec.strategy).held_out:
+            raise UserError(
+                f"strategy {self.spec.strategy!r} looks at held-out data, which it does not bring "
+                "together over processes: train it with --workers-per-run 1"
+            )
 
     def parts(self) -> Parts:
         if self.networks == 1:
@@ -191,12 +201,31 @@ class FoldJob(Job):
             with replacing(path) as aside:
                 aside.write_bytes(ended.result)
 
-    def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:
+    def train(self, place: Place, checkpoint: Path | None) -> Messages:
         from mtlbench.training.folds import FoldRun
         from mtlbench.training.loop import train
 
         return train(
             lambda: FoldRun(self.spec, place, fold=self.fold, folds=self.folds), checkpoint
+        )
+
+    def require_workers(self, workers: int) -> None:
+        _require_batches_for(workers, self.spec)
+
+
+def ended_as(info: Mapping[str, Any]) -> Ended:
+    """How a run or a trial ended, by its file."""
+    device = info.get("device") or ""
+    return Ended(info["status"], device=device, workers=info.get("workers", 1) if device else 0)
+
+
+def _require_batches_for(workers: int, spec: RunSpec) -> None:
+    """Makes sure that each of so many processes has a part in a batch."""
+    size = int(spec.suite_parameters["batch_size"])
+    if size < workers:
+        raise UserError(
+            f"batch_size is {size}, too small for {workers} workers per run, each of which takes a "
+            "part of every batch"
         )
 
 

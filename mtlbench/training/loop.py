@@ -9,22 +9,21 @@ from pathlib import Path
 from mtlbench.errors import describe
 from mtlbench.files import remove
 from mtlbench.store.schema import DONE, FAILED
-from mtlbench.training.checkpoint import load_tree, save_tree
-from mtlbench.training.job import Ended, Notice, Progress
+from mtlbench.training.checkpoint import save_tree
+from mtlbench.training.job import Again, Ended, Messages, Notice, Progress
 from mtlbench.training.run import Run
 
 CHECKPOINT_SECONDS = 15.0
 """Least time between two checkpoints."""
 
 
-def train(
-    new: Callable[[], Run], checkpoint: Path | None = None
-) -> Iterator[Progress | Notice | Ended]:
+def train(new: Callable[[], Run], checkpoint: Path | None = None) -> Messages:
     """Trains one run, giving a `Progress` after each epoch and how it `Ended` at the end.
 
     A checkpoint is continued from wholly or not at all: one that is damaged, or of another run,
     another version of this package or of PyTorch, is not, and the run begins anew. One that cannot
-    be saved is a notice.
+    be saved is a notice. Of several processes that train together the first one alone reads and
+    writes, and has a result; all must begin anew together, in other processes.
 
     Args:
         new: makes the run, not started.
@@ -33,17 +32,20 @@ def train(
     run = new()
     try:
         run.start()
-        if checkpoint is not None and checkpoint.exists():
+        if checkpoint is not None and run.of_first(checkpoint.exists):
             try:
-                run.load_state(load_tree(checkpoint))
+                run.load_state(run.saved(checkpoint))
                 yield from _epochs(run, checkpoint, most=1)
             except Exception as error:  # it may fail in the first step only
+                if run.ranks is not None:
+                    yield Again(describe(error))
+                    return
                 yield Notice(f"begins anew: {describe(error)}")
                 remove(checkpoint)
                 run = new()
                 run.start()
         yield from _epochs(run, checkpoint)
-        result = run.finish()
+        result = run.finish() if run.is_first else None
     except GeneratorExit:  # nobody wants more of it
         raise
     except BaseException:  # of a plugin, whatever it raises
@@ -62,7 +64,8 @@ def _epochs(
     while most and run.epoch < run.end and run.status == DONE:
         run.train_epoch()
         most -= 1
-        if checkpoint is not None and time.monotonic() - saved >= CHECKPOINT_SECONDS:
+        late = time.monotonic() - saved >= CHECKPOINT_SECONDS
+        if checkpoint is not None and late and run.is_first:
             try:
                 save_tree(checkpoint, run.state())
             except OSError as error:  # a full disk: the run goes on, and would begin earlier

@@ -9,7 +9,7 @@ another worker, and by a run that was killed.
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +22,8 @@ from mtlbench.store.schema import DONE, FAILED
 from mtlbench.strategies.base import Member
 from mtlbench.suites.build import suite_of
 from mtlbench.tasks.epoch_rule import score
-from mtlbench.training.checkpoint import load_tree, save_tree
-from mtlbench.training.job import Ended, Job, Notice, Parts, Place, Progress
+from mtlbench.training.checkpoint import save_tree
+from mtlbench.training.job import Ended, Job, Messages, Parts, Place
 from mtlbench.training.loop import train
 from mtlbench.training.run import Run
 
@@ -90,7 +90,7 @@ class LineageRun(Run):
             ValueError: there is no such file, or one from the middle of its last generation, which
                 another machine has ended.
         """
-        state = load_tree(state_file(self.directory, lineage))
+        state = self.saved(state_file(self.directory, lineage))
         stage: Any = self.strategy.task
         end = min(len(lineage) * stage.every, self.suite.epochs)
         if state["status"] == DONE and state["epoch"] != end:
@@ -182,7 +182,7 @@ class MemberJob(Job):
             with replacing(path) as aside:
                 aside.write_text(json.dumps(asdict(ended)))
 
-    def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:
+    def train(self, place: Place, checkpoint: Path | None) -> Messages:
         return train(lambda: self._run(MemberRun, place, checkpoint), checkpoint)
 
     def _run(self, kind: type[LineageRun], place: Place, checkpoint: Path | None) -> LineageRun:
@@ -212,7 +212,7 @@ class BestJob(MemberJob):
     def write(self, store: Store, ended: Ended) -> None:
         """Kept by the run."""
 
-    def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:
+    def train(self, place: Place, checkpoint: Path | None) -> Messages:
         def run() -> LineageRun:
             best = self._run(BestRun, place, checkpoint)
             best.tested = self.tested

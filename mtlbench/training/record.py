@@ -37,6 +37,7 @@ def run_info(
     metrics: Sequence[Mapping[str, Any]] = (),
     seconds: Mapping[str, float] | None = None,
     device: torch.device | None = None,
+    workers: int = 1,
 ) -> dict[str, Any]:
     """The content of `run.json`.
 
@@ -50,6 +51,7 @@ def run_info(
         metrics: the final ones.
         seconds: by part of the training, see `PARTS`.
         device: where it was trained; None where nobody knows.
+        workers: processes that trained it together.
     """
     name = str(device or "")
     if device is not None and device.type == "cuda":
@@ -72,6 +74,7 @@ def run_info(
             "python": platform.python_version(),
         },
         "device": name,
+        "workers": workers,
         "processor": processor_name() if name else "",
         "instruction_set": instruction_set() if name else "",
         "error": error,

@@ -2,16 +2,17 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mtlbench.data.reading import Items
-from mtlbench.data.splits import Split, each_input
+from mtlbench.data.splits import Inputs, Split, Targets, each_input
 from mtlbench.data.variants import Variant
 from mtlbench.errors import UserError, describe
 from mtlbench.randomness import derive_seed, named_generator, repeatable_kernels
@@ -21,13 +22,16 @@ from mtlbench.store.schema import DIVERGED, DONE
 from mtlbench.strategies.base import GRADIENT
 from mtlbench.strategies.compose import Composition
 from mtlbench.strategies.optimizers import load_optimizer, optimizer_state
+from mtlbench.strategies.ranks import ranks_of
 from mtlbench.strategies.strategy import Strategy
 from mtlbench.strategies.table import ON_DEVICE
+from mtlbench.suites.base import Suite
 from mtlbench.suites.build import changed_parameters, suite_of
 from mtlbench.tasks.detection import detection_accuracy
 from mtlbench.tasks.epoch_rule import BEST, MEAN, EpochRule, score
 from mtlbench.tasks.task import Task
 from mtlbench.training.batches import Batch, Batches, take
+from mtlbench.training.checkpoint import load_tree
 from mtlbench.training.evaluation import (
     Network,
     batch_losses,
@@ -49,12 +53,17 @@ from mtlbench.training.record import (
     run_info,
 )
 from mtlbench.training.traces import Traces
+from mtlbench.training.whole_batch import WholeBatch, part_of, require_same_outputs
 from mtlbench.version import package_version
+
+Found = TypeVar("Found")
 
 
 @dataclass
 class Run:
     """The state of a run under way.
+
+    Where several processes train it together, each has such a state, in which all is the same.
 
     Attributes:
         tested: whether the final metrics are those on test data; else they are those on validation
@@ -79,6 +88,9 @@ class Run:
     metrics: list[dict[str, Any]] = field(default_factory=list)
     predictions: dict[str, np.ndarray] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(PARTS, 0.0))
+
+    def __post_init__(self) -> None:
+        self.ranks = None if self.place.workers == 1 else ranks_of(None)
 
     def start(self) -> None:
         spec = self.spec
@@ -109,6 +121,7 @@ class Run:
         if self.suite.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = self.suite.optimizer(self.model)
+        kinds = {parameter.dtype for parameter in self.model.parameters()}
         self.strategy: Strategy = self.composition.build(
             spec.strategy_parameters,
             tasks={task.name: task.kind for task in self.tasks},
@@ -116,17 +129,24 @@ class Run:
             model=self.model,
             representation=self.suite.representation(self.model),
             device=self.device,
+            dtype=torch.float64 if torch.float64 in kinds else torch.float32,
             generator=named_generator("strategy", spec.suite, spec.strategy, spec.seed),
             instance_tables=self.place.instance_tables,
+            process_group=None if self.ranks is not None else False,
         )
         self.traces = (
-            Traces(self.tasks, len(self.train_split), self.device) if self.keep_traces else None
+            Traces(self.tasks, len(self.train_split), self.device, self.ranks)
+            if self.keep_traces
+            else None
         )
         # A compiled or recorded pass ties every parameter to every task, so that a gradient
         # weighting could no longer tell heads from shared layers. With held-out data a step has
         # passes of another kind.
         whole = self.strategy.task.stage != GRADIENT and not self.strategy.held_out
         self.network: Network = self.model  # as training calls it
+        if self.ranks is not None:
+            self._require_same_outputs()
+            return
         full = self.suite.batch_size <= len(self.train_split)
         if whole and self.suite.compiled:
             self.model.compile()
@@ -140,6 +160,21 @@ class Run:
                 f"the data of suite {self.spec.suite!r} is not that with which this study was "
                 "planned: it must be the same in every process, so what is drawn needs a seed"
             )
+
+    def _require_same_outputs(self) -> None:
+        """Makes sure that parts of a batch train the network as the whole does."""
+        assert self.ranks is not None
+        rows = torch.arange(min(self.suite.batch_size, len(self.train_split)))
+        part = part_of(len(rows), self.ranks.rank, self.ranks.size)
+
+        def outputs(some: slice) -> dict[str, Tensor]:
+            inputs = self.suite.prepare(take(self.train_split, rows[some], self.device).inputs)
+            if self.suite.channels_last:
+                inputs = each_input(inputs, pixels_last)
+            return self.suite.call(self.model, inputs)
+
+        self.model.train()
+        require_same_outputs(self.model, outputs, self.ranks, part, self.device)
 
     def _graphed(self) -> GraphedNetwork:
         """The network, whose passes over full batches are CUDA graphs."""
@@ -169,6 +204,8 @@ class Run:
             self.device,
             none_of_one=True,
             draws=names,
+            ranks=self.ranks,
+            whole=self._augments,
         )
         held_out = self._held_out_batches(len(batches))
         for number, batch in enumerate(batches):
@@ -179,13 +216,17 @@ class Run:
         self.seconds["train"] += time.perf_counter() - started
         self.seconds["wait"] += batches.waited
 
-        validation = self.evaluate(self.data.validation)
+        validation = self.of_first(lambda: self.evaluate(self.data.validation))
         summary = self.strategy.end_epoch(validation)
         # The means leave bad batches out, after which no training of ours goes on.
         losses = summary.losses if not summary.bad_batches else summary.losses * torch.nan
         if self.traces is not None:
             self.traces.end_epoch(
-                instance_losses(self.suite, self.model, self.data.validation, self.device)
+                self.of_first(
+                    lambda: instance_losses(
+                        self.suite, self.model, self.data.validation, self.device
+                    )
+                )
             )
         self.epoch += 1
         row: dict[str, float] = {"epoch": self.epoch}
@@ -220,7 +261,8 @@ class Run:
                 weights = {name: t.detach().clone() for name, t in self.model.state_dict().items()}
                 self.counted = {"score": reached, "epoch": self.epoch, "model": weights}
         elif self.rule.kind == MEAN and self.epoch > self.suite.epochs - self.rule.count:
-            values = self.evaluate(self.data.test) if self.tested else validation
+            test = self.data.test
+            values = self.of_first(lambda: self.evaluate(test)) if self.tested else validation
             self.counted.setdefault("metrics", []).append(values)
 
     def order(self, generator: torch.Generator) -> Tensor:
@@ -262,25 +304,55 @@ class Run:
         inputs, targets = self.suite.augment(
             self.suite.prepare(batch.inputs), batch.targets, augmentation
         )
+        if batch.part is not None and self._augments:
+            own = batch.part.rows
+            inputs, targets = each_input(inputs, lambda part: part[own]), _some(targets, own)
+            batch = batch.some(own)
+        if self.ranks is None or batch.part is None:
+            self._train_on(batch, inputs, targets, held_out)
+        else:
+            with WholeBatch(self.ranks, batch.part):
+                self._train_on(batch, inputs, targets, held_out)
+            if self.strategy.task.stage != GRADIENT:
+                self.ranks.average_gradients(list(self.model.parameters()))
+        self.optimizer.step()
+
+    def _train_on(
+        self, batch: Batch, inputs: Inputs, targets: Targets, held_out: Batch | None
+    ) -> None:
+        """Leaves the gradient of a batch, or of a part of it."""
+        mine = None if batch.part is None or batch.part.count else slice(0, 0)
         targets = self.suite.complete(targets)
-        index = batch.index if self.place.instance_tables == ON_DEVICE else batch.rows
         given = forward(self.suite, self.network, inputs, self.device)
         for task in self.tasks:
             task.require_fit(given[task.name], targets[task.name])
-        outputs = self.strategy.transform(given, targets, index, batch.present)
+        index = batch.index if self.place.instance_tables == ON_DEVICE else batch.rows
+        present = batch.present
+        outputs: Mapping[str, Tensor] = given
+        if mine is None:
+            outputs = self.strategy.transform(given, targets, index, present)
+        else:  # the row that the network was given is another process's
+            index, present = index[mine], None if present is None else present[mine]
+            self.strategy.transform(_some(given, mine), _some(targets, mine), index, present)
         losses = {
             task.name: task.losses(outputs[task.name], targets[task.name]) for task in self.tasks
         }
         if self.traces is not None:
-            self.traces.add(batch.index, given, targets, losses, batch.present)
+            self.traces.add(batch.index, given, targets, losses, batch.present, mine or slice(None))
+        if mine is not None:
+            losses = _some(losses, mine)
         self.optimizer.zero_grad(set_to_none=True)
         self.strategy.backward(
             losses,
             index,
-            batch.present,
+            present,
             held_out=None if held_out is None else lambda: self._held_out_losses(held_out),
         )
-        self.optimizer.step()
+
+    @property
+    def _augments(self) -> bool:
+        """Whether batches are changed at random, which is drawn for all parts together."""
+        return type(self.suite).augment is not Suite.augment
 
     def _snapshot(self) -> dict[str, float]:
         """Keeps the instance parameters of this epoch; the share of corrupted labels they find."""
@@ -347,6 +419,35 @@ class Run:
         for split in self.data.splits if hasattr(self, "data") else ():
             if isinstance(split.inputs, Items):
                 split.inputs.reader.close()
+
+    # --- several processes ------------------------------------------------------------------
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the process that evaluates, and that has a result."""
+        return self.ranks is None or self.ranks.rank == 0
+
+    def of_first(self, find: Callable[[], Found]) -> Found:
+        """What the first process finds, for all that train the run together."""
+        return find() if self.ranks is None else self.ranks.of_first(find)
+
+    def saved(self, checkpoint: Path) -> Any:
+        """The state in a file, which the first process alone may see.
+
+        Raises:
+            ValueError: it cannot be read.
+        """
+
+        def read() -> tuple[Any, str]:
+            try:
+                return load_tree(checkpoint), ""
+            except ValueError as error:
+                return None, str(error)
+
+        state, fault = self.of_first(read)
+        if fault:
+            raise ValueError(fault)
+        return state
 
     # --- what is kept -----------------------------------------------------------------------
 
@@ -427,6 +528,7 @@ class Run:
             "mtlbench": package_version(),
             "torch": torch.__version__,
             "device": self.place.device,
+            "workers": self.place.workers,
             "data": self.spec.fingerprint,
             "traces": self.traces is not None,
         }
@@ -447,6 +549,7 @@ class Run:
             metrics=self.metrics,
             seconds=self.seconds,
             device=torch.device(self.place.device),
+            workers=self.place.workers,
         )
         record = RunRecord(info, self.history or {"epoch": []})
         if started and self.variant.clauses:
@@ -462,3 +565,7 @@ class Run:
                 "corrupted": self.corrupted.numpy(),
             }
         return record
+
+
+def _some(values: Mapping[str, Tensor], rows: slice) -> dict[str, Tensor]:
+    return {name: value[rows] for name, value in values.items()}

@@ -1,6 +1,6 @@
 """A network for each task: K jobs of one run, whose record has from each what is of its task."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,9 @@ from mtlbench.tasks.task import Task
 from mtlbench.training.job import (
     Ended,
     Job,
-    Notice,
+    Messages,
     Parts,
     Place,
-    Progress,
     require_same_data,
     run_directory,
 )
@@ -91,7 +90,7 @@ class TaskJob(Job):
         if ended.status != FAILED:
             self._store(store).write(ended.result)
 
-    def train(self, place: Place, checkpoint: Path | None) -> Iterator[Progress | Notice | Ended]:
+    def train(self, place: Place, checkpoint: Path | None) -> Messages:
         options = (self.spec, place, self.traces, self.tested)
         return train(lambda: TaskRun(*options, task=self.task), checkpoint)
 

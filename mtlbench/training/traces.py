@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlbench.strategies.ranks import Ranks
 from mtlbench.tasks.task import Task
 
 NO_CLASS = -1
@@ -29,10 +30,17 @@ class Traces:
         tasks: the K tasks.
         num_instances: N.
         device: where the batches are.
+        ranks: the processes that train together, each of which gives its part of every batch.
     """
 
-    def __init__(self, tasks: Sequence[Task], num_instances: int, device: torch.device) -> None:
-        self.tasks = tasks
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        num_instances: int,
+        device: torch.device,
+        ranks: Ranks | None = None,
+    ) -> None:
+        self.tasks, self.ranks = tasks, ranks
         shape = (num_instances, len(tasks))
         self.losses: list[Tensor] = []
         self.validation_losses: list[Tensor] = []
@@ -52,6 +60,7 @@ class Traces:
         targets: Mapping[str, Tensor],
         losses: Mapping[str, Tensor],
         present: Tensor | None,
+        mine: slice = slice(None),
     ) -> None:
         """Notes one batch.
 
@@ -61,17 +70,27 @@ class Traces:
             targets: the labels, by task [B, …].
             losses: per-instance losses, by task [B].
             present: which labels are present, bool [B, K], or None for all of them.
+            mine: which of these rows count.
         """
+        shape = (len(index), len(self.tasks))
+        loss, margin, value = self._loss.new_full((3, *shape), torch.nan)
+        prediction = self._prediction.new_full(shape, NO_CLASS)
         for k, task in enumerate(self.tasks):
             output, target = outputs[task.name], targets[task.name]
             here = task.any_labelled(target, None if present is None else present[:, k])
-            self._loss[index, k] = torch.where(here, losses[task.name].float(), torch.nan)
+            loss[:, k] = torch.where(here, losses[task.name].float(), torch.nan)
             if task.kind == "classification":
-                self._margin[index, k] = torch.where(here, margins(task, output, target), torch.nan)
+                margin[:, k] = torch.where(here, margins(task, output, target), torch.nan)
                 if task.logits(output).ndim == 2:
-                    self._prediction[index, k] = task.predict(output).to(torch.int16)
+                    prediction[:, k] = task.predict(output).to(torch.int16)
             elif output.ndim == 1:
-                self._value[index, k] = torch.where(here, task.predict(output.float()), torch.nan)
+                value[:, k] = torch.where(here, task.predict(output.float()), torch.nan)
+        rows = [loss, margin, prediction, value]
+        if self.ranks is not None:
+            (index, *rows), _ = self.ranks.gather(*(each[mine] for each in (index, *rows)))
+        notes = (self._loss, self._margin, self._prediction, self._value)
+        for note, new in zip(notes, rows, strict=True):
+            note[index] = new
 
     def end_epoch(self, validation_losses: Tensor) -> None:
         """Keeps what was noted, and starts anew.

@@ -8,7 +8,7 @@ from mtlbench.store.runs import DamagedRunError, Store
 from mtlbench.store.schema import FAILED
 from mtlbench.store.trials import read_trial, trial_file, write_trial
 from mtlbench.training.job import Ended, require_same_data
-from mtlbench.training.jobs import RunJob
+from mtlbench.training.jobs import RunJob, ended_as
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TrialJob(RunJob):
         require_same_data(info["spec"], self.spec)
         if info["status"] == FAILED:
             raise DamagedRunError("had failed")
-        return Ended(info["status"], device=info.get("device") or "")
+        return ended_as(info)
 
     def write(self, store: Store, ended: Ended) -> None:
         record = self.record_of(ended)

@@ -142,7 +142,7 @@ def test_a_machine_is_not_missed_while_a_worker_may_still_come_up(tmp_path: Path
     pool, told = pool_of(tmp_path)
     pool.elastic = True
     pool.machines = {"node": _Machine("host", 2, workers=2, reason="no worker starts there")}
-    pool.starting = {"the second": _Worker(None, "node")}
+    pool.starting = {"the second": _Worker(None, ("node",))}
     pool.wait_for_machines()
     assert not told
     pool.starting = {}
