@@ -8,7 +8,7 @@
         mtlbench run $suite --strategies all --seeds 1 --results DIR
     done
     mtlbench run yeast --strategies all --results DIR
-    mtlbench tune digits --strategies equal,mtu,dwa,gls,ilt,static --seeds 5 --results DIR
+    mtlbench tune digits --strategies all --seeds 5 --results DIR
     mtlbench tune digits --strategies equal,static,ilt,mtu --space weight_decay=0.001:1:log \\
         --set epoch_rule=best --seeds 5 --results DIR
     mtlbench tune streets --strategies equal,static,ilt --variants segmentation@0.4 clean \\
@@ -33,6 +33,8 @@ PAPER = ("equal", "mtu", "dwa", "gls", "ilt")
 """The strategies that the paper compares."""
 
 TUNED = tuple(f"{name}[tuned]" for name in (*PAPER, "static"))
+"""Those that were tuned wherever the central result is from."""
+
 REGULARISED = {
     name: f"{name}[epoch_rule=best, tuned]" for name in ("equal", "static", "ilt", "mtu")
 }
@@ -124,7 +126,11 @@ class Tuned:
 
     def gain(self, ours: str, theirs: str, metric: str, task: str) -> float:
         """What one is above another."""
-        return float(self._mean[ours, metric, task] - self._mean[theirs, metric, task])
+        return self.mean(ours, metric, task) - self.mean(theirs, metric, task)
+
+    def mean(self, name: str, metric: str, task: str) -> float:
+        """What one has."""
+        return float(self._mean[name, metric, task])
 
     def delta_m(self, baseline: str, *others: str) -> pd.DataFrame:
         """`delta_m`, `delta_m_low` and `delta_m_high` (%) of the tuned rows, and of others, over a
@@ -133,7 +139,7 @@ class Tuned:
             self.results,
             suites=[self.suite],
             variants=[self.variant],
-            strategies=[name for name in (*others, *TUNED) if name in self.names],
+            strategies=[name for name in dict.fromkeys((*others, *TUNED)) if name in self.names],
             baseline=baseline,
         ).table
         return board[board["scope"] == "all"].set_index("strategy")
@@ -180,6 +186,7 @@ def equal_budgets(results: pd.DataFrame) -> Iterator[Claim]:
         over_static["delta_m_low"]["stch"],
         0,
     )
+    yield from of_the_field(clean, noisy)
     yield from regularised(clean, noisy)
     dynamic = [f"{name}[tuned]" for name in PAPER if name != "equal"]
     yield at_most(
@@ -200,6 +207,39 @@ def equal_budgets(results: pd.DataFrame) -> Iterator[Claim]:
             ],
             bar,
         )
+
+
+def of_the_field(clean: Tuned, noisy: Tuned) -> Iterator[Claim]:
+    """All that were tuned on `digits` over fixed weights that were."""
+    everyone = [name for name in clean.names if name.endswith("[tuned]") and "," not in name]
+    on_clean, on_noisy = (t.delta_m("static[tuned]", *everyone) for t in (clean, noisy))
+    others = [name for name in everyone if name != "static[tuned]"]
+    yield at_least("digits: strategies that were tuned beside fixed weights", len(others), 40)
+    yield at_most(
+        "digits clean: tuned strategies surely ahead of static (tuned)",
+        float((on_clean["delta_m_low"][others] > 0).sum()),
+        0,
+    )
+    yield at_least(
+        "digits clean: tuned strategies surely behind static (tuned)",
+        float((on_clean["delta_m_high"][others] < 0).sum()),
+        38,
+    )
+    yield at_least(
+        "digits left@0.4: tuned strategies surely ahead of static (tuned)",
+        float((on_noisy["delta_m_low"][others] > 0).sum()),
+        25,
+    )
+    stages = on_noisy["stage"]
+    best = {
+        stage: max(noisy.mean(name, "accuracy", "left") for name in others if stages[name] in names)
+        for stage, names in {"instance": ("instance",), "task": ("loss", "gradient")}.items()
+    }
+    yield at_least(
+        "digits left@0.4: accuracy of left, best of instances − best of tasks, tuned (points)",
+        best["instance"] - best["task"],
+        10,
+    )
 
 
 def regularised(clean: Tuned, noisy: Tuned) -> Iterator[Claim]:
