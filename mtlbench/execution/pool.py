@@ -200,11 +200,11 @@ class Pool:
                 kind: max(node["Resources"].get(kind, 0.0) for node in alive_nodes())
                 for kind in self.needs
             }
-            who = (
-                "a run" if self.processes == 1 else f"each of the {self.processes} workers of a run"
-            )
+            count = self.processes
+            who = "a run" if count == 1 else f"a run in {count} processes"
             raise UserError(
-                f"{who} asks for {self.needs['CPU']:g} CPUs and {self.needs['GPU']:g} GPUs, but "
+                f"{who} asks for {count * self.needs['CPU']:g} CPUs and "
+                f"{count * self.needs['GPU']:g} GPUs, but "
                 f"the largest machine has {most['CPU']:g} and {most['GPU']:g}"
             )
         if slots < self.processes:

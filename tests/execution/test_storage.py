@@ -167,7 +167,7 @@ def test_a_machine_that_does_not_see_the_results_says_so_once(tmp_path: Path) ->
     pool, told = pool_of(tmp_path / "runs", None)
     pool.machines = {"node": _Machine("host", 2)}
     for _ in range(2):
-        pool.tell_apart(_Worker(None, "node"))
+        pool.tell_apart(_Worker(None, ("node",)))
     (event,) = told
     assert event.text.startswith(f"host does not see {tmp_path / 'runs'}: ")
 
