@@ -107,15 +107,17 @@ def load_copies(
     ]
     counted = _frame(runs, settings, [i for i in range(len(runs)) if i in counts])
     counted.attrs["damaged"] = sorted(damaged)
-    counted.attrs["tunings"] = {
-        (
-            run.spec["suite"],
-            run.spec["variant"],
-            configuration(run.spec["strategy"], text),
-        ): run.tuning
-        for run, text in zip(runs, settings, strict=True)
-        if run.tuning is not None
-    }
+    counted.attrs["tunings"] = _Shared(
+        {
+            (
+                run.spec["suite"],
+                run.spec["variant"],
+                configuration(run.spec["strategy"], text),
+            ): run.tuning
+            for run, text in zip(runs, settings, strict=True)
+            if run.tuning is not None
+        }
+    )
     others = _frame(runs, settings, [i for i in range(len(runs)) if i not in counts])
     return Copies(counted, others)
 
@@ -180,6 +182,14 @@ _IDENTITY = [
 ]  # fmt: skip
 _METRIC = ["metric", "metric_label", "task", "unit", "direction", "value"]
 _METRIC_KEYS = ("metric", "label", "task", "unit", "direction", "value")
+
+
+class _Shared(dict[Any, Any]):
+    """What nobody changes: pandas makes a deep copy of all `attrs` in every operation on a frame,
+    which of a hundred tunings takes ten times as long as all the rest of a comparison."""
+
+    def __deepcopy__(self, memo: object) -> "_Shared":
+        return self
 
 
 class _Run:
