@@ -139,7 +139,8 @@ class PerformanceInformedWeighting(FairWeighting):
     of single tasks reach, with signs exchanged where less is better; so s_k is by how many percent
     task k is behind, and no p_k is more than `bound` times another. p is 1 in the first epoch, and
     always where no b is given. A metric that is NaN is left out, and a task without another keeps
-    its s. Tasks without a label in the batch are left out, and so is a task whose gradient is zero.
+    its s. Tasks without a label in the batch are left out, of K too, and so is a task whose
+    gradient is zero.
 
     In a study b are the validation results after the last epoch of the run of `single` with seed 0
     on the same variant, and the same for all seeds.
@@ -212,14 +213,14 @@ class PerformanceInformedWeighting(FairWeighting):
     def solve(self, gramian: Array, losses: Array) -> Array:
         behind = self.get_buffer("behind").double().numpy()
         spread = (behind.max() - behind.min()) / np.log(self.bound)
-        p = np.exp((behind - behind.max()) / max(spread, self.temperature))
-        p = (len(p) * p / p.sum())[self.here]
+        p = np.exp((behind - behind.max()) / max(spread, self.temperature))[self.here]
+        p = len(p) * p / p.sum()
         # With w = z / p this is G z / (p pᵀ) = z^(−½).
         weights = self.share(gramian / np.outer(p, p), 0.5, least=1e-3) / p
         lengths, cosines = lengths_and_cosines(gramian)
         # Gradients that nearly cancel have large weights, and rounding is all that is left of d.
         raised = np.outer(lengths, lengths) * self.regularize(cosines)
-        return self.cut(len(behind) * weights, raised)
+        return self.cut(len(p) * weights, raised)
 
     def end_epoch(self, losses: Tensor, validation: Mapping[str, float]) -> None:
         by_task: dict[str, list[float]] = {task: [] for task in self._tasks}

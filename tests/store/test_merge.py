@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from glob import glob
 from pathlib import Path
 from typing import Any
 
@@ -350,7 +351,7 @@ def test_one_that_is_killed_leaves_whole_runs_and_the_same_command_goes_on(tmp_p
     kills = 0
     for least in (1, 40, 80):
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-        while process.poll() is None and len(list(target.glob("*/*/*/seed-*"))) < least:
+        while process.poll() is None and len(glob(f"{target}/*/*/*/seed-*")) < least:
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         kills += process.wait() == -signal.SIGKILL

@@ -21,7 +21,7 @@ from mtlbench.store.runs import Store, read_run
 from mtlbench.store.table import read_table, read_tunings, write_table, write_tunings
 from mtlbench.store.trials import TrialScore, Tuning
 
-LEFT_OUT = {"schema_version", "files", "tasks", "population"}
+LEFT_OUT = {"schema_version", "files", "tasks", "population", "workers"}
 
 
 def info(**changes: Any) -> dict[str, Any]:

@@ -171,7 +171,7 @@ def test_a_trial_looks_at_no_test_data_and_is_judged_on_validation_data(
     assert info["history"] == {key: list(column) for key, column in whole.history.items()}
     for each in info["metrics"]:
         assert each["value"] == whole.history[f"validation/{each['task']}/{each['metric']}"][-1]
-    assert job.found(store) == Ended("done", device="cpu")
+    assert job.found(store) == Ended("done", device="cpu", workers=1)
     trial_file(store, spec.hash).write_text("{")
     assert job.found(store) is None
 
