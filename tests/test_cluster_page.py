@@ -34,9 +34,9 @@ def commands() -> Iterator[str]:
 
 
 def test_the_page_has_scripts_manifests_and_commands() -> None:
-    assert len(SCRIPTS) == 6
+    assert len(SCRIPTS) == 7
     assert [each.get("kind") for each in MANIFESTS] == ["RayJob", "RayCluster", None]
-    assert len(list(commands())) == 10
+    assert len(list(commands())) == 12
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
