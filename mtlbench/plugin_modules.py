@@ -52,13 +52,11 @@ def modules_beside(text: str, directory: Path, largest: int) -> tuple[Module, ..
     def look(text: str, package: str) -> None:
         for name in _imported(text, package):
             parts = name.split(".")
-            if _module(directory, parts[:1], largest) is None or _is_elsewhere(parts[0], directory):
-                continue
             for depth in range(1, len(parts) + 1):
                 if ".".join(parts[:depth]) in found:
                     continue
                 module = _module(directory, parts[:depth], largest)
-                if module is None:
+                if module is None or (depth == 1 and _is_elsewhere(parts[0], directory)):
                     break
                 found[module.name] = module
                 look(module.text, ".".join(parts[: depth if module.is_package else depth - 1]))

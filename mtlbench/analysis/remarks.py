@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from mtlbench.analysis.settings import data_of
+from mtlbench.analysis.settings import names_data
 from mtlbench.stages import SEES_VALIDATION
 from mtlbench.store.schema import DIVERGED, DONE, FAILED
 from mtlbench.store.trials import Tuning
@@ -63,7 +63,7 @@ def remarks_on(table: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
 
 def _on_data(settings: Iterable[str]) -> Iterator[str]:
     """Runs on different data say nothing about strategies."""
-    if any(map(data_of, settings)):
+    if any(map(names_data, settings)):
         yield (
             "the data of the suite has changed between runs (data=…): only rows with the same data "
             "can be compared; the command that trained them trains anew those of the old data"

@@ -136,10 +136,9 @@ def bracketed(settings: str) -> str:
     return f"[{settings}]" if settings else ""
 
 
-def data_of(settings: str) -> str:
-    """What names the data, where others under the same parameters had other data; else empty."""
-    named = [part for part in settings.split(", ") if part.startswith(f"{DATA}=")]
-    return named[0] if named else ""
+def names_data(settings: str) -> bool:
+    """Whether settings tell the data, because others under the same parameters had other data."""
+    return any(part.startswith(f"{DATA}=") for part in settings.split(", "))
 
 
 def labelled(label: str, settings: str) -> str:
