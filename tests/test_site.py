@@ -40,9 +40,10 @@ class Page(HTMLParser):
         self.ids: set[str] = set()
         self.links: list[str] = []
         self.loads: list[str] = []
-        self.text = ""
+        self._text: list[str] = []
         self._verbatim = 0
         self.feed(text)
+        self.text = "".join(self._text)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         values = {name: value for name, value in attributes if value is not None}
@@ -56,7 +57,8 @@ class Page(HTMLParser):
         self._verbatim -= tag in VERBATIM
 
     def handle_data(self, data: str) -> None:
-        self.text += data * (not self._verbatim)
+        if not self._verbatim:
+            self._text.append(data)
 
 
 @cache
