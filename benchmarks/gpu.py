@@ -11,6 +11,7 @@
 - full-size: both full-size networks, beside a plain loop; graphed: the same with the network as
   CUDA graphs, and runs of small suites with and without; compiled: under `torch.compile`.
 - packing: runs an hour of three suites, 1 to 16 of them at a time.
+- stacked: seeds trained at once in one process, beside one alone.
 
 It runs from a plain checkout and needs torch, numpy, pandas, pyarrow, scipy, scikit-learn,
 torchmetrics, safetensors and rich, no network, and less than 8 minutes on an H100. Each part is a
@@ -48,6 +49,7 @@ LIMITS = {
     "full-size": 70,
     "graphed": 100,
     "packing": 120,
+    "stacked": 40,
     "compiled": 240,
 }
 """Parts in their order, and the most seconds that each may take."""
@@ -92,6 +94,7 @@ def work(part: str, records: Path, device: str, tiny: bool) -> int:
             "full-size": gpu_parts.eager,
             "graphed": gpu_parts.graphed,
             "packing": gpu_parts.packing,
+            "stacked": gpu_parts.stacked,
             "compiled": gpu_parts.compiled,
         }[part]
         try:

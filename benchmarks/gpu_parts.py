@@ -22,6 +22,7 @@ from unittest import mock
 import full_size
 import gpu_checks
 import ilt_step
+import stacked_seeds
 import step_cost
 import torch
 
@@ -64,6 +65,9 @@ GRAPHED_EPOCHS = {"digits": 3, "streets": 10, "bodies": 2, "multimnist": 3}
 PACKED = (16, 8, 4, 2, 1)
 PACKED_EPOCHS = {"digits": 3, "streets": 10, "bodies": 2}
 TINY_PACKED = {"streets": TINY_STUDIES["streets", "clean"]}
+
+STACKED = [1, 4, 16]
+"""Seeds trained at once in one process."""
 
 STDS = 4.0
 SLACK = {"max": 0.05, "min": 0.15}
@@ -257,6 +261,19 @@ def _trained_at_once(ends: list[Connection], spec: RunSpec) -> float:
     for error in filter(None, errors):
         raise RuntimeError(error.strip().splitlines()[-1])
     return seconds
+
+
+def stacked(device: str, tiny: bool) -> Iterator[Record]:
+    """A step of several seeds in one process, their networks stacked, beside one network's."""
+    for name in TINY_PACKED if tiny else PACKED_EPOCHS:
+        suite = suites.get(name).cls(**(TINY_PACKED[name] | {"batch_size": 2} if tiny else {}))
+        try:
+            for record in stacked_seeds.measured(
+                suite, [2] if tiny else STACKED, device, repeats=1 if tiny else 20
+            ):
+                yield {"suite": name, **record}
+        except Exception as error:
+            yield {"suite": name, "ok": False, "note": describe(error)[:300]}
 
 
 def step_costs(device: str, tiny: bool) -> Iterator[Record]:

@@ -137,6 +137,17 @@ def _packing(records: list[Record]) -> Iterator[str]:
         yield f"| {suite} | {' | '.join(told)} |"
 
 
+def _stacked(records: list[Record]) -> Iterator[str]:
+    records = [record for record in records if "times_as_many" in record]
+    counts = sorted({record["seeds"] for record in records})
+    yield f"| steps a second over one network's, seeds stacked | {' | '.join(map(str, counts))} |"
+    yield f"| :-- |{' --: |' * len(counts)}"
+    for suite in dict.fromkeys(record["suite"] for record in records):
+        rates = {r["seeds"]: r["times_as_many"] for r in records if r["suite"] == suite}
+        told = (f"{rates[count]:.2f}" if count in rates else "–" for count in counts)
+        yield f"| {suite} | {' | '.join(told)} |"
+
+
 def _networks(records: list[Record]) -> Iterator[str]:
     head = ("network, images/s", "plain", "`equal`", "`ilt`", "ilt / equal", "ilt / plain")
     yield f"| {' | '.join(head)} | of matrix rate |"
@@ -196,5 +207,6 @@ SECTIONS = {
     "step-cost": _step_costs,
     "tables": _tables,
     "packing": _packing,
+    "stacked": _stacked,
 }
 NETWORKS = ("full-size", "graphed", "compiled")

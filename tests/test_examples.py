@@ -111,7 +111,8 @@ def test_the_commands_of_the_tutorial_do_what_they_say(
         quick = ["--seeds", "1", "--epochs", "2", "--set", "workers=1"]
         quick += ["--address", cluster_address]
         trains = verb in verbs[:5]
-        run_here([*command.split(), *(quick if trains else [])])
+        fewer = ["--trials", "2"] if verb == "tune" else []
+        run_here([*command.split(), *(quick if trains else []), *fewer])
         assert not trains or "digit" in capsys.readouterr().out
     suspects = pd.read_csv("suspects/ink/digit@0.4/suspects.csv")
     assert set(suspects["task"]) == {"digit", "ink"}

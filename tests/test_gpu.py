@@ -142,6 +142,7 @@ def test_every_part_has_its_figures(tiny_run: Any) -> None:
         for strategy in gpu_parts.STUDY_STRATEGIES
     }
     assert all(record["ratio"] > 0 for record in records["step-cost"])
+    assert [record["seeds"] for record in records["stacked"]] == [2]
     for name, mode in (("full-size", "eager"), ("compiled", "compiled")):
         timed = [record for record in records[name] if record.get("loop") == "ilt"]
         assert {(r["mode"], r["precision"]) for r in timed} == {

@@ -82,7 +82,7 @@ class _Patches(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         batch, rows, columns, channels = maps.shape
-        patches = maps.view(batch, rows // 2, 2, columns // 2, 2 * channels).transpose(2, 3)
+        patches = maps.reshape(batch, rows // 2, 2, columns // 2, 2 * channels).transpose(2, 3)
         return patches.flatten(3)
 
 

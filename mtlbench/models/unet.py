@@ -191,7 +191,7 @@ class _PatchHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         batch, _, rows, columns = features.shape
         logits = self.logits(features.permute(0, 2, 3, 1))
-        logits = logits.view(batch, rows, columns, self.patch, self.patch, self.maps)
+        logits = logits.reshape(batch, rows, columns, self.patch, self.patch, self.maps)
         logits = logits.permute(0, 5, 1, 3, 2, 4)
         return logits.reshape(batch, self.maps, rows * self.patch, columns * self.patch)
 
