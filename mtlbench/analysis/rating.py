@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from mtlbench.analysis.cells import Block, weights
 from mtlbench.analysis.statistics import interval
@@ -23,6 +24,10 @@ SCALE = 400 / math.log(10)
 CHUNK = 64
 """Resamples that are fitted at a time: 1000 of 45 strategies take 0.3 to 0.5 s so, and 1 to 1.5 s
 all at once, which no cache holds."""
+
+one_thread = ThreadpoolController().wrap(limits=1, user_api="blas")
+"""Several threads solve small systems no faster, and on a busy machine, where they wait for each
+other without sleeping, ten times slower."""
 
 Draws = Callable[[str, tuple[int, ...]], tuple[np.ndarray, np.ndarray]]
 
@@ -88,6 +93,7 @@ def largest_connected(wins: np.ndarray, baseline: int | None) -> np.ndarray:
 # --- the model ------------------------------------------------------------------------------------
 
 
+@one_thread
 def bradley_terry(wins: np.ndarray, draw: float, start: np.ndarray | None = None) -> np.ndarray:
     """Log strengths θ = log π of the Bradley-Terry model, by maximum likelihood [..., S].
 
@@ -233,6 +239,7 @@ class Rating:
         ]
         return np.concatenate(ratings)[which]
 
+    @one_thread
     def _fit(self, places: np.ndarray, shares: Sequence[np.ndarray]) -> np.ndarray:
         """The ratings in some resamples [U, S].
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from mtlbench.analysis.cells import Block
 from mtlbench.analysis.rating import (
@@ -149,6 +150,21 @@ def test_many_fits_at_once_are_each_as_alone() -> None:
         np.testing.assert_allclose(bradley_terry(alone, 0.3), one, atol=EXACT)
     from_another = bradley_terry(wins, 0.3, start=together[3])
     np.testing.assert_allclose(from_another, together, atol=EXACT)
+
+
+def test_systems_are_solved_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several wait for each other busily: beside training, a leaderboard took minutes."""
+    solve, threads = np.linalg.solve, []
+
+    def solved(*systems: np.ndarray) -> np.ndarray:
+        threads.append({pool["num_threads"] for pool in threadpool_info()})
+        return solve(*systems)
+
+    monkeypatch.setattr(np.linalg, "solve", solved)
+    with threadpool_limits(2, user_api="blas"):
+        bradley_terry(random_wins(5, 0), 0.3)
+    assert threads
+    assert all(found == {1} for found in threads)
 
 
 WINS = arrays(float, (5, 5), elements=st.sampled_from([0, 0, 0.25, 1, 40])).map(
