@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -148,10 +149,25 @@ def test_later_runs_join_the_table_beside_those_that_it_has(tmp_path: Path) -> N
     assert read_tunings(tmp_path / TUNINGS.name) == reference_tunings()
 
 
-@pytest.mark.parametrize("suite", [*claims.OF_ALL, "census", "compounds"])
+@pytest.mark.parametrize("suite", [*claims.OF_ALL, "census", "compounds", "qm9"])
 def test_the_committed_tables_are_those_of_the_reference_results(suite: str, nowhere: str) -> None:
     command = ["compare", suite, "--reference", "--format", "github"]
     assert (REFERENCE / f"{suite}.md").read_text() == run_mtlbench(command, cwd=nowhere).out
+
+
+def test_the_committed_table_beside_fairgrads_is_that_of_the_reference_results(
+    nowhere: str,
+) -> None:
+    command = ["compare", "qm9", "--reference", "--against", "fairgrad", "--format", "github"]
+    page = run_mtlbench(command, cwd=nowhere).out
+    assert (REFERENCE / "qm9_fairgrad.md").read_text() == page
+    taus = re.findall(r"^\| (?!Δm)\S+ Abs\. Err\. +\| +12 \| \+(0\.\d\d) ", page, re.M)
+    low, *others = sorted(map(float, taus))
+    of_delta_m = re.findall(r"^\| Δm +\| +12 \| \+(0\.\d\d) ", page, re.M)
+    told = f"+{min(others)} to +{max(others)} on ten targets"
+    docs = (ROOT / "docs" / "published.md").read_text()
+    assert f"τ-b is {told} (p at most 0.03) and +{low} on α" in docs
+    assert f"By Δm it is +{of_delta_m[0]} " in docs
 
 
 @pytest.mark.parametrize(
