@@ -118,9 +118,11 @@ class RunJob(Job):
         from mtlbench.strategies.compose import Composition
 
         _require_batches_for(workers, self.spec)
-        if workers > 1 and Composition.parse(self.spec.strategy).held_out:
+        composition = Composition.parse(self.spec.strategy)
+        if workers > 1 and (composition.held_out or composition.recomputes):
+            does = "looks at held-out data" if composition.held_out else "moves the parameters"
             raise UserError(
-                f"strategy {self.spec.strategy!r} looks at held-out data, which it does not bring "
+                f"strategy {self.spec.strategy!r} {does}, which it does not bring "
                 "together over processes: train it with --workers-per-run 1"
             )
 
