@@ -145,12 +145,12 @@ class SharpnessAware(GradientWeighting):
         gradient = _gradient(losses, [*shared, *chain.from_iterable(own)])
         common = _in_unit([gradient[id(p)] for p in shared])
         lengths = [torch.linalg.vector_norm(each) for each in common]
-        seeds = torch.randint(2**62, (len(losses.tasks),), generator=self._generator).tolist()
+        seeds = torch.randint(2**62, (len(losses.tasks),), generator=self._generator).numpy()
 
         def elsewhere(task: int) -> Elsewhere:
             direction = common
             if self.alpha < 1 and shared:
-                drawn = _normal(shared, seeds[task])
+                drawn = _normal(shared, int(seeds[task]))
                 sign = self._sign(losses, task, shared, drawn)
                 direction = [
                     self.alpha * one

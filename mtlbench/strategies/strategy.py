@@ -426,8 +426,8 @@ class Strategy(nn.Module):
             )
         if self.task.recomputes and self.setting.ranks is not None:
             raise ValueError(
-                f"{type(self.task).__name__} takes the losses at other parameters, which it does "
-                "not bring together over processes: train in one, or take another strategy"
+                f"{type(self.task).__name__} takes losses at other parameters, which it does not "
+                "bring together over processes: train in one, or take another strategy"
             )
 
     def _held_out(self, losses: HeldOutLosses | None) -> HeldOut | None:

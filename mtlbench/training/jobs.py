@@ -120,10 +120,10 @@ class RunJob(Job):
         _require_batches_for(workers, self.spec)
         composition = Composition.parse(self.spec.strategy)
         if workers > 1 and (composition.held_out or composition.recomputes):
-            does = "looks at held-out data" if composition.held_out else "moves the parameters"
+            looks = "looks at held-out data" if composition.held_out else ""
             raise UserError(
-                f"strategy {self.spec.strategy!r} {does}, which it does not bring "
-                "together over processes: train it with --workers-per-run 1"
+                f"strategy {self.spec.strategy!r} {looks or 'takes losses at other parameters'}, "
+                "which it does not bring together over processes: train it with --workers-per-run 1"
             )
 
     def parts(self) -> Parts:
