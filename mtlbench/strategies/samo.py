@@ -54,12 +54,12 @@ class SharpnessAware(GradientWeighting):
         δ_k = ρ ∇_h L_k / ‖∇_h L_k‖
 
     with g = ∇ Σ_k L_k over the shared parameters θ, l one of their tensors, and h_k what task k
-    alone reaches. The step goes up by the gradient of all tasks together and by an estimate of the
-    task's own, which takes forward passes only; by its length in each tensor only the sign of the
-    difference counts, and where the two losses are equal there is no such part. Everything is
+    alone reaches. Each task is moved up by ρ along the gradient of all tasks and an estimate of its
+    own, which takes forward passes only; brought to one length in each tensor, it tells no more
+    than on which side of θ the loss is larger, and where neither is, there is no such part. All is
     moved back before the network learns. In front of a weighting of gradients, `samo+fairgrad`, it
     has that weigh the gradients there, beside the losses at θ. A step takes 3 K + 1 forward and
-    K + 1 backward passes, with `alpha=1` K + 1 and K + 1.
+    K + 1 backward passes, with α = 1 K + 1 and K + 1.
 
     Each pass is one of training on the same batch: dropout and augmentation draw the same, and
     batch norm normalises by the batch and keeps its running statistics. In a loop of one's own
@@ -68,8 +68,8 @@ class SharpnessAware(GradientWeighting):
     `iwmtl`, `db-mtl`, `log`), and no `on` or `every`.
 
     Departs from the authors' code: there the forward passes at θ ± μ z_k are in evaluation mode.
-    Their code for NYUv2 leaves out the lengths in u_k, that for QM9 does not move the heads; with
-    the sum of the gradients it multiplies the update by K and cuts it to length 1.
+    Their code for NYUv2 leaves out the lengths in u_k, that for QM9 adds the gradient itself to a
+    head; with the sum of the gradients it multiplies the update by K and cuts it to length 1.
 
     Ban, Subramani, Ji: SAMO: A Lightweight Sharpness-Aware Approach for Multi-Task Optimization
     with Joint Global-Local Perturbation, ICCV 2025; equations as in the authors' code.
