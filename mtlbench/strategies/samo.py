@@ -141,8 +141,8 @@ class SharpnessAware(GradientWeighting):
 
     def _perturbations(self, losses: TaskLosses, network: Network) -> Callable[[int], Elsewhere]:
         """Gives the parameters at which each task's gradient is to be taken, and their values."""
-        shared, own = network.reached(losses)
-        gradient = _gradient(losses, [*shared, *chain.from_iterable(own)])
+        shared, heads = network.reached(losses)
+        gradient = _gradient(losses, [*shared, *chain.from_iterable(heads)])
         common = _in_unit([gradient[id(p)] for p in shared])
         lengths = [torch.linalg.vector_norm(each) for each in common]
         seeds = torch.randint(2**62, (len(losses.tasks),), generator=self._generator).numpy()
@@ -151,19 +151,14 @@ class SharpnessAware(GradientWeighting):
             direction = common
             if self.alpha < 1 and shared:
                 drawn = _normal(shared, int(seeds[task]))
-                sign = self._sign(losses, task, shared, drawn)
+                own = (1 - self.alpha) * self._sign(losses, task, shared, drawn)
                 direction = [
-                    self.alpha * one
-                    + (1 - self.alpha)
-                    * length
-                    * sign.to(one.device)
-                    * z
-                    / torch.linalg.vector_norm(z)
+                    self.alpha * one + own.to(one.device) * length / torch.linalg.vector_norm(z) * z
                     for one, length, z in zip(common, lengths, drawn, strict=True)
                 ]
             steps = self._of_length_rho(direction)
-            steps += self._of_length_rho(_in_unit([gradient[id(p)] for p in own[task]]))
-            moved = [*shared, *own[task]]
+            steps += self._of_length_rho(_in_unit([gradient[id(p)] for p in heads[task]]))
+            moved = [*shared, *heads[task]]
             return moved, [p.detach() + step for p, step in zip(moved, steps, strict=True)]
 
         return elsewhere
@@ -207,6 +202,7 @@ def _gradient(losses: TaskLosses, parameters: Sequence[Tensor]) -> dict[int, Ten
             parameters,
             [weights[:, k].to(losses.vectors[k].dtype) for k in learn],
             retain_graph=True,
+            materialize_grads=True,
         )
     return {
         id(parameter): (each.to_dense() if each.layout != torch.strided else each).to(parameter)
