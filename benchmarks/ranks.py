@@ -97,8 +97,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--only", default="", help="names, apart by commas")
     options = parser.parse_args()
-    # What looks at held-out data trains in one process.
-    names = [entry.name for entry in strategies.entries() if not entry.cls.held_out]
+    # What looks at held-out data, or at the losses again, trains in one process.
+    entries = [e for e in strategies.entries() if not (e.cls.held_out or e.cls.recomputes)]
+    names = [entry.name for entry in entries]
     names = options.only.split(",") if options.only else names
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

@@ -206,11 +206,11 @@ class Bench:
                 lambda outputs: strategy.transform(outputs, self.targets, self.index),
             )
             optimizer.zero_grad(set_to_none=True)
-            strategy.backward(losses, self.index, held_out=held_out)
+            strategy.backward(losses, self.index, held_out=again, closure=again)
             optimizer.step()
 
-        def held_out() -> dict[str, Tensor]:
-            """Losses of a batch as large as the one that is trained on."""
+        def again() -> dict[str, Tensor]:
+            """Losses of the same batch, or of another one as large."""
             return network.losses(network.trunk(self.images), self.targets)
 
         return self.synchronised(step)

@@ -137,7 +137,8 @@ def render(costs: Mapping[str, float]) -> str:
         "Those that weigh by gradients have two more parameters: `NAME.on=representation` weighs "
         "the gradients over what the shared layers give to the heads and not over the shared "
         "parameters, and `NAME.every=N` weighs in every N-th step of the whole training only. "
-        "`log+NAME` weighs the gradients of the losses' logarithms: `ilt+log+cagrad`.",
+        "`log+NAME` weighs the gradients of the losses' logarithms: `ilt+log+cagrad`; `samo+NAME` "
+        "those where the losses are larger nearby.",
         "",
         "`frozen:NAME` is the mean weights that one of the other two stages found, fixed from the "
         "first step on.",

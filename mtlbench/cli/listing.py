@@ -64,7 +64,8 @@ def _strategies() -> tuple[str, Rows]:
     return (
         "strategies (any instance stage goes with any task stage: ilt+pcgrad; those of TorchJD: "
         "torchjd:NAME; the mean weights that one found, fixed: frozen:NAME; gradient: also "
-        "NAME.on=representation, NAME.every=N, and log+NAME for the losses' logarithms)"
+        "NAME.on=representation, NAME.every=N, log+NAME for the losses' logarithms, and samo+NAME "
+        "for gradients where losses are larger nearby)"
     ), rows
 
 

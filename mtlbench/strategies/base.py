@@ -103,11 +103,14 @@ class Stage(nn.Module):
         stage: what it weighs by: `instance`, `loss` or `gradient`.
         space: the values among which its own parameters are tuned, by name.
         held_out: whether it looks at a batch of held-out data in every step, see `look`.
+        recomputes: whether it asks for the losses of the batch again, at other parameters: a task
+            stage only.
     """
 
     stage: ClassVar[str]
     space: ClassVar[Space] = {}
     held_out: ClassVar[bool] = False
+    recomputes: ClassVar[bool] = False
     optimizer: torch.optim.Optimizer | None = None
 
     def start(self, setting: Setting) -> None:

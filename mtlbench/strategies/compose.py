@@ -20,8 +20,8 @@ from mtlbench.strategies.table import ON_DEVICE
 
 DEFAULT_TASK_STAGE = "equal"
 
-LOGARITHM = "log"
-"""The task stage that may also stand in front of a gradient weighting."""
+LOGARITHM, SHARPNESS = "log", "samo"
+"""The task stages that may also stand in front of a gradient weighting."""
 
 
 def stage_of(entry: Entry) -> str:
@@ -57,16 +57,18 @@ class Composition:
     Attributes:
         instance: the instance stage, or None for the mean over present labels.
         task: the task stage.
-        logarithm: whether that sees the logarithms of the losses.
+        before: what stands in front of it: `log`, which has it see the logarithms of the losses, or
+            `samo`, which has it see the gradients elsewhere; None for nothing.
     """
 
     instance: Entry | None
     task: Entry
-    logarithm: bool = False
+    before: Entry | None = None
 
     @classmethod
     def parse(cls, name: str) -> "Composition":
-        """Reads `INSTANCE`, `TASK`, `INSTANCE+TASK`, each `TASK` also as `log+TASK`, in any order.
+        """Reads `INSTANCE`, `TASK`, `INSTANCE+TASK`, each `TASK` also as `log+TASK` or
+        `samo+TASK`, in any order.
 
         Raises:
             UserError: an unknown name, two stages of one kind, or two that do not go together.
@@ -74,10 +76,11 @@ class Composition:
         entries = [strategies.get(part.strip()) for part in name.split("+")]
         instances = [entry for entry in entries if stage_of(entry) == INSTANCE]
         tasks = [entry for entry in entries if stage_of(entry) != INSTANCE]
-        before = [entry for entry in tasks if entry.name == LOGARITHM]
-        logarithm = len(before) == 1 and any(stage_of(entry) == GRADIENT for entry in tasks)
-        if logarithm:
-            tasks.remove(before[0])
+        in_front = [entry for entry in tasks if entry.name in (LOGARITHM, SHARPNESS)]
+        behind = [entry for entry in tasks if entry not in in_front]
+        before = None
+        if len(in_front) == 1 and any(stage_of(entry) == GRADIENT for entry in behind):
+            (before,), tasks = in_front, behind
         for kind, found in (("instance", instances), ("task", tasks)):
             if len(found) > 1:
                 raise UserError(f"strategy {name!r} has two {kind} stages; one is the most")
@@ -85,16 +88,16 @@ class Composition:
         task = tasks[0] if tasks else strategies.get(DEFAULT_TASK_STAGE)
         if instance and task.cls.network_per_task:  # type: ignore[attr-defined]
             raise UserError(f"strategy {name!r}: {task.name!r} goes with no instance stage")
-        if logarithm and task.cls.least_loss is not None:  # type: ignore[attr-defined]
+        if before and task.cls.least_loss is not None:  # type: ignore[attr-defined]
             raise UserError(f"strategy {name!r}: {task.name!r} takes the logarithm by itself")
-        return cls(instance, task, logarithm)
+        return cls(instance, task, before)
 
     @property
     def stages(self) -> list[Entry]:
         """The stages that the name mentions: without the default task stage beside another."""
         found = [self.instance] if self.instance else []
-        if self.logarithm:
-            found.append(strategies.get(LOGARITHM))
+        if self.before:
+            found.append(self.before)
         if not found or self.task.name != DEFAULT_TASK_STAGE:
             found.append(self.task)
         return found
@@ -114,6 +117,11 @@ class Composition:
     def held_out(self) -> bool:
         """Whether a stage looks at held-out data."""
         return any(entry.cls.held_out for entry in self.stages)  # type: ignore[attr-defined]
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether a stage asks for the losses of a batch again, at other parameters."""
+        return any(entry.cls.recomputes for entry in self.stages)  # type: ignore[attr-defined]
 
     @property
     def label(self) -> str:
@@ -160,7 +168,13 @@ class Composition:
             ValueError: a parameter out of its range.
         """
         stage = self._stage(self.task, parameters)
-        return OfLogLosses(stage) if self.logarithm else stage
+        if self.before is None:
+            return stage
+        if self.before.name == LOGARITHM:
+            return OfLogLosses(stage)
+        around = self._stage(self.before, parameters)
+        around.stand_before(stage)
+        return around
 
     def _stage(self, entry: Entry, parameters: Mapping[str, Any]) -> Any:
         prefix = f"{entry.name}."
@@ -191,7 +205,7 @@ def build_strategy(
         ...     num_instances=600, parameters={"ilt.lr": 2.0})
 
     Args:
-        name: `ilt`, `pcgrad`, `ilt+pcgrad`, `log+pcgrad` …
+        name: `ilt`, `pcgrad`, `ilt+pcgrad`, `log+pcgrad`, `samo+pcgrad` …
         tasks: task name to kind, `classification` or `regression`.
         num_instances: number of training instances; needed by instance stages such as `ilt`.
         model: the network; needed by gradient weightings.

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from mtlbench.strategies.closure import Closure
 from mtlbench.strategies.held_out import HeldOut, explaining_refusals
 from mtlbench.strategies.ranks import Ranks
 
@@ -27,6 +28,7 @@ class TaskLosses:
         present: which tasks have a label in the batch, bool [K].
         scale: what every gradient of the batch is multiplied by, None for 1.
         held_out: a batch of held-out data, where a stage looks at one.
+        closure: the losses again, where a stage asks for them at other parameters.
     """
 
     tasks: Sequence[str]
@@ -36,6 +38,7 @@ class TaskLosses:
     present: Tensor
     scale: Tensor | float | None = None
     held_out: HeldOut | None = None
+    closure: Closure | None = None
 
     def weighed(self, instance_weights: Tensor) -> "TaskLosses":
         """The same with other weights of the instances."""

@@ -38,11 +38,8 @@ class HeldOut:
         Raises:
             ValueError: they are no losses of these tasks, or do not depend on the network.
         """
-        buffers = list(self._model.buffers())  # batch norm's are to learn nothing of this batch
-        tensors, values = buffers, [each.clone() for each in buffers]
-        if at is not None:
-            tensors, values = [*buffers, *self.parameters], [*values, *at]
-        with _standing_in(tensors, values), torch.enable_grad():
+        parameters = [] if at is None else self.parameters
+        with network_at(self._model, parameters, at or []), torch.enable_grad():
             yield self._checked(self._losses())
 
     def _checked(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -67,16 +64,25 @@ class HeldOut:
 
 
 @contextmanager
-def _standing_in(tensors: Sequence[Tensor], values: Sequence[Tensor]) -> Iterator[None]:
-    """Lets tensors have other values for a while. Graphs that they are in do not notice."""
+def network_at(
+    model: nn.Module, parameters: Sequence[Tensor], values: Sequence[Tensor]
+) -> Iterator[None]:
+    """Lets parameters have other values for a while. Graphs that they were in do not notice; one
+    that is made meanwhile is to be gone back through meanwhile, too. Buffers, such as batch norm's
+    statistics, are as before afterwards."""
+    buffers = list(model.buffers())
+    tensors = [*buffers, *parameters]
     kept = [tensor.data for tensor in tensors]
-    for tensor, value in zip(tensors, values, strict=True):
+    copies = [buffer.clone() for buffer in buffers]
+    for tensor, value in zip(tensors, [*copies, *values], strict=True):
         tensor.data = value
+    torch.clear_autocast_cache()  # it has the parameters as they were
     try:
         yield
     finally:
         for tensor, value in zip(tensors, kept, strict=True):
             tensor.data = value
+        torch.clear_autocast_cache()
 
 
 REFUSALS = {

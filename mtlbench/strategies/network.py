@@ -56,6 +56,15 @@ class Network:
         """For copies and pickles, whose parameters have other ids."""
         return self.__dict__ | {"_trunk": set()}
 
+    def reached(self, losses: TaskLosses) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """The parameters that several tasks' losses depend on, and those that one's alone do, by
+        task, as the graph has it.
+
+        Raises:
+            ValueError: the shared ones are given, and the graph does not tell the others apart.
+        """
+        return self._shared.reached(losses)
+
     def detached_features(self) -> list[DetachedFeatures]:
         """The features that the losses of this step may come from, one for each forward pass.
 

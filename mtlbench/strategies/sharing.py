@@ -1,6 +1,6 @@
 """The parameters that tasks share: as given, or as the graph of the losses has it."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any
@@ -99,6 +99,35 @@ class SharedParameters:
                     "must be the whole network"
                 )
         return known + self._outside
+
+    def reached(self, losses: TaskLosses) -> tuple[list[Tensor], list[list[Tensor]]]:
+        """The parameters that several tasks' losses depend on, and those that one's alone do, by
+        task, in the order of the model, before any gradient is there to tell.
+
+        Raises:
+            ValueError: the shared ones are given, and several tasks depend on another one.
+        """
+        by_task: list[dict[int, Tensor]] = [
+            {id(leaf): leaf for leaf in leaves([vector]) if isinstance(leaf, nn.Parameter)}
+            for vector in losses.vectors
+        ]
+        times = Counter(chain.from_iterable(by_task))
+        shared = {key for key, count in times.items() if count > 1}
+        if self._given is not None:
+            given = {id(p) for part in self._given for p in _parameters(part)}
+            if shared - given:
+                raise ValueError(
+                    "the graph of the losses must tell the heads of the tasks apart, also where "
+                    "shared is given: this strategy moves each of them by itself; keep the losses "
+                    "apart, and compile the network in parts"
+                )
+            shared = given
+        model = () if self._model is None else self._model.parameters()
+        order = {id(parameter): place for place, parameter in enumerate(model)}
+        reached = {key: leaf for some in by_task for key, leaf in some.items()}
+        keys = sorted(reached, key=lambda key: order.get(key, len(order)))
+        own = [[reached[key] for key in keys if key in some.keys() - shared] for some in by_task]
+        return [reached[key] for key in keys if key in shared], own
 
     def split(
         self, gradients: Sequence[TaskGradients], losses: TaskLosses, trunk: set[int] | None = None

@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from mtlbench.strategies.base import GRADIENT, KINDS, InstanceStage, Setting, TaskStage
+from mtlbench.strategies.closure import ANEW, Closure, LossClosure, require_same
 from mtlbench.strategies.gradients import TaskLosses, readable
-from mtlbench.strategies.graph import has_reentrant_checkpoint
+from mtlbench.strategies.graph import has_reentrant_checkpoint, share_nodes
 from mtlbench.strategies.held_out import HeldOut, HeldOutLosses
 from mtlbench.strategies.network import Network, keep_compiled_buffers
 from mtlbench.strategies.ranks import (
@@ -126,6 +127,12 @@ class Strategy(nn.Module):
                 f"{type(instance).__name__} looks at held-out data: on must be 'parameters' and "
                 "every 1, since both cut the network's graph"
             )
+        if task.recomputes and _transforms(instance):
+            raise ValueError(
+                f"{type(task).__name__} takes the losses of each batch several times, and "
+                f"{type(instance).__name__} learns by the network's outputs once a batch: take "
+                "another instance stage, or another weighting of tasks"
+            )
         if task.needs_representation and representation is None:
             raise ValueError(
                 "representation is needed for on=representation and for every above 1: the "
@@ -152,6 +159,7 @@ class Strategy(nn.Module):
         self.register_buffer("sums_of_epoch", sums)
         self._steps = 0
         self._transformed = self._draws_compared = self._graph_is_open = False
+        self._closure_compared = False
         self._own_parameters = [*self.parameters()]
 
     def transform(
@@ -177,6 +185,7 @@ class Strategy(nn.Module):
         *,
         scale: Tensor | float | None = None,
         held_out: HeldOutLosses | None = None,
+        closure: LossClosure | None = None,
     ) -> None:
         """Adds this batch's gradient to the network's `.grad` and updates the strategy itself.
 
@@ -195,6 +204,8 @@ class Strategy(nn.Module):
                 to come without it.
             held_out: gives, by task name, the losses of a batch that is not trained on, by the
                 network as it is when called; needed by the few strategies that look at such data.
+            closure: gives the losses of this batch again, by the network as it is when called;
+                needed by strategies that take them at other parameters (`samo`).
 
         Raises:
             ValueError: losses that do not fit the tasks, the indices or the mask; an index that is
@@ -202,12 +213,14 @@ class Strategy(nn.Module):
                 CUDA's own error); a loss of a task below what the strategy has a sense for (the
                 same); a scale that is no number above 0; an instance stage that weighs by outputs,
                 without `transform` before the losses; a strategy that looks at held-out data,
-                without `held_out`, or without a model.
+                without `held_out`, or without a model; one that takes the losses again, without
+                a `closure` that gives them.
         """
         self._require_ranks()
         with self._failing_together():
             vectors, values, index, present = self._checked(losses, index, present, scale)
         batch_apart = self._held_out(held_out)
+        again = self._closure(closure)
         self._require_open_graph(vectors)
         mine = slice(None)
         if self.setting.ranks is not None:
@@ -222,6 +235,8 @@ class Strategy(nn.Module):
                 return
         else:  # to look would be to wait: for the stages, a bad batch is one without labels
             present = present & finite
+        if again is not None and not self._closure_compared:
+            self._require_same_losses(again, vectors, values, present)
         with torch.no_grad():
             values = torch.where(present, values, 0)
             count = present.sum(0)
@@ -246,6 +261,7 @@ class Strategy(nn.Module):
             count > 0,
             scale,
             batch_apart,
+            again,
         )
         if self.task.held_out:
             self.task.look(losses_of_tasks)
@@ -267,6 +283,7 @@ class Strategy(nn.Module):
         present: Tensor | None = None,
         *,
         held_out: HeldOutLosses | None = None,
+        closure: LossClosure | None = None,
     ) -> Tensor:
         """One number for trainers that call `backward` by themselves: its backward pass is
         `self.backward` of these losses.
@@ -276,7 +293,7 @@ class Strategy(nn.Module):
         in an evaluation, it is a number and no more, and needs no index.
 
         Args:
-            losses, index, present, held_out: as for `backward`.
+            losses, index, present, held_out, closure: as for `backward`.
 
         Returns:
             The sum of the tasks' mean losses, unweighted, a scalar: to be shown.
@@ -295,7 +312,7 @@ class Strategy(nn.Module):
 
         def backward(scale: Tensor) -> None:
             expect_gradients_of(around, vectors)
-            self.backward(vectors, index, present, scale=scale, held_out=held_out)
+            self.backward(vectors, index, present, scale=scale, held_out=held_out, closure=closure)
 
         return stand_in(total, backward)
 
@@ -407,6 +424,11 @@ class Strategy(nn.Module):
                 f"{self._looking} looks at held-out data, which it does not bring together over "
                 "processes: train in one, or take another strategy"
             )
+        if self.task.recomputes and self.setting.ranks is not None:
+            raise ValueError(
+                f"{type(self.task).__name__} takes losses at other parameters, which it does not "
+                "bring together over processes: train in one, or take another strategy"
+            )
 
     def _held_out(self, losses: HeldOutLosses | None) -> HeldOut | None:
         """The held-out batch of a step, where a stage looks at one.
@@ -425,12 +447,41 @@ class Strategy(nn.Module):
             raise ValueError(f"model is needed: {self._looking} looks at held-out data with it")
         return HeldOut(losses, self._network.model, self.setting.tasks)
 
+    def _closure(self, losses: LossClosure | None) -> Closure | None:
+        """The losses of a step again, where the task stage asks for them.
+
+        Raises:
+            ValueError: there is nothing that gives them, or no network.
+        """
+        if not self.task.recomputes:
+            return None
+        name = type(self.task).__name__
+        if losses is None:
+            raise ValueError(
+                f"closure is needed: {name} takes the losses of the batch at other parameters, "
+                "closure=lambda: {task: loss, …}, which computes them anew"
+            )
+        if self._network.model is None:
+            raise ValueError(f"model is needed: {name} takes the losses at other parameters of it")
+        return Closure(losses, self._network.model, self._loss_vectors)
+
+    def _require_same_losses(
+        self, closure: Closure, vectors: list[Tensor], values: Tensor, present: Tensor
+    ) -> None:
+        """Makes sure, in the first step, that a closure computes the losses of the batch."""
+        with torch.enable_grad(), closure.losses() as again:
+            if share_nodes(again, vectors):
+                raise ValueError(ANEW)
+            require_same(self.setting.tasks, values, again, present)
+        self._closure_compared = True
+
     def _require_open_graph(self, vectors: list[Tensor]) -> None:
         """Makes sure, in the first step, that all parameters can be seen in the graph."""
-        if self.held_out and not self._graph_is_open:
+        if (self.held_out or self.task.recomputes) and not self._graph_is_open:
             if has_reentrant_checkpoint(vectors):
+                name = self._looking if self.held_out else type(self.task).__name__
                 raise ValueError(
-                    f"{self._looking} takes gradients apart from the step, which parameters in a "
+                    f"{name} takes gradients apart from the step, which parameters in a "
                     "reentrant activation checkpoint hide from: make it with use_reentrant=False"
                 )
             self._graph_is_open = True
@@ -452,8 +503,7 @@ class Strategy(nn.Module):
         ]
 
     def _require_transform(self) -> None:
-        own = getattr(self.instance.transform, "__func__", None)
-        if own is not InstanceStage.transform and not self._transformed:
+        if _transforms(self.instance) and not self._transformed:
             raise ValueError(
                 f"{type(self.instance).__name__} weighs instances by the network's outputs: give "
                 "them to strategy.transform before the losses of each batch"
@@ -503,6 +553,11 @@ class Strategy(nn.Module):
                 "instance (needs_index)"
             )
         return torch.full((batch,), -1, device=self.setting.device)
+
+
+def _transforms(instance: InstanceStage) -> bool:
+    own = getattr(instance.transform, "__func__", None)
+    return own is not InstanceStage.transform
 
 
 def _require_finite(values: Tensor, present: Tensor) -> None:

@@ -118,10 +118,12 @@ class RunJob(Job):
         from mtlbench.strategies.compose import Composition
 
         _require_batches_for(workers, self.spec)
-        if workers > 1 and Composition.parse(self.spec.strategy).held_out:
+        composition = Composition.parse(self.spec.strategy)
+        if workers > 1 and (composition.held_out or composition.recomputes):
+            looks = "looks at held-out data" if composition.held_out else ""
             raise UserError(
-                f"strategy {self.spec.strategy!r} looks at held-out data, which it does not bring "
-                "together over processes: train it with --workers-per-run 1"
+                f"strategy {self.spec.strategy!r} {looks or 'takes losses at other parameters'}, "
+                "which it does not bring together over processes: train it with --workers-per-run 1"
             )
 
     def parts(self) -> Parts:

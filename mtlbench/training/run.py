@@ -323,6 +323,7 @@ class Run:
         """Leaves the gradient of a batch, or of a part of it."""
         mine = None if batch.part is None or batch.part.count else slice(0, 0)
         targets = self.suite.complete(targets)
+        closure = self._closure(inputs, targets) if self.strategy.task.recomputes else None
         given = forward(self.suite, self.network, inputs, self.device)
         for task in self.tasks:
             task.require_fit(given[task.name], targets[task.name])
@@ -347,7 +348,28 @@ class Run:
             index,
             present,
             held_out=None if held_out is None else lambda: self._held_out_losses(held_out),
+            closure=closure,
         )
+
+    def _closure(self, inputs: Inputs, targets: Targets) -> Callable[[], dict[str, Tensor]]:
+        """Gives the losses of the pass that is about to be made once more, with what it draws."""
+        on_cpu, on_gpu = torch.get_rng_state(), None
+        devices = [self.device] if self.device.type == "cuda" else []
+        if devices:
+            on_gpu = torch.cuda.get_rng_state(self.device)
+
+        def losses() -> dict[str, Tensor]:
+            with torch.random.fork_rng(devices):
+                torch.set_rng_state(on_cpu)
+                if on_gpu is not None:
+                    torch.cuda.set_rng_state(on_gpu, self.device)
+                outputs = forward(self.suite, self.network, inputs, self.device)
+            return {
+                task.name: task.losses(outputs[task.name], targets[task.name])
+                for task in self.tasks
+            }
+
+        return losses
 
     @property
     def _augments(self) -> bool:

@@ -21,6 +21,7 @@ WEIGHTINGS = [
     for entry in strategies.entries()
     if stage_of(entry) == GRADIENT
     and entry.cls.least_loss is None
+    and not entry.cls.recomputes
     and entry.name not in LOOK_AT_LOSSES
 ]
 FORMS: list[dict[str, Any]] = [{}, {"mgda.on": "representation"}, {"mgda.every": 2}]

@@ -28,7 +28,11 @@ CUTS = (5, 4, 7, 1, 4)
 """How many instances of each batch are the first rank's."""
 
 FORMS: list[tuple[str, dict[str, Any]]] = [
-    *((entry.name, {}) for entry in strategies.entries() if not entry.cls.held_out),
+    *(
+        (entry.name, {})
+        for entry in strategies.entries()
+        if not (entry.cls.held_out or entry.cls.recomputes)
+    ),
     *((name, {}) for name in ("ilt+mtu", "ilt+pcgrad", "data-parameters+mgda", "log+mgda")),
     ("data-parameters", {"data-parameters.level": "joint"}),
     ("nash-mtl", {"nash-mtl.max_norm": 0.05}),
@@ -188,6 +192,7 @@ def other_matters(rank: int) -> dict[str, Any]:
     attempt = functools.partial(one_step, rank, DistributedDataParallel(net), strategy)
     found["parts outside"] = what_was_said(attempt)
     found["held-out data"] = what_was_said(functools.partial(built, "auto-lambda", net))
+    found["losses elsewhere"] = what_was_said(functools.partial(built, "samo", net))
     return found
 
 
@@ -288,6 +293,7 @@ def test_heads_are_brought_together_where_the_shared_part_is_named(
         ("other seeds", ("generator must have the same seed on all ranks",) * 2),
         ("parts outside", ("parameters outside of model",) * 2),
         ("held-out data", ("which it does not bring together over processes",) * 2),
+        ("losses elsewhere", ("which it does not bring together over processes",) * 2),
     ],
 )
 def test_what_cannot_be_right_is_said_by_all_ranks(
