@@ -32,6 +32,7 @@ def remarks_on(table: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
         runs[configuration].append(tuple(run))
     remarks = []
     of_many: dict[int, list[str]] = defaultdict(list)
+    without: dict[tuple[int, ...], list[str]] = defaultdict(list)
     for configuration, of_one in runs.items():
         label = labels[configuration]
         statuses, seeds, networks = zip(*of_one, strict=True)
@@ -44,10 +45,12 @@ def remarks_on(table: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
                 remarks.append(f"{label}: {metric} of {task} is not finite in {count} {of_runs}")
         if max(networks) > 1:
             of_many[round(max(networks))].append(label)
-        absent = sorted(expected - set(seeds))
-        if absent:
-            named = ", ".join(map(str, absent))
-            remarks.append(f"{label}: {plural('seed', len(absent))} {named} missing")
+        if absent := tuple(sorted(expected - set(seeds))):
+            without[absent].append(label)
+    remarks += [
+        f"{', '.join(whose)}: {plural('seed', len(absent))} {', '.join(map(str, absent))} missing"
+        for absent, whose in without.items()
+    ]
     many = [
         f"{', '.join(whose)}: {count} networks were trained for each run"
         for count, whose in of_many.items()
