@@ -12,6 +12,7 @@ from torch import Tensor
 
 from mtlbench.data.rows import CHUNK, Overlay, Rows
 from mtlbench.data.variants import Variant
+from mtlbench.errors import UserError
 from mtlbench.randomness import named_generator
 from mtlbench.tasks.task import Task
 
@@ -113,6 +114,9 @@ def corrupt(
     Returns:
         The labels, and which are corrupted as bool [N, K]. Places of a label map that are not
         labelled stay so.
+
+    Raises:
+        UserError: a share of the instances is none of them.
     """
     given = dict(targets)
     count = len(next(iter(targets.values())))
@@ -122,6 +126,11 @@ def corrupt(
         subset = named_generator("corrupted instances", *names, *clause.tasks)
         order = torch.randperm(count, generator=subset)
         hit = order[: round(clause.fraction * count)].sort().values
+        if not len(hit):
+            raise UserError(
+                f"variant {variant.name!r} corrupts none of {count} training instances: "
+                f"{clause.fraction:g} of them is less than half of one"
+            )
         for name, kind in zip(clause.tasks, clause.kinds, strict=True):
             task = tasks[column[name]]
             clean = targets[name]

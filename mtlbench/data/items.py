@@ -22,7 +22,8 @@ def take_apart(item: Any, tasks: Sequence[str], *, keep_names: bool = False) -> 
 
     An item is (input, targets); (input, target, target, …) with one for each of several tasks; or a
     mapping that has the targets under the names of the tasks, or all of them under one of
-    `TARGET_KEYS`, and whose other parts are the input: the part itself where there is one.
+    `TARGET_KEYS`, and whose other parts are the input: the part itself where there is one. A tuple
+    whose parts have the names of the tasks is such a mapping.
 
     Args:
         item: as the dataset gives it.
@@ -32,6 +33,7 @@ def take_apart(item: Any, tasks: Sequence[str], *, keep_names: bool = False) -> 
     Raises:
         UserError: it is none of these.
     """
+    item = _named(item, tasks)
     if isinstance(item, Mapping):
         names = [name for name in tasks if name in item]
         key = next((key for key in TARGET_KEYS if key in item), None)
@@ -67,9 +69,7 @@ def by_task(targets: Any, tasks: Sequence[str]) -> dict[str, Any]:
     Raises:
         UserError: a task has none.
     """
-    names = getattr(targets, "_fields", ())
-    if isinstance(targets, tuple) and set(tasks) <= set(names):
-        targets = targets._asdict()  # type: ignore[attr-defined]
+    targets = _named(targets, tasks)
     if isinstance(targets, Mapping):
         for name in tasks:
             if name not in targets:
@@ -87,11 +87,18 @@ def by_task(targets: Any, tasks: Sequence[str]) -> dict[str, Any]:
     raise UserError(f"its targets are {_described(targets)}, and not those of {_quoted(tasks)}")
 
 
+def _named(value: Any, tasks: Sequence[str]) -> Any:
+    """A tuple whose parts have the names of the tasks as a mapping; all else as it is."""
+    if isinstance(value, tuple) and set(tasks) <= set(getattr(value, "_fields", ())):
+        return value._asdict()  # type: ignore[attr-defined]
+    return value
+
+
 def as_label(value: Any, task: Task) -> Tensor | None:
     """A label as a tensor, a number as one without a dimension; None where there is none.
 
     Raises:
-        UserError: it is neither a number nor an array of numbers.
+        UserError: it is neither a finite number nor an array of such.
     """
     if value is None:
         return None
@@ -106,24 +113,30 @@ def as_label(value: Any, task: Task) -> Tensor | None:
         return label.long()
     if label.is_complex():
         raise UserError(f"the label of task {task.name!r} is a complex number")
-    if task.kind == "regression":
-        return label.float()
-    if not label.is_floating_point():
+    counts = task.kind == "classification"
+    if not counts:
+        label = label.float()
+    elif not label.is_floating_point():
         return label
     here = label.isfinite()
-    if (label[here] != label[here].round()).any() or label.isinf().any():
+    if counts and ((label[here] != label[here].round()).any() or label.isinf().any()):
         raise UserError(
             f"task {task.name!r} is a classification, but a label is {_first_fraction(label):g}"
         )
+    if label.isinf().any():
+        raise UserError(
+            f"the label of task {task.name!r} is infinite as a float32; NaN stands for none"
+        )
     if here.all():
-        return label.long()
+        return label.long() if counts else label
     if not here.any():
         return None
     if task.ignore is None:
         raise UserError(
             f"the label of task {task.name!r} is NaN in a part: the task needs an 'ignore' value"
         )
-    return torch.where(here, label, task.ignore).long()
+    filled = torch.where(here, label, task.ignore)
+    return filled.long() if counts else filled
 
 
 def _array(value: Any) -> np.ndarray:
@@ -199,11 +212,13 @@ def same(one: Any, other: Any) -> bool:
     """Whether two inputs or targets are the same, NaN included; of what cannot be compared, yes."""
     if one is None or other is None:
         return one is other
-    if isinstance(one, Tensor | np.ndarray):
+    if isinstance(one, Tensor):
+        return isinstance(other, Tensor) and one.shape == other.shape and _same_tensor(one, other)
+    if isinstance(one, np.ndarray):
         return (
-            type(one) is type(other)
+            isinstance(other, np.ndarray)
             and one.shape == other.shape
-            and bool(np.array_equal(np.asarray(one), np.asarray(other), equal_nan=_has_nan(one)))
+            and bool(np.array_equal(one, other, equal_nan=one.dtype.kind in "fc"))
         )
     if isinstance(one, Mapping):
         return set(one) == set(other) and all(same(part, other[name]) for name, part in one.items())
@@ -214,8 +229,9 @@ def same(one: Any, other: Any) -> bool:
     return True
 
 
-def _has_nan(values: Tensor | np.ndarray) -> bool:
-    return np.asarray(values).dtype.kind in "fc"
+def _same_tensor(one: Tensor, other: Tensor) -> bool:
+    one, other = (each.detach().to_dense() for each in (one, other))
+    return bool(((one == other) | ((one != one) & (other != other))).all())
 
 
 def _quoted(names: Any) -> str:

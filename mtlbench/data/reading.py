@@ -136,14 +136,14 @@ class Reader(torch.utils.data.Dataset[Any]):
         for place, number in enumerate(request.items):
             try:
                 found.append(self._read_one(request, place, number))
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 where = f"item {number} of the {self.parts[request.part].what} data"
                 return Failure(f"{where}: {describe(error)}", traceback.format_exc())
         if request.what != "inputs":
             return found
         try:
             inputs = self._collate([inputs for inputs, _ in found])
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             return Failure(self._uncollated(request, error), traceback.format_exc())
         if request.labels is None:
             return inputs, None
@@ -232,7 +232,7 @@ class Reader(torch.utils.data.Dataset[Any]):
     def _collate(self, inputs: list[Any]) -> Any:
         return default_collate(inputs) if self.collate_fn is None else self.collate_fn(inputs)
 
-    def _uncollated(self, request: Request, error: Exception) -> str:
+    def _uncollated(self, request: Request, error: BaseException) -> str:
         items = ", ".join(map(str, request.items[:4])) + ", …" * (len(request.items) > 4)
         if self.collate_fn is not None:
             return f"collate_fn= fails on the inputs of items {items}: {describe(error)}"

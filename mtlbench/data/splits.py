@@ -69,7 +69,8 @@ class Split:
 
         Raises:
             UserError: labels are missing, or not of one length with the inputs; a class is none of
-                the task's; or a part of a label is NaN, which only an `ignore` value can stand for.
+                the task's; a number is infinite, or has no logarithm where the task takes it; or a
+                part of a label is NaN, which only an `ignore` value can stand for.
         """
         targets = dict(self.targets)
         present = self.present
@@ -83,17 +84,20 @@ class Split:
                 )
             if not isinstance(labels, Tensor):  # checked when the files were prepared
                 continue
-            if task.kind == "classification":
-                _check_classes(task, labels, None if present is None else present[:, k])
-            elif not labels.is_floating_point():
-                targets[task.name] = labels.float()
-            else:
-                targets[task.name], gone = _without_nan(task, labels)
+            if task.kind == "regression" and not labels.is_floating_point():
+                labels = labels.float()
+            if labels.is_floating_point():
+                labels, gone = _without_nan(task, labels)
                 if gone is not None:
                     if present is None:
                         present = torch.ones(len(self), len(tasks), dtype=torch.bool)
                     present = present.clone()
                     present[:, k] &= ~gone.to(present.device)
+            if task.kind == "classification":
+                _check_classes(task, labels, None if present is None else present[:, k])
+            else:
+                _check_numbers(task, labels[task.labelled(labels)])
+            targets[task.name] = labels
         return replace(self, targets=targets, present=present)
 
 
@@ -109,6 +113,16 @@ def _check_classes(task: Task, labels: Tensor, present: Tensor | None) -> None:
         raise UserError(
             f"task {task.name!r} has {len(task.classes)} classes, from 0 on, but a label {wrong:g}"
             f"{hint if low < 0 or high == 255 else ''}"
+        )
+
+
+def _check_numbers(task: Task, labels: Tensor) -> None:
+    if labels.isinf().any():
+        raise UserError(f"task {task.name!r} has an infinite label; NaN stands for none")
+    if task.log and (labels <= 0).any():
+        raise UserError(
+            f"task {task.name!r} is learned by its logarithm (log=True), but a label is "
+            f"{labels.min().item():g}"
         )
 
 

@@ -108,7 +108,8 @@ class Tuning:
         return float(self.networks * epochs / whole)
 
     def spec(self, trial: TrialScore, seed: int) -> RunSpec:
-        """The run of a trial's parameters with a seed."""
+        """The run of a trial's parameters with a seed; where its data lie, and which they are, a
+        tuning does not know."""
         suite, strategy = (dict(self.defaults[name]) for name in PARAMETERS[:2])
         for name, value in trial.parameters.items():
             (strategy if "." in name else suite)[name] = value

@@ -240,14 +240,16 @@ class Strategy(nn.Module):
         with torch.no_grad():
             values = torch.where(present, values, 0)
             count = present.sum(0)
-        if self.instance.held_out:
+        if self.instance.held_out and len(values):
             means = present.to(values.dtype) / count.clamp(min=1)
             plain = (means * values).sum(0)
             self.instance.look(
                 TaskLosses(self.setting.tasks, vectors, means, plain, count > 0, scale, batch_apart)
             )
         with torch.no_grad():
-            instance_weights = self.instance.weights(values, index, present).to(values.dtype)
+            instance_weights = values  # of no instances
+            if len(values):
+                instance_weights = self.instance.weights(values, index, present).to(values.dtype)
             instance_weights = torch.where(present, instance_weights, 0) / count.clamp(min=1)
             task_losses = (instance_weights * values).sum(0)
             self._require_least(task_losses, count > 0)

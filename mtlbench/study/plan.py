@@ -67,13 +67,13 @@ def plan(
     seeds = benchmark.default_seeds if seeds is None else seeds
     if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= MOST_RUNS:
         raise UserError(f"seeds must be at least 1 and at most {MOST_RUNS}, but is {seeds!r}")
-    names = listed("strategy", strategies) or benchmark.default_strategies
+    names = listed("strategy", benchmark.default_strategies if strategies is None else strategies)
     registered = [entry.name for entry in known_strategies.entries()]
-    names = [n for name in names for n in (registered if name == EVERY_STRATEGY else [name])]
+    names = [n for name in names or () for n in (registered if name == EVERY_STRATEGY else [name])]
     compositions = _unique([Composition.parse(name) for name in names], "strategy")
     tasks = benchmark.tasks()
-    texts = listed("variant", variants) or benchmark.default_variants
-    parsed = _unique([Variant.parse(text, tasks) for text in texts], "variant")
+    texts = listed("variant", benchmark.default_variants if variants is None else variants)
+    parsed = _unique([Variant.parse(text, tasks) for text in texts or ()], "variant")
     _check_stage_overrides(of_stages, compositions)
     if (runs := seeds * len(compositions) * len(parsed)) > MOST_RUNS:
         raise UserError(

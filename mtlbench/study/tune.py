@@ -180,7 +180,15 @@ def tune_study(
             progress.say(
                 f"{tuning.variant}/{tuning.strategy}: no trial ended well; default parameters"
             )
-    finals += [tuning.spec(tuning.chosen, seed) for tuning in chosen for seed in range(seeds)]
+    finals += [
+        replace(
+            tuning.spec(tuning.chosen, seed),
+            locations=candidate.default.locations,
+            fingerprint=candidate.default.fingerprint,
+        )
+        for candidate, tuning in zip(candidates, chosen, strict=True)
+        for seed in range(seeds)
+    ]
     unique = {spec.hash: spec for spec in sorted(finals, key=lambda spec: spec.seed)}
     train_missing(
         [RunJob(spec) for spec in unique.values()],

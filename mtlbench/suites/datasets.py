@@ -13,7 +13,7 @@ from mtlbench.data.items import Unpack
 from mtlbench.data.reading import Items, Part, Reader, Transform
 from mtlbench.data.splits import Data, Split, Targets
 from mtlbench.data.variants import CLEAN, Variant
-from mtlbench.errors import UserError, describe
+from mtlbench.errors import UserError, describe, listed
 from mtlbench.randomness import named_generator
 from mtlbench.suites.base import LOCATION, PAPER_STRATEGIES, Suite, register_suite
 from mtlbench.suites.trial import try_network
@@ -230,6 +230,7 @@ def suite_from(
         lr_factor=lr_factor,
         representation=representation,
     )
+    corrupted = listed("variant", variants) or []
     drawn = (
         ""
         if validation is not None
@@ -252,8 +253,8 @@ def suite_from(
             "__doc__": summary + drawn,
             "project": project,
             "channels_last": channels_last,
-            "default_variants": tuple(variants),
-            "default_strategies": tuple(strategies),
+            "default_variants": tuple(corrupted),
+            "default_strategies": tuple(listed("strategy", strategies) or ()),
             "default_seeds": seeds,
         },
         frozen=True,
@@ -263,7 +264,7 @@ def suite_from(
         suite()
     except (TypeError, ValueError) as error:
         raise UserError(f"suite {name!r}: {error}") from error
-    for variant in variants:
+    for variant in corrupted:
         Variant.parse(variant, tasks)
     made: type[DatasetSuite] = register_suite(name, label=label)(suite)
     return made
@@ -315,12 +316,27 @@ def _makes(given: Any) -> bool:
 def _dataset(given: Any, what: str) -> Any:
     try:
         made = given() if _makes(given) else given
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UserError(f"the {what} data cannot be made: {describe(error)}") from error
     require_numbered(made, what)
-    if not len(made):
+    try:
+        count = len(made)
+    except (Exception, SystemExit) as error:
+        raise UserError(f"the {what} data has no length: {describe(error)}") from error
+    if not count:
         raise UserError(f"the {what} data has no items")
     return made
+
+
+def _names(find: Callable[[Any], Sequence[str]], dataset: Any) -> list[str]:
+    """What people call the items of the training data."""
+    try:
+        names = [str(each) for each in find(dataset)]
+    except (Exception, SystemExit) as error:
+        raise UserError(f"names= fails: {describe(error)}") from error
+    if len(names) != len(dataset):
+        raise UserError(f"names= gives {len(names)} names for {len(dataset)} items")
+    return names
 
 
 @functools.lru_cache(maxsize=2)
@@ -344,7 +360,7 @@ def _data(kind: type[DatasetSuite], validation_share: float, workers: int) -> Da
     )
     names = None
     if project.names is not None:
-        names = [str(each) for each in project.names(parts[0].dataset)]
+        names = _names(project.names, parts[0].dataset)
     if project.validation is None:
         drawn = named_generator("validation", project.name)
         order = torch.randperm(len(train), generator=drawn)

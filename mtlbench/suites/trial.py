@@ -1,5 +1,5 @@
-"""A network and losses tried on a few instances, so that what does not fit is known before
-training."""
+"""A network, its optimiser and losses tried on a few instances, so that what does not fit is known
+before training."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -27,21 +27,38 @@ def try_network(suite: Suite, batches: Iterable[tuple[Any, Targets]]) -> None:
     with torch.random.fork_rng(devices=[]):
         try:
             model = suite.model()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise UserError(f"model= fails: {describe(error)}") from error
         if not isinstance(model, nn.Module):
             raise UserError(f"model= gives a {type(model).__name__}, and no torch.nn.Module")
+        _try_recipe(suite, model)
         model.eval()
         for inputs, targets in batches:
             try:
                 outputs = suite.call(model, suite.prepare(inputs))
             except UserError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise UserError(
                     f"the network fails on training items: {describe(error)}"
                 ) from error
             _try_losses(suite, outputs, targets)
+
+
+def _try_recipe(suite: Suite, model: nn.Module) -> None:
+    """Makes sure of what the suite makes of a network for its training."""
+    for what, find, kind in (
+        ("optimizer", lambda: suite.optimizer(model), torch.optim.Optimizer),
+        ("lr_factor", lambda: suite.lr_factor(0.0), int | float),
+        ("representation", lambda: suite.representation(model), nn.Module | None),
+    ):
+        try:
+            found = find()
+        except (Exception, SystemExit) as error:
+            raise UserError(f"{what}= fails: {describe(error)}") from error
+        if not isinstance(found, kind):
+            wanted = kind.__name__ if isinstance(kind, type) else str(kind)
+            raise UserError(f"{what}= gives {type(found).__name__}, and not {wanted}")
 
 
 def _try_losses(suite: Suite, outputs: Targets, targets: Targets) -> None:

@@ -63,6 +63,8 @@ def fingerprint(suite: Suite, device: torch.device) -> str:
     """
     digest = hashlib.sha256()
     for split in resident_data(suite, device).splits:
+        if split.present is not None:
+            digest.update(split.present.cpu().numpy().tobytes())
         few = torch.arange(0, len(split), max(1, len(split) // NAMED_BY))
         labels = [
             (name, target if isinstance(target, Tensor) else target[few])

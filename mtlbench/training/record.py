@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mtlbench.data.reading import Items
 from mtlbench.data.splits import Split
 from mtlbench.data.variants import Variant
 from mtlbench.spec import RunSpec
@@ -116,12 +117,13 @@ def label_arrays(
     arrays = {"corrupted": corrupted.numpy()}
     rows = corrupted.any(1).nonzero()[:, 0][:EXAMPLES]
     arrays["example_index"] = rows.numpy()
-    given_rows, clean_rows = take(given, rows, device), take(clean, rows, device)
-    if isinstance(given_rows.inputs, Tensor):
-        arrays["example_input"] = given_rows.inputs.cpu().numpy()
+    if len(rows) or not isinstance(given.inputs, Items):  # items make no batch of none
+        inputs = take(given, rows, device).inputs
+        if isinstance(inputs, Tensor):
+            arrays["example_input"] = inputs.cpu().numpy()
     for task in variant.fractions():
-        arrays[f"clean/{task}"] = clean_rows.targets[task].cpu().numpy()
-        arrays[f"given/{task}"] = given_rows.targets[task].cpu().numpy()
+        arrays[f"clean/{task}"] = clean.targets[task][rows].cpu().numpy()
+        arrays[f"given/{task}"] = given.targets[task][rows].cpu().numpy()
     return arrays
 
 

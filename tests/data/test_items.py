@@ -1,6 +1,7 @@
 """Items of datasets are taken apart as people write them."""
 
 from collections import OrderedDict, namedtuple
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ TASKS = ("cls", "reg")
 CLS = Task("cls", "classification", cross_entropy(), (), ("other-class",), classes=("a", "b", "c"))
 REG = Task("reg", "regression", l1(), (), ("uniform",))
 Pair = namedtuple("Pair", "reg cls")
+Item = namedtuple("Item", "image reg cls")
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,7 @@ Pair = namedtuple("Pair", "reg cls")
         ({"image": "x", "targets": (1, 2.0)}, "x"),
         ({"image": "x", "labels": {"cls": 1, "reg": 2.0}}, "x"),
         (OrderedDict(image="x", y=[1, 2.0]), "x"),
+        (Item("x", 2.0, 1), "x"),
     ],
     ids=str,
 )
@@ -117,9 +120,30 @@ def test_numbers_are_float32(value: Any) -> None:
     assert found == 3
 
 
+@pytest.mark.parametrize("task", [CLS, REG], ids=["class", "number"])
 @pytest.mark.parametrize("value", [None, float("nan"), np.array([np.nan, np.nan])])
-def test_a_class_that_is_none_or_nan_is_absent(value: Any) -> None:
-    assert as_label(value, CLS) is None
+def test_a_label_that_is_none_or_nan_is_absent(value: Any, task: Task) -> None:
+    assert as_label(value, task) is None
+
+
+def test_nan_in_a_part_of_a_label_is_what_the_task_ignores() -> None:
+    for task in (replace(CLS, ignore=-1), replace(REG, ignore=-1.0)):
+        label = as_label([1.0, float("nan")], task)
+        assert label is not None
+        assert label.tolist() == [1, -1]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (float("inf"), "is infinite as a float32; NaN stands for none"),
+        (-1e300, "is infinite as a float32"),
+        ([0.5, float("nan")], "is NaN in a part: the task needs an 'ignore' value"),
+    ],
+)
+def test_what_is_no_label_of_a_regression_is_refused(value: Any, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        as_label(value, REG)
 
 
 @pytest.mark.parametrize(
@@ -146,10 +170,9 @@ def test_labels_that_are_absent_get_the_first_of_their_task() -> None:
         labels.add(row, {"cls": as_label(cls, CLS), "reg": as_label(reg, REG)})
     values, present = labels.gathered()
     assert values["cls"].tolist() == [2, 2, 0]
-    assert values["reg"][:2].tolist() == [1, 1]
-    assert values["reg"][2].isnan()  # `Split.checked` sees to it
+    assert values["reg"].tolist() == [1, 1, 1]
     assert present is not None
-    assert present.tolist() == [[False, True], [True, False], [True, True]]
+    assert present.tolist() == [[False, True], [True, False], [True, False]]
 
 
 def test_labels_of_several_shapes_are_refused() -> None:
@@ -174,3 +197,17 @@ def test_readings_are_compared_in_all_their_parts() -> None:
     assert not same(one, {"a": torch.tensor([1.0, nan]), "b": (np.array([2]), nan, "x")})
     assert not same(one, {"a": torch.tensor([1.0, nan])})
     assert not same(None, torch.tensor(1.0))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [Tensor.bfloat16, Tensor.to_sparse, lambda x: x.requires_grad_(), lambda x: x + 0j],
+    ids=["bfloat16", "sparse", "learned", "complex"],
+)
+def test_readings_of_tensors_that_numpy_does_not_know_are_compared(kind: Any) -> None:
+    def reading(value: float) -> Any:
+        return kind(torch.tensor([1.0, 0.0, value]))
+
+    assert same(reading(2.0), reading(2.0))
+    assert same(reading(float("nan")), reading(float("nan")))
+    assert not same(reading(2.0), reading(3.0))

@@ -58,6 +58,27 @@ def test_a_loss_that_is_not_finite_at_an_absent_label_is_refused(name: str) -> N
     assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
 
 
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "modo"])  # it takes two halves
+def test_a_batch_of_no_instances_moves_nothing(name: str) -> None:
+    torch.manual_seed(0)
+    net = Net()
+    strategy = build_strategy(
+        name, tasks=TASKS, num_instances=64, model=net, representation=net.trunk
+    )
+    none, labels = torch.randn(0, 8), torch.randn(0)
+
+    def losses() -> dict[str, Tensor]:
+        outputs = net(none)
+        index = labels.long()
+        outputs = strategy.transform(outputs, {"a": index, "b": labels}, index)
+        cross_entropy = functional.cross_entropy(outputs["a"], index, reduction="none")
+        return {"a": cross_entropy, "b": (outputs["b"] - labels).square()}
+
+    held_out = {"held_out": lambda: {"b": net(torch.randn(2, 8))["b"].square()}}
+    strategy.backward(losses(), labels.long(), **(held_out if strategy.held_out else {}))
+    assert all(p.grad is None or not p.grad.any() for p in net.parameters())
+
+
 def test_what_weighs_by_outputs_says_so_where_it_never_sees_them() -> None:
     with pytest.raises(ValueError, match=r"give them to strategy\.transform before the losses"):
         step("data-parameters", transform=False)

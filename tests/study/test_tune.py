@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from conftest import TINY, finish, start_mtlbench, tiny_spec, trained
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from mtlbench import Task, suite_from
 from mtlbench.analysis.results import load_results
 from mtlbench.analysis.tuning import gain
 from mtlbench.errors import UserError
@@ -33,8 +35,12 @@ from mtlbench.store.trials import (
 from mtlbench.strategies.base import strategies
 from mtlbench.strategies.compose import Composition
 from mtlbench.study import tune as tuning
+from mtlbench.study.plan import plan
 from mtlbench.study.trials import Candidate, plan_trials, rounds, shares_of_epochs
 from mtlbench.study.tune import tune
+from mtlbench.suites.base import suites
+from mtlbench.tasks.metrics import absolute_error
+from mtlbench.tasks.task import l1
 from mtlbench.training.job import Ended, Job, Place
 from mtlbench.training.run import Run
 from mtlbench.training.trials import TrialJob
@@ -223,6 +229,40 @@ def ended_here(job: Job, store: Store) -> Ended:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning, "train_missing", train_here)
+
+
+def test_runs_of_a_tuning_have_the_data_of_its_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained_specs = []
+
+    def train_and_note(jobs: Sequence[Job], store: Store, *_: Any, **__: Any) -> None:
+        trained_specs.extend(job.spec for job in jobs)
+        train_here(jobs, store)
+
+    class One(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.trunk, self.a = nn.Linear(2, 4), nn.Linear(4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.a(self.trunk(x)).squeeze(1)
+
+    points = [(torch.randn(2), float(n)) for n in range(16)]
+    task = Task("a", "regression", l1(), (absolute_error(""),), ())
+    suite_from("of-points", train=points, validation=points, test=points, model=One, tasks=[task],
+               epochs=1, batch_size=8, lr=0.01)  # fmt: skip
+    monkeypatch.setattr(tuning, "train_missing", train_and_note)
+    options: Any = {"strategies": ["equal"], "seeds": 1, "overrides": {"workers": 0}}
+    try:
+        (planned,) = plan("of-points", **options)
+        for trials in (1, 3):  # of one, the default parameters are chosen
+            tune("of-points", **options, trials=trials, results=tmp_path)
+    finally:
+        suites._entries.pop("of-points")
+    assert planned.fingerprint
+    assert {spec.fingerprint for spec in trained_specs} == {planned.fingerprint}
+    assert all(spec.locations == planned.locations == {"workers": "0"} for spec in trained_specs)
 
 
 def test_tuned_strategies_stand_beside_themselves(here: None, tmp_path: Path) -> None:

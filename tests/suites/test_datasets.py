@@ -4,6 +4,7 @@ of tensors are."""
 import io
 import multiprocessing
 import random
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -394,6 +395,29 @@ def test_runs_on_data_that_has_changed_since_are_trained_anew(tmp_path: Path) ->
     assert other.found(store) is not None
 
 
+def test_a_label_that_was_taken_out_is_a_change_of_the_data() -> None:
+    fingerprints = set()
+    for labels in ([1.0, 1.0, 2.0], [1.0, None, 2.0]):  # what is absent gets the first of its task
+        register(tasks=[task("reg")], train=[(torch.zeros(2), label) for label in labels],
+                 test=[(torch.zeros(2), 1.0)], validation=[(torch.zeros(2), 1.0)],
+                 model=lambda: nn.Sequential(nn.Linear(2, 1), nn.Flatten(0)))  # fmt: skip
+        fingerprints.add(spec("equal", "clean").fingerprint)
+    assert len(fingerprints) == 2
+
+
+def test_a_study_may_name_one_strategy_and_one_variant_by_itself() -> None:
+    register(strategies="equal", variants="cls@0.4", seeds=1)
+    (planned,) = plan("mine")
+    assert (planned.strategy, planned.variant) == ("equal", "cls@0.4")
+
+
+def test_a_share_that_is_no_instance_ends_the_run() -> None:
+    register()
+    record = trained(spec("equal", "cls@0.004"))
+    assert record.info["status"] == "failed"
+    assert "'cls@0.004' corrupts none of 96 training instances" in record.info["error"]
+
+
 # --- networks -------------------------------------------------------------------------------------
 
 
@@ -509,6 +533,18 @@ def broken(item: Any, i: int) -> Any:
     return item
 
 
+def leaving(item: Any, i: int) -> Any:
+    return sys.exit("gone") if i == 17 else item
+
+
+class Endless(Points):
+    def __init__(self) -> None:
+        super().__init__("test")
+
+    def __len__(self) -> int:
+        raise TypeError("endless")
+
+
 def restless(item: Any, i: int) -> Any:
     return item[0], (torch.randint(4, ()), item[1][1])
 
@@ -531,6 +567,16 @@ def of_outputs(change: Callable[[Any], Any]) -> type[Net]:
     [
         ({"train": Stream}, r"the training data \(Stream\) has no items by number"),
         ({"train": lambda: 1 / 0}, "training data cannot be made: ZeroDivisionError"),
+        ({"train": lambda: sys.exit("no files")}, "data cannot be made: SystemExit: no files"),
+        ({"train": items(leaving)}, "item 17 of the training data: SystemExit: gone"),
+        ({"test": Endless()}, "the test data has no length: TypeError: endless"),
+        ({"names": lambda data: data.files}, "names= fails: AttributeError"),
+        ({"names": lambda data: ["one"]}, "names= gives 1 names for 96 items"),
+        ({"optimizer": torch.optim.SGD}, "optimizer= fails: TypeError"),
+        ({"optimizer": lambda *_: None}, "optimizer= gives NoneType, and not Optimizer"),
+        ({"lr_factor": lambda progress: "1"}, "lr_factor= gives str, and not int | float"),
+        ({"representation": lambda model: model.body}, "representation= fails: AttributeError"),
+        ({"train": items(lambda item, i: (item[0], (0, np.inf)))}, "task 'reg' is infinite"),
         ({"test": []}, "the test data has no items"),
         ({"train": items(lambda item, i: item[0])}, r"item 0 of the training data: it is Tensor"),
         ({"tasks": [task("cls"), task("reg"), task("z")]}, "its targets are a tuple of 2"),

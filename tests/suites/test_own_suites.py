@@ -142,6 +142,27 @@ def test_labels_that_are_no_classes_of_the_task_are_refused(labels: Tensor, mess
         Split(torch.zeros(3, 1), {"cls": labels}).checked([classes()])
 
 
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (numbers(), "task 'reg' has an infinite label; NaN stands for none"),
+        (numbers(log=True), r"learned by its logarithm \(log=True\), but a label is -3"),
+    ],
+)
+def test_labels_that_no_loss_takes_are_refused(task: Task, message: str) -> None:
+    labels = torch.tensor([1.0, torch.nan, -3.0 if task.log else torch.inf])
+    with pytest.raises(UserError, match=message):
+        Split(torch.zeros(3, 1), {"reg": labels}).checked([task])
+
+
+def test_a_class_that_is_nan_counts_as_absent() -> None:
+    split = Split(torch.zeros(3, 1), {"cls": torch.tensor([0.0, torch.nan, 1.0])})
+    checked = split.checked([classes()])
+    assert checked.present is not None
+    assert checked.present[:, 0].tolist() == [True, False, True]
+    assert checked.targets["cls"].tolist() == [0, 0, 1]
+
+
 def test_labels_that_are_absent_or_ignored_may_be_anything() -> None:
     labels = torch.tensor([0, 1, -1])
     Split(torch.zeros(3, 1), {"cls": labels}).checked([classes(ignore=-1)])
