@@ -1,6 +1,7 @@
 """A network, its optimiser and losses tried on a few instances, so that what does not fit is known
 before training."""
 
+import numbers
 from collections.abc import Iterable
 from typing import Any
 
@@ -47,18 +48,17 @@ def try_network(suite: Suite, batches: Iterable[tuple[Any, Targets]]) -> None:
 
 def _try_recipe(suite: Suite, model: nn.Module) -> None:
     """Makes sure of what the suite makes of a network for its training."""
-    for what, find, kind in (
-        ("optimizer", lambda: suite.optimizer(model), torch.optim.Optimizer),
-        ("lr_factor", lambda: suite.lr_factor(0.0), int | float),
-        ("representation", lambda: suite.representation(model), nn.Module | None),
+    for what, find, kind, wanted in (
+        ("optimizer", lambda: suite.optimizer(model), torch.optim.Optimizer, "an optimizer"),
+        ("lr_factor", lambda: suite.lr_factor(0.0), numbers.Real, "a number"),
+        ("representation", lambda: suite.representation(model), nn.Module | None, "a module"),
     ):
         try:
             found = find()
         except (Exception, SystemExit) as error:
             raise UserError(f"{what}= fails: {describe(error)}") from error
         if not isinstance(found, kind):
-            wanted = kind.__name__ if isinstance(kind, type) else str(kind)
-            raise UserError(f"{what}= gives {type(found).__name__}, and not {wanted}")
+            raise UserError(f"{what}= gives a {type(found).__name__}, and not {wanted}")
 
 
 def _try_losses(suite: Suite, outputs: Targets, targets: Targets) -> None:
