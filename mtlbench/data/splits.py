@@ -159,8 +159,17 @@ class Data:
         return self.train, self.validation, self.test
 
     def checked(self, tasks: Sequence[Task]) -> "Data":
-        """The same with labels as they can be trained on; see `Split.checked`."""
-        return Data(*(split.checked(tasks) for split in self.splits))
+        """The same with labels as they can be trained on; see `Split.checked`.
+
+        Raises:
+            UserError: as there; or a task has no label to train on, or none to be tested by.
+        """
+        checked = Data(*(split.checked(tasks) for split in self.splits))
+        for what, split in (("training", checked.train), ("test", checked.test)):
+            for k, task in enumerate(tasks):
+                if split.present is not None and not split.present[:, k].any():
+                    raise UserError(f"task {task.name!r} has no label in the {what} data")
+        return checked
 
 
 def drawn_data(draw: Callable[[int, int], Split], *sizes: int) -> Data:

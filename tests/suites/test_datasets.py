@@ -578,6 +578,8 @@ def of_outputs(change: Callable[[Any], Any]) -> type[Net]:
         ({"representation": lambda model: model.body}, "representation= fails: AttributeError"),
         ({"train": items(lambda item, i: (item[0], (0, np.inf)))}, "task 'reg' is infinite"),
         ({"test": []}, "the test data has no items"),
+        ({"train": items(lambda item, i: (item[0], (0, None)))}, "'reg' has no label in the train"),
+        ({"test": items(lambda item, i: (item[0], (np.nan, 0)))}, "'cls' has no label in the test"),
         ({"train": items(lambda item, i: item[0])}, r"item 0 of the training data: it is Tensor"),
         ({"tasks": [task("cls"), task("reg"), task("z")]}, "its targets are a tuple of 2"),
         ({"train": items(broken)}, "item 17 of the training data: OSError: the disk is gone"),
