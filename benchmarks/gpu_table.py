@@ -127,24 +127,27 @@ def _graphs(records: list[Record]) -> Iterator[str]:
 
 
 def _packing(records: list[Record]) -> Iterator[str]:
-    records = [record for record in records if "at_a_time" in record]
-    counts = sorted({record["at_a_time"] for record in records})
-    yield f"| runs of `equal` an hour, at a time | {' | '.join(map(str, counts))} |"
-    yield f"| :-- |{' --: |' * len(counts)}"
-    for suite in dict.fromkeys(record["suite"] for record in records):
-        rates = {r["at_a_time"]: r["runs_per_hour"] for r in records if r["suite"] == suite}
-        told = (f"{rates[count]:.0f}" if count in rates else "–" for count in counts)
-        yield f"| {suite} | {' | '.join(told)} |"
+    return _by_count(
+        records, "runs of `equal` an hour, at a time", "at_a_time", "runs_per_hour", ".0f"
+    )
 
 
 def _stacked(records: list[Record]) -> Iterator[str]:
-    records = [record for record in records if "times_as_many" in record]
-    counts = sorted({record["seeds"] for record in records})
-    yield f"| steps a second over one network's, seeds stacked | {' | '.join(map(str, counts))} |"
+    head = "steps a second over one network's, seeds stacked"
+    return _by_count(records, head, "seeds", "times_as_many", ".2f")
+
+
+def _by_count(
+    records: list[Record], head: str, count_of: str, value_of: str, digits: str
+) -> Iterator[str]:
+    """A row for each suite, a column for each count."""
+    records = [record for record in records if value_of in record]
+    counts = sorted({record[count_of] for record in records})
+    yield f"| {head} | {' | '.join(map(str, counts))} |"
     yield f"| :-- |{' --: |' * len(counts)}"
     for suite in dict.fromkeys(record["suite"] for record in records):
-        rates = {r["seeds"]: r["times_as_many"] for r in records if r["suite"] == suite}
-        told = (f"{rates[count]:.2f}" if count in rates else "–" for count in counts)
+        values = {r[count_of]: r[value_of] for r in records if r["suite"] == suite}
+        told = (f"{values[count]:{digits}}" if count in values else "–" for count in counts)
         yield f"| {suite} | {' | '.join(told)} |"
 
 

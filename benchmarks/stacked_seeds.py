@@ -109,9 +109,8 @@ def stacked(suite: Suite, models: list[nn.Module], batch: Batch) -> Callable[[],
 def measured(suite: Suite, counts: list[int], device: str, repeats: int) -> Iterator[Record]:
     """A record for each number of seeds: milliseconds of a step, how many times as many seeds a
     second as one alone has, and whether the losses are those of each alone."""
-    batch = Batch(suite, max(counts), device)
-    (first, *_) = networks(suite, 1, device)
-    steps = {0: alone(suite, first, batch.part(slice(suite.batch_size)))}
+    (first,) = networks(suite, 1, device)
+    steps = {0: alone(suite, first, Batch(suite, 1, device).part(slice(None)))}
     apart = {}
     for count in counts:
         batch = Batch(suite, count, device)

@@ -187,6 +187,18 @@ def trained(spec: RunSpec, **options: Any) -> RunRecord:
     return ended.result
 
 
+def require_to_go_on(spec: RunSpec, checkpoint: Path) -> None:
+    """Makes sure that a run of three epochs, stopped after one, ends as it does without a stop."""
+    whole = trained(spec)
+    messages = training(spec, checkpoint=checkpoint)
+    next(messages)
+    messages.close()
+    *said, ended = training(spec, checkpoint=checkpoint)
+    assert ended.result.history == whole.history
+    assert len(said) == 2  # epochs that were left
+    assert ended.result.info["metrics"] == whole.info["metrics"]
+
+
 def wait_until(condition: Callable[[], Any], *, seconds: float = 300, what: str) -> None:
     """Waits for a condition to hold."""
     end = time.monotonic() + seconds

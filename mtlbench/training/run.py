@@ -335,9 +335,7 @@ class Run:
         else:  # the row that the network was given is another process's
             index, present = index[mine], None if present is None else present[mine]
             self.strategy.transform(_some(given, mine), _some(targets, mine), index, present)
-        losses = {
-            task.name: task.losses(outputs[task.name], targets[task.name]) for task in self.tasks
-        }
+        losses = self._losses(outputs, targets)
         if self.traces is not None:
             self.traces.add(batch.index, given, targets, losses, batch.present, mine or slice(None))
         if mine is not None:
@@ -364,12 +362,15 @@ class Run:
                 if on_gpu is not None:
                     torch.cuda.set_rng_state(on_gpu, self.device)
                 outputs = forward(self.suite, self.network, inputs, self.device)
-            return {
-                task.name: task.losses(outputs[task.name], targets[task.name])
-                for task in self.tasks
-            }
+            return self._losses(outputs, targets)
 
         return losses
+
+    def _losses(self, outputs: Mapping[str, Tensor], targets: Targets) -> dict[str, Tensor]:
+        """The losses of each instance, by task [B]."""
+        return {
+            task.name: task.losses(outputs[task.name], targets[task.name]) for task in self.tasks
+        }
 
     @property
     def _augments(self) -> bool:

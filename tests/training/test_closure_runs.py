@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import tiny_spec, trained, training
+from conftest import require_to_go_on, tiny_spec, trained
 
 from mtlbench.spec import RunSpec
 from mtlbench.study.plan import plan
@@ -12,15 +12,7 @@ from mtlbench.study.trials import plan_trials
 
 
 def test_a_run_goes_on_from_its_checkpoint_to_the_same_bits(tmp_path: Path) -> None:
-    spec = tiny_spec("ilt+samo+cagrad", "left@0.4", epochs=3)
-    whole = trained(spec)
-    messages = training(spec, checkpoint=tmp_path / "checkpoint")
-    next(messages)
-    messages.close()
-    *said, ended = training(spec, checkpoint=tmp_path / "checkpoint")
-    assert ended.result.history == whole.history
-    assert len(said) == 2  # epochs that were left
-    assert ended.result.info["metrics"] == whole.info["metrics"]
+    require_to_go_on(tiny_spec("ilt+samo+cagrad", "left@0.4", epochs=3), tmp_path / "checkpoint")
 
 
 def test_a_step_nearby_is_one_of_equal_weights_with_dropout_and_batch_norm_too() -> None:

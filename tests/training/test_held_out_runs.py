@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tiny_spec, trained, training
+from conftest import require_to_go_on, tiny_spec, trained
 from torch import Tensor
 
 import mtlbench
@@ -54,15 +54,7 @@ def test_who_looks_at_held_out_data_and_does_nothing_trains_as_equal_weights() -
     "strategy", ["auto-lambda", "l2rw", "mw-net", "slgrad", "l2rw+auto-lambda"]
 )
 def test_a_run_goes_on_from_its_checkpoint_to_the_same_bits(strategy: str, tmp_path: Path) -> None:
-    spec = tiny_spec(strategy, "left@0.4", epochs=3)
-    whole = trained(spec)
-    messages = training(spec, checkpoint=tmp_path / "checkpoint")
-    next(messages)
-    messages.close()
-    *said, ended = training(spec, checkpoint=tmp_path / "checkpoint")
-    assert ended.result.history == whole.history
-    assert len(said) == 2  # epochs that were left
-    assert ended.result.info["metrics"] == whole.info["metrics"]
+    require_to_go_on(tiny_spec(strategy, "left@0.4", epochs=3), tmp_path / "checkpoint")
 
 
 def test_held_out_losses_are_those_of_clean_validation_labels() -> None:
