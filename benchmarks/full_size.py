@@ -200,6 +200,7 @@ def mtlbench_step(
         strategy_name,
         tasks={task.name: task.kind for task in case.tasks()},
         num_instances=instances,
+        model=model,
         device=device,
         instance_tables=instance_tables,
     )

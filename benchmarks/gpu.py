@@ -12,6 +12,8 @@
   CUDA graphs, and runs of small suites with and without; compiled: under `torch.compile`.
 - packing: runs an hour of three suites, 1 to 16 of them at a time.
 - stacked: seeds trained at once in one process, beside one alone.
+- processes: runs that several processes train together, beside the same by one.
+- by-task: both full-size networks with a backward pass for each task.
 
 It runs from a plain checkout and needs torch, numpy, pandas, pyarrow, scipy, scikit-learn,
 torchmetrics, safetensors and rich, no network, and less than 8 minutes on an H100. Each part is a
@@ -50,6 +52,8 @@ LIMITS = {
     "graphed": 100,
     "packing": 120,
     "stacked": 40,
+    "processes": 60,
+    "by-task": 110,
     "compiled": 240,
 }
 """Parts in their order, and the most seconds that each may take."""
@@ -59,6 +63,9 @@ TOTAL = 470
 
 ENVIRONMENT, START = "environment", 90.0
 """What comes before the parts, and its limit: on a new machine PyTorch starts slowly."""
+
+CHECKS = ("right", "studies", "processes")
+"""Parts that hold what comes out against something."""
 
 MOST_STARTS = 5
 """Processes that a part may take, where checks lose the device."""
@@ -95,6 +102,8 @@ def work(part: str, records: Path, device: str, tiny: bool) -> int:
             "graphed": gpu_parts.graphed,
             "packing": gpu_parts.packing,
             "stacked": gpu_parts.stacked,
+            "processes": gpu_parts.processes,
+            "by-task": gpu_parts.by_task,
             "compiled": gpu_parts.compiled,
         }[part]
         try:
@@ -221,7 +230,7 @@ def run_all(options: argparse.Namespace, parts: Sequence[str]) -> Record:
 
 def passed(report: Record) -> bool:
     """Whether no part failed, no check did, and the checks were all made."""
-    checked = [report["parts"].get(name, {}) for name in ("right", "studies")]
+    checked = [report["parts"].get(name, {}) for name in CHECKS]
     return (
         bool(report[ENVIRONMENT])
         and all(part["status"] != FAILED for part in report["parts"].values())

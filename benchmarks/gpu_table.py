@@ -117,12 +117,13 @@ def _tables(records: list[Record]) -> Iterator[str]:
 
 
 def _graphs(records: list[Record]) -> Iterator[str]:
-    yield "| a run with CUDA graphs | s an epoch without, with | times as fast | same bits |"
-    yield "| :-- | --: | --: | :-- |"
+    yield "| a run with CUDA graphs | s an epoch without, with | times as fast | apart | same again |"
+    yield "| :-- | --: | --: | --: | :-- |"
     for run in records:
         yield (
-            f"| {run['suite']} | {run['epoch_seconds']:.3f}, {run['graphed_epoch_seconds']:.3f} "
-            f"| {run['times_as_fast']:.2f} | {'yes' if run['ok'] else 'no'} |"
+            f"| {run['suite']}, `{run['strategy']}` "
+            f"| {run['epoch_seconds']:.3f}, {run['graphed_epoch_seconds']:.3f} "
+            f"| {run['times_as_fast']:.2f} | {run['apart']:.1e} | {'yes' if run['ok'] else 'no'} |"
         )
 
 
@@ -135,6 +136,29 @@ def _packing(records: list[Record]) -> Iterator[str]:
 def _stacked(records: list[Record]) -> Iterator[str]:
     head = "steps a second over one network's, seeds stacked"
     return _by_count(records, head, "seeds", "times_as_many", ".2f")
+
+
+def _processes(records: list[Record]) -> Iterator[str]:
+    yield "| digits by processes together | strategy | apart from one process | |"
+    yield "| :-- | :-- | --: | :-- |"
+    for record in records:
+        apart = f"{record['apart']:.1e}" if "apart" in record else "–"
+        verdict = "within" if record["ok"] else "NOT within"
+        yield (
+            f"| {record['processes']} over {record['backend']} | {record['strategy']} "
+            f"| {apart} | {verdict} |"
+        )
+
+
+def _by_task(records: list[Record]) -> Iterator[str]:
+    yield "| a backward pass for each task | images/s | over plain float32 |"
+    yield "| :-- | --: | --: |"
+    for record in records:
+        if "images_per_second" in record and record["loop"] != "plain":
+            yield (
+                f"| {record['network']}, `{record['loop']}`, {record['mode']} "
+                f"| {record['images_per_second']:.4g} | {record['over_plain']:.2f} |"
+            )
 
 
 def _by_count(
@@ -211,5 +235,7 @@ SECTIONS = {
     "tables": _tables,
     "packing": _packing,
     "stacked": _stacked,
+    "processes": _processes,
+    "by-task": _by_task,
 }
 NETWORKS = ("full-size", "graphed", "compiled")

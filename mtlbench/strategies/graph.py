@@ -69,7 +69,7 @@ class LossGraph:
             return True
         # Where each task has an output of its own, or cuts its rows out of the leaf.
         views = [self._views(task, leaf) for task in tasks]
-        if all(any(node.name().startswith(SLICES) for node in some) for some in views):
+        if all(any(_name(node).startswith(SLICES) for node in some) for some in views):
             return True
         uses = [self._uses(task, some) for task, some in zip(tasks, views, strict=True)]
         return _disjoint_in_columns(list(map(self._gradients_at, tasks, uses)))
@@ -148,9 +148,12 @@ class LossGraph:
 
 def _may_vanish(node: Node, on: Sequence[Edge], below: NextEdges) -> bool:
     """True where a gradient may end at a node for its numbers alone: in a product with what is 0,
-    or in a function of one input that is flat."""
-    edges, name = below[node], node.name()
-    if isinstance(node, BackwardCFunction) or "DifferentiableGraph" in name:
+    in a function of one input that is flat, or in one that says `depends_on_all_inputs`."""
+    edges, name = below[node], _name(node)
+    if isinstance(node, BackwardCFunction):
+        function = getattr(node, "_forward_cls", None)
+        return len(edges) == 1 or getattr(function, "depends_on_all_inputs", False)
+    if "DifferentiableGraph" in name:
         return len(edges) == 1
     product = name.startswith(PRODUCTS) or "Convolution" in name
     if not product:
@@ -202,7 +205,7 @@ def leaves(roots: Sequence[Tensor]) -> list[Tensor]:
 
 def has_reentrant_checkpoint(roots: Sequence[Tensor]) -> bool:
     """True where parameters hide from the graph, in an activation checkpoint that is reentrant."""
-    return any("CheckpointFunctionBackward" in n.name() for n in nodes_below(_functions(roots)))
+    return any("CheckpointFunctionBackward" in _name(n) for n in nodes_below(_functions(roots)))
 
 
 def share_nodes(some: Sequence[Tensor], others: Sequence[Tensor]) -> bool:
@@ -240,7 +243,12 @@ def _nodes_above(ends: set[Node], below: NextEdges) -> set[Node]:
     return found
 
 
+def _name(node: Node) -> str:
+    """What a node does. A function of somebody's own may keep something else as `ctx.name`."""
+    return type(node).name(node)
+
+
 def _variable(node: Node) -> Tensor | None:
     """The tensor whose `.grad` a node at the end of the graph adds to."""
-    ends = node.name() == "torch::autograd::AccumulateGrad"
+    ends = _name(node) == "torch::autograd::AccumulateGrad"
     return node.variable if ends else None  # type: ignore[attr-defined]

@@ -41,7 +41,7 @@ from mtlbench.training.evaluation import (
     instance_losses,
     pixels_last,
 )
-from mtlbench.training.graphed import GraphedNetwork
+from mtlbench.training.graphed import GraphedNetwork, GraphedTasks
 from mtlbench.training.job import Place
 from mtlbench.training.labels import fingerprint, resident_data, training_labels
 from mtlbench.training.record import (
@@ -139,19 +139,22 @@ class Run:
             if self.keep_traces
             else None
         )
-        # A compiled or recorded pass ties every parameter to every task, so that a gradient
-        # weighting could no longer tell heads from shared layers. With held-out data a step has
-        # passes of another kind.
-        whole = self.strategy.task.stage != GRADIENT and not self.strategy.held_out
         self.network: Network = self.model  # as training calls it
         if self.ranks is not None:
             self._require_same_outputs()
             return
+        task, held_out = self.strategy.task, self.strategy.held_out
+        # A compiled pass, or one recorded whole, ties every parameter to every task, so that a
+        # gradient weighting could no longer tell heads from shared layers. With held-out data a
+        # step has passes of another kind.
+        whole = task.stage != GRADIENT and not held_out
+        by_task = not (whole or held_out or task.recomputes or task.needs_representation)
         full = self.suite.batch_size <= len(self.train_split)
+        recorded = self.suite.graphed and full and self.device.type == "cuda"
         if whole and self.suite.compiled:
             self.model.compile()
-        elif whole and self.suite.graphed and full and self.device.type == "cuda":
-            self.network = self._graphed()
+        elif recorded and (whole or by_task):
+            self.network = self._graphed(GraphedNetwork if whole else GraphedTasks)
 
     def _require_same_data(self) -> None:
         planned = self.spec.fingerprint
@@ -176,12 +179,12 @@ class Run:
         self.model.train()
         require_same_outputs(self.model, outputs, self.ranks, part, self.device)
 
-    def _graphed(self) -> GraphedNetwork:
+    def _graphed(self, kind: type[GraphedNetwork | GraphedTasks]) -> GraphedNetwork | GraphedTasks:
         """The network, whose passes over full batches are CUDA graphs."""
         rows = torch.arange(self.suite.batch_size)
         inputs = self.suite.prepare(take(self.train_split, rows, self.device).inputs)
         self.model.train()
-        return GraphedNetwork(
+        return kind(
             self.model,
             each_input(inputs, pixels_last),
             half=self.suite.precision == "bfloat16",
