@@ -417,7 +417,10 @@ class _Called(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         name = getattr(func, "__name__", "")
-        by_list = name in ("__getitem__", "__setitem__") and isinstance(args[1], list)
+        by_list = name in ("__getitem__", "__setitem__") and any(
+            isinstance(index, list)
+            for index in (args[1] if isinstance(args[1], tuple) else args[1:2])
+        )
         if by_list or name in ("cpu", "tolist", "tensor", "new_tensor"):
             self.found += _place()
         return func(*args, **(kwargs or {}))

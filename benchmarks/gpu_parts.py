@@ -70,9 +70,10 @@ BY_TASK = ("mgda",)
 GRAPHED_STRATEGIES = ("ilt", *BY_TASK)
 """One that takes one backward pass a step, and one that takes one for each task."""
 
-NEARLY_THE_SAME = 1e-3
-"""Of a few epochs with CUDA graphs and without, relative: gradients may lie otherwise in memory,
-and be summed up in another order."""
+NEARLY_THE_SAME = 0.03
+"""Of a few epochs with CUDA graphs and without, relative: gradients may lie otherwise in memory and
+be summed up in another order, and training makes much of it. On a CPU in float32, 6e-8 in the first
+step of `bodies` are 6e-3 after two epochs."""
 
 RANKS_STRATEGIES = ("equal", "ilt+cagrad", "graddrop")
 RANKS_EPOCHS = {"epochs": 2, "train_size": 2000}

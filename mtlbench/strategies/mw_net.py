@@ -109,10 +109,10 @@ class MetaWeightNet(InstanceStage):
         held_out = losses.held_out
         assert held_out is not None
         parameters = held_out.parameters
-        products = torch.zeros_like(weights)
+        columns = [*torch.zeros_like(weights).unbind(1)]
         learn = [k for k, vector in enumerate(losses.vectors) if vector.requires_grad]
         if not learn:
-            return products
+            return torch.stack(columns, 1)
         vectors = [losses.vectors[k] for k in learn]
         us = [weights[:, k].to(losses.vectors[k].dtype).requires_grad_() for k in learn]
         with explaining_refusals():
@@ -124,8 +124,9 @@ class MetaWeightNet(InstanceStage):
             with held_out.losses(tried) as held:
                 total = torch.stack([*held.values()]).sum()
                 after = torch.autograd.grad(total, parameters, allow_unused=True)
-            products[:, learn] = torch.stack(derivatives(us, step, after), 1).to(products)
-        return products
+            for k, products in zip(learn, derivatives(us, step, after), strict=True):
+                columns[k] = products.to(weights)
+        return torch.stack(columns, 1)
 
     def weights(self, losses: Tensor, index: Tensor, present: Tensor) -> Tensor:
         slopes, self._slopes = self._slopes, ()

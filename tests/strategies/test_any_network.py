@@ -215,6 +215,27 @@ def test_a_compiled_trunk_needs_nothing_named(name: str) -> None:
     assert_same(net, usual(name))
 
 
+class Named(torch.autograd.Function):
+    """A function of somebody's own that keeps something under the name of a method of nodes."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.name = "mine"
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return grads[0]
+
+
+@a_few
+def test_functions_of_ones_own_may_keep_what_they_like(name: str) -> None:
+    net = Net()
+    net.trunk.register_forward_hook(lambda _, __, output: Named.apply(output))
+    step(make(name, net), losses_of(net(inputs())))
+    assert_same(net, usual(name))
+
+
 class OneLayerOfHeads(nn.Module):
     """Binary tasks whose heads are the rows of one layer."""
 
