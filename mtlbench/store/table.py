@@ -9,6 +9,7 @@ Parameters are JSON, since every strategy has others; all numbers are read back 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -123,7 +124,24 @@ def read_table(file: Path | BinaryIO) -> list[dict[str, Any]]:
 
 def _write(rows: list[dict[str, Any]], schema: pa.Schema, file: Path | BinaryIO) -> None:
     table = pa.Table.from_pylist(rows, schema)
-    pq.write_table(table, file, compression="zstd", compression_level=19)
+    floats, others = _columns(schema)
+    pq.write_table(
+        table,
+        file,
+        compression="zstd",
+        compression_level=19,
+        use_dictionary=others,
+        use_byte_stream_split=floats,  # hardly two are alike: a fifth of the whole table less
+    )
+
+
+def _columns(schema: pa.Schema) -> tuple[list[str], list[str]]:
+    """The columns as a file has them, nested ones by their path: those of floats, and others."""
+    file = BytesIO()
+    pq.write_table(schema.empty_table(), file)
+    columns = [*pq.ParquetFile(file).schema]
+    floats = [column.path for column in columns if column.physical_type == "DOUBLE"]
+    return floats, [column.path for column in columns if column.path not in floats]
 
 
 def _read(file: Path | BinaryIO, schema: pa.Schema) -> list[dict[str, Any]]:
