@@ -12,8 +12,8 @@
     mtlbench tune yeast --strategies all --results DIR
     mtlbench tune digits --strategies equal,static,ilt,mtu --space weight_decay=0.001:1:log \\
         --set epoch_rule=best --seeds 5 --results DIR
-    mtlbench tune streets --strategies equal,static,ilt --variants segmentation@0.4 clean \\
-        --results DIR
+    mtlbench tune streets --strategies equal,static,mtu,dwa,gls,ilt,stch \\
+        --variants segmentation@0.4 clean --results DIR
     mtlbench tune bodies --strategies equal,static,ilt --variants pose+shape@0.4 clean --results DIR
     python benchmarks/claims.py DIR         of runs of one's own
 
@@ -211,6 +211,13 @@ def equal_budgets(results: pd.DataFrame) -> Iterator[Claim]:
             f"{suite} {variant}: Δm of ilt (tuned) over static (tuned), lower end (%)",
             Tuned(results, suite, variant).delta_m("static[tuned]")["delta_m_low"]["ilt[tuned]"],
             bar,
+        )
+    streets = Tuned(results, "streets", "segmentation@0.4").delta_m("static[tuned]")
+    for name in ("mtu", "gls"):
+        yield at_least(
+            f"streets segmentation@0.4: Δm of {name} (tuned) over static (tuned), lower end (%)",
+            streets["delta_m_low"][f"{name}[tuned]"],
+            0,
         )
     yield from many_tasks(results)
 
