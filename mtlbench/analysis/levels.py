@@ -49,7 +49,8 @@ def levels(comparison: Comparison, corruption: str) -> pd.DataFrame:
 
     Returns:
         Rows of `comparison.summary` with the columns `LEVEL_COLUMNS`: `level` is the share of the
-        labels that is corrupted (%), 0 in the clean variant. In the order of levels.
+        labels that is corrupted (%), 0 in the clean variant. In the order of levels. A
+        configuration with a single level is no curve, and left out.
 
     Raises:
         UserError: the comparison has too few levels of it, or none.
@@ -67,6 +68,8 @@ def levels(comparison: Comparison, corruption: str) -> pd.DataFrame:
             level[variant] = parsed[1]
     rows = comparison.summary[comparison.summary["variant"].isin(list(level))]
     rows = rows.assign(corruption=corruption, level=rows["variant"].map(level))
+    of_each = rows.dropna(subset="mean").groupby("strategy")["level"].nunique()
+    rows = rows[rows["strategy"].isin(of_each.index[of_each > 1])]
     return rows.sort_values("level", kind="stable")[LEVEL_COLUMNS]
 
 
@@ -117,8 +120,9 @@ def render_levels(
         raise unknown("format", format, LEVEL_FORMATS)
     rows = levels(comparison, corruption)
     variants = dict(zip(rows["level"], rows["variant"], strict=True))
+    runs = comparison.runs[comparison.runs["configuration"].isin(rows["strategy"])]
     marked = {
-        share: marks(comparison.runs[comparison.runs["variant"] == variant])
+        share: marks(runs[runs["variant"] == variant])
         for share, variant in variants.items()
     }
     rule = joint_legend(marked.values(), plain=is_plain(format, terminal))

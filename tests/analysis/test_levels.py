@@ -109,6 +109,17 @@ def test_another_kind_is_another_corruption(tmp_path: Path) -> None:
     assert variants == {"clean", "depth@0.2:offset", "depth@0.4:offset"}
 
 
+def test_a_strategy_that_was_run_at_one_level_is_no_curve(tmp_path: Path) -> None:
+    for fraction in (0, 0.2, 0.4):
+        write(tmp_path, "depth", fraction)
+    write_run(tmp_path, metric(49.0), variant="clean", strategy="gls")
+    study = compare(tmp_path, "streets")
+    assert set(levels(study, "depth")["strategy"]) == {"equal", "mtu", "ilt"}
+    assert "GLS" not in render_levels(study, "depth")
+    legend = levels_figure(study, "depth").legends[0]
+    assert "GLS" not in [text.get_text() for text in legend.get_texts()]
+
+
 @pytest.mark.parametrize("corruption", ["segmentation", "depth:offset", "shape"])
 def test_levels_that_are_not_there_are_an_error_that_names_those_that_are(
     study: Comparison, corruption: str
@@ -234,10 +245,11 @@ def test_five_levels_of_seven_strategies_fit_100_columns(tmp_path: Path) -> None
 def test_a_level_that_one_strategy_lacks_is_a_dash(tmp_path: Path) -> None:
     for fraction in (0, 0.2, 0.4):
         write(tmp_path, "depth", fraction)
-    write_run(tmp_path, metric(50.0), strategy="dwa")
+    for variant in ("clean", "depth@0.2"):
+        write_run(tmp_path, metric(50.0), strategy="dwa", variant=variant)
     comparison = compare(tmp_path, "streets")
     (line, *_) = [line for line in render_levels(comparison, "depth").splitlines() if "DWA" in line]
-    assert re.split(r"  +", line.strip())[1:] == ["50.0 ¹", "–", "–"]
+    assert re.split(r"  +", line.strip())[1:] == ["50.0 ¹", "50.0 ¹", "–"]
     assert "over 1 to 2 runs" in render_levels(comparison, "depth")
     levels_figure(comparison, "depth")
 
