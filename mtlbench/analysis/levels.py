@@ -121,10 +121,7 @@ def render_levels(
     rows = levels(comparison, corruption)
     variants = dict(zip(rows["level"], rows["variant"], strict=True))
     runs = comparison.runs[comparison.runs["configuration"].isin(rows["strategy"])]
-    marked = {
-        share: marks(runs[runs["variant"] == variant])
-        for share, variant in variants.items()
-    }
+    marked = {share: marks(runs[runs["variant"] == variant]) for share, variant in variants.items()}
     rule = joint_legend(marked.values(), plain=is_plain(format, terminal))
     table = Table(
         f"{comparison.suite}: by share of corrupted {corrupted_labels(corruption)}",

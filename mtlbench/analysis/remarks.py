@@ -58,6 +58,7 @@ def remarks_on(table: pd.DataFrame, labels: Mapping[str, str]) -> list[str]:
     return [
         *_on_data(first["settings"]),
         *_epochs(first, labels),
+        *_devices(first),
         *remarks,
         *many,
         *on_validation_labels(labels.values()),
@@ -78,6 +79,17 @@ def on_validation_labels(labels: Iterable[str]) -> Iterator[str]:
     if any(SEES_VALIDATION in label for label in labels):
         yield (
             f"{SEES_VALIDATION} sees validation labels, which are never corrupted, while it trains"
+        )
+
+
+def _devices(runs: pd.DataFrame) -> Iterator[str]:
+    """Runs of one seed are the same up to rounding where they begin, and no further."""
+    counts = Counter(runs.loc[runs["status"] == DONE, "device"].dropna())
+    if len(counts) > 1:
+        told = ", ".join(f"{count} on {name}" for name, count in sorted(counts.items()))
+        yield (
+            f"the runs are of different devices ({told}), which round differently: what that moves "
+            "is a matter of chance, as another seed is"
         )
 
 

@@ -22,7 +22,7 @@ from mtlbench.tasks.epoch_rule import LAST
 RESULT_COLUMNS = [
     "suite", "variant", "strategy", "label", "stage", "seed", "settings", "status",
     "networks", "epoch_rule", "metric", "metric_label", "task", "unit", "direction", "value",
-    "hash", "path",
+    "device", "hash", "path",
 ]  # fmt: skip
 
 
@@ -50,7 +50,8 @@ def load_results(
 
     A run without metrics (failed or diverged) has one row, whose metric is missing. The column
     `settings` tells configurations of one suite apart; see `settings.settings_of`. `epoch_rule`
-    names the epochs that the metrics are of; see `EpochRule`. `path` is the run's directory, and
+    names the epochs that the metrics are of; see `EpochRule`. `device` is what the run was trained
+    on: `cpu`, or the name of a card. `path` is the run's directory, and
     empty for a reference run.
 
     Args:
@@ -178,7 +179,7 @@ def named(results: Places | None, reference: bool = False) -> str:
 
 _IDENTITY = [
     "suite", "variant", "strategy", "label", "stage", "seed", "status", "networks", "epoch_rule",
-    "hash", "path",
+    "device", "hash", "path",
 ]  # fmt: skip
 _METRIC = ["metric", "metric_label", "task", "unit", "direction", "value"]
 _METRIC_KEYS = ("metric", "label", "task", "unit", "direction", "value")
@@ -217,7 +218,8 @@ class _Run:
         self.identity = (
             spec["suite"], spec["variant"], spec["strategy"], info["label"], info.get("stage", ""),
             spec["seed"], info["status"], info.get("population", {}).get("networks", 1),
-            spec["suite_parameters"].get("epoch_rule", LAST), info["hash"], path,
+            spec["suite_parameters"].get("epoch_rule", LAST), info.get("device"), info["hash"],
+            path,
         )  # fmt: skip
 
     @property

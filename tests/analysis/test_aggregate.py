@@ -183,6 +183,18 @@ def test_the_rule_of_the_epoch_is_named_under_a_table(tmp_path: Path) -> None:
     ]
 
 
+def test_means_of_runs_from_different_devices_say_so(tmp_path: Path) -> None:
+    for seed, device in enumerate(("cpu", "NVIDIA H100", "NVIDIA H100")):
+        more = {"device": device}
+        write_run(tmp_path, metric(1.0), strategy="equal", seed=seed, more=more)
+    (remark,) = [
+        r for r in compare(tmp_path, "streets").remarks["clean"] if "different devices" in r
+    ]
+    assert "(2 on NVIDIA H100, 1 on cpu)" in remark
+    write_run(tmp_path / "one", metric(1.0), strategy="equal")
+    assert not [r for r in compare(tmp_path / "one", "streets").remarks["clean"] if "dev" in r]
+
+
 def test_diverged_failed_and_missing_runs_are_counted_in_remarks(tmp_path: Path) -> None:
     seeds(tmp_path, [1.0, 2.0, 3.0], strategy="equal")
     seeds(tmp_path, [1.0, 2.0], strategy="dwa")

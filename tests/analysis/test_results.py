@@ -156,7 +156,8 @@ def test_a_suite_that_no_place_has_is_said_with_all_their_names(tmp_path: Path) 
         compare([tmp_path / "a", tmp_path / "b"], "letters", reference=True)
     assert str(error.value) == (
         f"no runs of suite 'letters' in '{tmp_path / 'a'}', '{tmp_path / 'b'}' and the reference "
-        "results; it holds runs of 'bodies', 'census', 'compounds', 'digits', 'streets', 'yeast'"
+        "results; it holds runs of 'bodies', 'census', 'compounds', 'digits', 'qm9', 'streets', "
+        "'yeast'"
     )
 
 

@@ -14,9 +14,8 @@ def remarks(*strategies: str) -> list[str]:
     rows = [
         {
             "configuration": name, "seed": 0, "hash": name, "status": "done", "networks": 1,
-            "settings": "",
-            "epoch_rule": "last", "task": "a", "metric": "loss", "metric_label": "loss",
-            "value": 1.0,
+            "settings": "", "epoch_rule": "last", "device": "cpu", "task": "a", "metric": "loss",
+            "metric_label": "loss", "value": 1.0,
         }
         for name in strategies
     ]  # fmt: skip

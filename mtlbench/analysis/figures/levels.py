@@ -30,7 +30,9 @@ def levels_figure(comparison: Comparison, corruption: str) -> Figure:
     rows = levels(comparison, corruption)
     level = dict(zip(rows["variant"], rows["level"], strict=True))
     runs = comparison.runs[comparison.runs["status"] == DONE]
-    runs = runs[runs["configuration"].isin(rows["strategy"])].assign(level=runs["variant"].map(level))
+    runs = runs[runs["configuration"].isin(rows["strategy"])].assign(
+        level=runs["variant"].map(level)
+    )
     line_of = lines(list(comparison.labels))
     shown = [key for key in comparison.labels if key in set(rows["strategy"])]
     handles = line_handles((comparison.labels[key], line_of[key]) for key in shown)
