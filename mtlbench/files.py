@@ -1,11 +1,13 @@
 """Files that are there whole or not at all."""
 
+import errno
 import os
 import secrets
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fnmatch import filter as matching
 from pathlib import Path
 
 
@@ -24,6 +26,29 @@ def replacing(path: Path) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def below(folder: Path, *patterns: str) -> Iterator[Path]:
+    """All that lies below a folder, by a pattern for each level, in the order of names.
+
+    A folder that is there and cannot be listed, for want of permission, comes in the place of what
+    it holds: who reads it can tell, where `Path.glob` passes it over.
+    """
+    if not patterns or unlisted(folder):
+        yield folder
+    elif folder.is_dir():
+        for name in sorted(matching(os.listdir(folder), patterns[0])):
+            yield from below(folder / name, *patterns[1:])
+
+
+def unlisted(folder: Path) -> str:
+    """Why a folder cannot be listed; empty where it can, and where there is none."""
+    try:
+        os.listdir(folder)
+    except OSError as error:
+        none = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+        return "" if none else str(error.strerror)
+    return ""
 
 
 def read_regular(path: Path, most: int) -> bytes:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from mtlbench.errors import UnfinishedError, UserError
-from mtlbench.files import remove, sync
+from mtlbench.files import below, remove, sync, unlisted
 from mtlbench.store.folds import DIRECTORY as FOLDS
 from mtlbench.store.runs import (
     RUN_FILE,
@@ -229,7 +229,7 @@ class Kind(ABC):
     pattern: str
 
     def files(self, store: Store) -> list[Path]:
-        return sorted(store.root.glob(self.pattern))
+        return list(below(store.root, *self.pattern.split("/")))
 
     @abstractmethod
     def read(self, path: Path) -> Any:
@@ -310,6 +310,8 @@ def _merge_file(kind: Kind, path: Path, final: Path, aside: Path, merged: Merged
 def _content(kind: Kind, path: Path, wrong: list[tuple[Path, str]]) -> Any:
     """The content of a file, or None; then it is noted."""
     try:
+        if why := unlisted(path):
+            raise DamagedRunError(f"it cannot be listed: {why}")
         return kind.read(path)
     except DamagedRunError as error:
         wrong.append((path, str(error)))

@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from mtlbench.errors import UserError
-from mtlbench.files import read_regular, sync
+from mtlbench.files import below, read_regular, sync, unlisted
 from mtlbench.store.schema import RUN, SCHEMA_VERSION, Fields, fault
 
 RUN_FILE = "run.json"
@@ -191,12 +191,9 @@ class Store:
         return self
 
     def run_directories(self) -> Iterator[Path]:
-        """Every finished run's directory, in the order of their names."""
-        yield from sorted(
-            path
-            for path in self.root.glob("*/*/*/seed-*")
-            if not path.relative_to(self.root).parts[0].startswith(".")
-        )
+        """Every finished run's directory, in the order of their names, and every folder in which
+        others may be hidden: one that cannot be listed."""
+        yield from below(self.root, "[!.]*", "*", "*", "seed-*")
 
     def load(self, *, thorough: bool = False) -> tuple[list[StoredRun], list[tuple[Path, str]]]:
         """All runs that can be read, and the damaged ones as (directory, what is wrong).
@@ -361,12 +358,11 @@ def read_info(file: Path, fields: Fields) -> dict[str, Any]:
     name = file.name
     try:
         content = read_regular(file, LARGEST_JSON)
-    except ValueError as error:
-        raise DamagedRunError(f"{name} {error}") from None
-    except FileNotFoundError:
-        raise DamagedRunError(f"{name} is missing") from None
-    except OSError as error:
-        raise DamagedRunError(f"{name} cannot be read: {error.strerror}") from None
+    except (ValueError, OSError) as error:
+        hidden = isinstance(error, ValueError | FileNotFoundError)
+        if why := hidden and (unlisted(file) or unlisted(file.parent)):
+            raise DamagedRunError(f"it cannot be listed: {why}") from None
+        raise DamagedRunError(f"{name} {_unread(error)}") from None
     try:
         info = json.loads(content)
     except (ValueError, RecursionError):
@@ -374,6 +370,12 @@ def read_info(file: Path, fields: Fields) -> dict[str, Any]:
     if wrong := fault(info, fields):
         raise DamagedRunError(f"{name} {wrong}")
     return info
+
+
+def _unread(error: ValueError | OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "is missing"
+    return f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
 def _digest(file: Path) -> str:

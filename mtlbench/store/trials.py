@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mtlbench.errors import UserError
-from mtlbench.files import replacing
+from mtlbench.files import below, replacing
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import DamagedRunError, Store, finite, read_info
 from mtlbench.store.schema import PARAMETERS, SCHEMA_VERSION, TRIAL, TUNING
@@ -230,7 +230,7 @@ def tunings(store: Store) -> tuple[list[Tuning], list[tuple[Path, str]]]:
     """All tunings that can be read, and the damaged ones as (file, what is wrong)."""
     found: list[Tuning] = []
     damaged: list[tuple[Path, str]] = []
-    for path in sorted((store.root / TUNED).glob("*.json")):
+    for path in below(store.root / TUNED, "*.json"):
         try:
             found.append(read_tuning(path))
         except DamagedRunError as error:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from mtlbench.errors import UserError
+from mtlbench.store.merge import merge_results
 from mtlbench.store.runs import (
     HISTORY_FILE,
     INSTANCE_FILE,
@@ -24,6 +25,7 @@ from mtlbench.store.runs import (
     read_npz,
     read_run,
 )
+from mtlbench.store.trials import tunings
 from mtlbench.training.checkpoint import load_tree, save_tree
 
 HASH = "0123456789ab"
@@ -368,6 +370,32 @@ def test_a_directory_without_permission_is_named(tmp_path: Path) -> None:
     for root in (closed, closed / "under"):
         with pytest.raises(UserError, match=r"closed' is not writable"):
             Store(root).check_writable()
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_hides_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+    sound = store.write(record(hash="b" * 12))
+    closed = [tmp_path / ".tuned", tmp_path / "closed"]
+    for folder in closed:
+        folder.mkdir()
+    listed = os.listdir
+
+    def without_permission(folder: Any) -> list[str]:
+        if folder in closed:
+            raise PermissionError(13, "Permission denied")
+        return listed(folder)
+
+    monkeypatch.setattr(os, "listdir", without_permission)
+    runs, unreadable = store.load()
+    assert [run.path for run in runs] == [sound]
+    told = "it cannot be listed: Permission denied"
+    assert unreadable == [(tmp_path / "closed", told)]
+    assert tunings(store) == ([], [(tmp_path / ".tuned", told)])
+    merged = merge_results(tmp_path, tmp_path.with_name("merged"))
+    assert merged.runs == 1
+    assert sorted(merged.damaged) == [(folder, told) for folder in closed]
 
 
 def test_a_missing_results_directory_is_named(tmp_path: Path) -> None:
