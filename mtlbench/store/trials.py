@@ -230,7 +230,10 @@ def tunings(store: Store) -> tuple[list[Tuning], list[tuple[Path, str]]]:
     """All tunings that can be read, and the damaged ones as (file, what is wrong)."""
     found: list[Tuning] = []
     damaged: list[tuple[Path, str]] = []
-    for path in below(store.root / TUNED, "*.json"):
+    folder = store.root / TUNED
+    if folder.is_file():
+        damaged.append((folder, "it is no folder"))
+    for path in below(folder, "*.json"):
         try:
             found.append(read_tuning(path))
         except DamagedRunError as error:

@@ -398,6 +398,11 @@ def test_a_folder_that_cannot_be_listed_is_named_and_hides_nothing_else(
     assert sorted(merged.damaged) == [(folder, told) for folder in closed]
 
 
+def test_tunings_that_a_file_stands_in_the_place_of_are_named(tmp_path: Path) -> None:
+    (tmp_path / ".tuned").write_text("")
+    assert tunings(Store(tmp_path)) == ([], [(tmp_path / ".tuned", "it is no folder")])
+
+
 def test_a_missing_results_directory_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no results directory at '.*missing'"):
         Store(tmp_path / "missing").require()
