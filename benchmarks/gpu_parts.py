@@ -4,7 +4,6 @@ A record with `ok` is the outcome of a check; the others are measurements.
 """
 
 import gc
-import math
 import multiprocessing
 import platform
 import statistics
@@ -34,7 +33,7 @@ from mtlbench.errors import UserError, describe
 from mtlbench.execution.worker import keep_freed_memory
 from mtlbench.models.unet import MultiTaskUNet
 from mtlbench.spec import RunSpec
-from mtlbench.store.runs import History, RunRecord
+from mtlbench.store.runs import RunRecord
 from mtlbench.strategies.base import GRADIENT, strategies
 from mtlbench.strategies.compose import stage_of
 from mtlbench.strategies.network import keep_compiled_buffers
@@ -384,26 +383,16 @@ def _with_and_without_graphs(suite: str, strategy: str, overrides: Record, devic
         seconds[graphs].append(record.info["timings"]["train_seconds"] / epochs)
         histories.append(record.history)
     eager, replayed = (taken[-1] for taken in seconds.values())
-    again = max(_apart(histories[0], histories[1]), _apart(histories[2], histories[3]))
-    apart = _apart(histories[0], histories[2])
+    pairs = ((0, 1), (2, 3), (0, 2))
+    *again, apart = (gpu_ranks.apart(histories[n], histories[m]) for n, m in pairs)
     return {
-        "ok": again == 0 and apart <= NEARLY_THE_SAME,
-        "again": again,
+        "ok": max(again) == 0 and apart <= NEARLY_THE_SAME,
+        "again": max(again),
         "epoch_seconds": round(eager, 4),
         "graphed_epoch_seconds": round(replayed, 4),
         "times_as_fast": round(eager / replayed, 3),
         "apart": apart,
     }
-
-
-def _apart(one: History, other: History) -> float:
-    """The largest relative difference of two histories."""
-    return max(
-        abs(a - b) / max(abs(a), abs(b), 1e-12)
-        for name, column in one.items()
-        for a, b in zip(column, other[name], strict=True)
-        if not (math.isnan(a) and math.isnan(b))  # a direction has no weights
-    )
 
 
 def tables(device: str, tiny: bool) -> Iterator[Record]:
@@ -528,15 +517,11 @@ def _timed(
     loops: dict[tuple[str, str], Callable[[], object]] = {
         ("plain", "float32"): full_size.plain_step(case, place)
     }
+    forms = [(name, name, ON_DEVICE) for name in strategies]
+    if mode == "eager" and "ilt" in strategies:
+        forms.append(("ilt, table in memory", "ilt", ON_CPU))
     for precision in precisions:
-        for name, strategy, where in (
-            *((each, each, ON_DEVICE) for each in strategies),
-            *(
-                [("ilt, table in memory", "ilt", ON_CPU)]
-                if mode == "eager" and "ilt" in strategies
-                else []
-            ),
-        ):
+        for name, strategy, where in forms:
             loops[name, precision] = full_size.mtlbench_step(
                 case,
                 place,

@@ -4,6 +4,7 @@ NCCL refuses two processes on one GPU. So what NCCL is asked for is asked by one
 whether the parts are the whole is looked at with two processes that speak over gloo.
 """
 
+import math
 import multiprocessing
 import socket
 from collections.abc import Iterator
@@ -45,8 +46,8 @@ def checks(specs: list[RunSpec], device: str) -> Iterator[Record]:
                 record: Record = {"backend": backend, "processes": size, "strategy": spec.strategy}
                 try:
                     together, *_ = [each.result(timeout=60) for each in along]
-                    apart = _apart(together, alone(spec, device))
-                    yield {**record, "ok": apart <= CLOSE, "apart": apart}
+                    found = apart(together, alone(spec, device))
+                    yield {**record, "ok": found <= CLOSE, "apart": found}
                 except Exception as error:
                     yield {**record, "ok": False, "note": f"{type(error).__name__}: {error}"[:300]}
                     break  # the others wait for it
@@ -78,13 +79,17 @@ def _trained(run: training.Run) -> History:
     return run.history
 
 
-def _apart(one: History, other: History) -> float:
-    """The largest difference of two histories, relative to the larger number of each column."""
+def apart(one: History, other: History) -> float:
+    """The largest difference of two histories, relative to the largest number of its column;
+    infinite where a number stands against none."""
     most = 0.0
     for name, column in one.items():
-        pairs = [(a, b) for a, b in zip(column, other[name], strict=True) if a == a or b == b]
-        scale = max((abs(b) for _, b in pairs), default=0.0) or 1.0
-        most = max([most, *(abs(a - b) / scale for a, b in pairs)])
+        pairs = list(zip(column, other[name], strict=True))
+        scale = max((abs(b) for _, b in pairs if math.isfinite(b)), default=0.0) or 1.0
+        for a, b in pairs:
+            if not (math.isnan(a) and math.isnan(b)):  # a direction has no weights
+                far = abs(a - b) / scale
+                most = max(most, far if math.isfinite(far) else math.inf)
     return most
 
 
