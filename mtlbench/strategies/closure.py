@@ -78,6 +78,7 @@ def require_same(
             k = int(wrong.nonzero()[0])
             raise ValueError(
                 "closure must give the losses of the same batch again: with the same parameters "
-                f"one of task {task!r} was {before[k]:.4g} and is {after[k]:.4g}; dropout must "
-                "draw the same numbers, by torch.manual_seed before each pass"
+                f"one of task {task!r} was {before[k]:.4g} and is {after[k]:.4g}; autocast "
+                "must be on in it too, where it was, and dropout must draw the same numbers, by "
+                "torch.manual_seed before each pass"
             )
