@@ -71,7 +71,7 @@ def _text(page: Page, tables: Sequence[str]) -> str:
             for sentence in finding.evidence:
                 lines += wrapped(sentence, "     ", first="   ")
         blocks.append("\n".join(lines))
-    blocks.append("\n".join(page.remarks))
+    blocks.append("\n".join(line for remark in page.remarks for line in wrapped(remark, "  ")))
     return "\n\n".join(filter(None, blocks)) + "\n"
 
 
