@@ -8,8 +8,8 @@ trained stands in results/reference/README.md.
 """
 
 import argparse
-import sys
 from collections import Counter
+from pathlib import Path
 
 import pandas as pd
 
@@ -17,7 +17,7 @@ from mtlbench.analysis.label_errors.comparison import stored_scores
 from mtlbench.analysis.label_errors.mixture import estimate_share
 from mtlbench.analysis.label_errors.scores import CLEANLAB, DETECTORS
 
-REFERENCE = "results/reference/detectors_{suite}.csv"
+REFERENCE = Path(__file__).parents[1] / "results" / "reference"
 
 ROWS = [
     *(("digits", "left", f"left@{level}", "") for level in (0.05, 0.1, 0.2, 0.4, 0.6, 0.8)),
@@ -40,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
     parser.add_argument("results", metavar="DIR")
     options = parser.parse_args()
-    measured = pd.concat(pd.read_csv(REFERENCE.format(suite=suite)) for suite in SUITES)
+    measured = pd.concat(pd.read_csv(REFERENCE / f"detectors_{suite}.csv") for suite in SUITES)
     print(f"| labels | wrong (%) | {' | '.join(f'`{name}`' for name in DETECTORS)} |")
     print(f"| :-- |{' --: |' * (1 + len(DETECTORS))}")
     for suite, task, variant, said in ROWS:
@@ -91,7 +91,6 @@ def _shares(results: str, suite: str) -> list[dict[str, object]]:
         wrong = scores.corrupted is not None and bool(scores.corrupted.any())
         rows.append(
             {
-                "suite": suite,
                 "variant": variant,
                 "task": scores.task,
                 "detector": scores.detector,
@@ -121,4 +120,4 @@ def _share(kind: str, share: float) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -6,7 +6,7 @@ whether the parts are the whole is looked at with two processes that speak over 
 
 import math
 import multiprocessing
-import socket
+import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -36,11 +36,10 @@ def checks(specs: list[RunSpec], device: str) -> Iterator[Record]:
     context = multiprocessing.get_context("spawn")
     cuda = torch.device(device).type == "cuda"
     for backend, size in GROUPS if cuda else GROUPS[1:]:
-        with ProcessPoolExecutor(size, context) as pool:
-            port = _free_port()
+        with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(size, context) as pool:
             for spec in specs:
                 along = [
-                    pool.submit(history, spec, device, backend, rank, size, port)
+                    pool.submit(history, spec, device, backend, rank, size, f"{folder}/store")
                     for rank in range(size)
                 ]
                 record: Record = {"backend": backend, "processes": size, "strategy": spec.strategy}
@@ -60,12 +59,12 @@ def alone(spec: RunSpec, device: str) -> History:
 
 
 def history(
-    spec: RunSpec, device: str, backend: str, rank: int, size: int, port: int
+    spec: RunSpec, device: str, backend: str, rank: int, size: int, file: str
 ) -> History | None:
-    """The history as one of the processes, the first, has it."""
+    """The history as one of the processes, the first, has it; they meet in a file."""
     torch.set_num_threads(1)
     if not dist.is_initialized():
-        store = dist.TCPStore("127.0.0.1", port, size, is_master=rank == 0)
+        store = dist.FileStore(file, size)
         dist.init_process_group(f"cpu:gloo,cuda:{backend}", store=store, rank=rank, world_size=size)
     with mock.patch.object(training, "ranks_of", Ranks):  # where there is only one, too
         run = training.Run(spec, Place(device, workers=2))
@@ -91,9 +90,3 @@ def apart(one: History, other: History) -> float:
                 far = abs(a - b) / scale
                 most = max(most, far if math.isfinite(far) else math.inf)
     return most
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])

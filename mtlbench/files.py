@@ -34,11 +34,17 @@ def below(folder: Path, *patterns: str) -> Iterator[Path]:
     A folder that is there and cannot be listed, for want of permission, comes in the place of what
     it holds: who reads it can tell, where `Path.glob` passes it over.
     """
-    if not patterns or unlisted(folder):
+    if not patterns:
         yield folder
-    elif folder.is_dir():
-        for name in sorted(matching(os.listdir(folder), patterns[0])):
-            yield from below(folder / name, *patterns[1:])
+        return
+    try:
+        names = os.listdir(folder)
+    except OSError as error:
+        if _hides(error):
+            yield folder
+        return
+    for name in sorted(matching(names, patterns[0])):
+        yield from below(folder / name, *patterns[1:])
 
 
 def unlisted(folder: Path) -> str:
@@ -46,9 +52,13 @@ def unlisted(folder: Path) -> str:
     try:
         os.listdir(folder)
     except OSError as error:
-        none = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-        return "" if none else str(error.strerror)
+        return str(error.strerror) if _hides(error) else ""
     return ""
+
+
+def _hides(error: OSError) -> bool:
+    """Whether a folder is there that could not be listed."""
+    return error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
 
 
 def read_regular(path: Path, most: int) -> bytes:

@@ -51,8 +51,7 @@ def load_results(
     A run without metrics (failed or diverged) has one row, whose metric is missing. The column
     `settings` tells configurations of one suite apart; see `settings.settings_of`. `epoch_rule`
     names the epochs that the metrics are of; see `EpochRule`. `device` is what the run was trained
-    on: `cpu`, or the name of a card. `path` is the run's directory, and
-    empty for a reference run.
+    on: `cpu`, or the name of a card. `path` is the run's directory, and empty for a reference run.
 
     Args:
         results: the results directories; `runs` where None, or with `reference` none where there
