@@ -2,7 +2,7 @@
 
     python benchmarks/detector_tables.py DIR
 
-Prints the rows of README.md and docs/suspects.md: AUROC and average precision, and the estimated
+Prints the rows of docs/suspects.md: AUROC and average precision, and the estimated
 shares of wrong labels; last, what was seen in tasks whose labels are all right. How the runs are
 trained stands in results/reference/README.md.
 """
