@@ -262,16 +262,17 @@ def drive(base: Path, scale: Scale) -> dict[str, float]:
     """Trains a planned study on the simulated cluster."""
     from rich.console import Console
 
-    from mtlbench.execution import pool as pool_module
+    from mtlbench.execution import fleet, pool
     from mtlbench.execution.events import ENDS
     from mtlbench.execution.progress import show_progress
     from mtlbench.execution.worker import WorkerSetup, own_versions
     from mtlbench.training.job import Place
 
     simulated = SimulatedRay(scale, pickle.loads((base / INFO).read_bytes()))
-    pool_module.ray = simulated  # type: ignore[assignment]
-    pool_module.time = simulated  # type: ignore[assignment]
-    pool_module.alive_nodes = simulated.nodes
+    for module in (fleet, pool):
+        module.ray = simulated  # type: ignore[assignment]
+        module.time = simulated  # type: ignore[assignment]
+    fleet.alive_nodes = simulated.nodes
     command, sent, ended = Meter(), 0, 0
     with open(os.devnull, "w") as nowhere:
         console = Console(file=nowhere)
@@ -290,11 +291,11 @@ def drive(base: Path, scale: Scale) -> dict[str, float]:
             of_thread = time.thread_time()
             jobs, store = pickle.loads((base / JOBS).read_bytes())
             setup = WorkerSetup((), 1, Place(), own_versions())
-            pool = pool_module.Pool(1, 0, setup, elastic=True, emit=emit)
-            pool.capacity()
-            pool.start_workers(len(jobs))
+            of_jobs = pool.Pool(1, 0, setup, elastic=True, emit=emit)
+            of_jobs.fleet.capacity()
+            of_jobs.fleet.start(len(jobs))
             with suppress(EnoughError):
-                pool.work(jobs, store)
+                of_jobs.work(jobs, store)
             of_thread = time.thread_time() - of_thread
     driver = of_thread - command.seconds - simulated.work.seconds
     if ended < len(jobs):

@@ -137,8 +137,9 @@ def _work(order: Order, channel: Connection, folder: str) -> None:
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray
 
+    from mtlbench.execution.fleet import alive_nodes
     from mtlbench.execution.placement import built_for_gpus, gpus_of_a_job, place_in_words
-    from mtlbench.execution.pool import Pool, alive_nodes
+    from mtlbench.execution.pool import Pool
     from mtlbench.plugins import load_plugins
 
     try:
@@ -169,8 +170,8 @@ def _work(order: Order, channel: Connection, folder: str) -> None:
     setup = order.setup.on("cuda" if gpus else "cpu")
     pool = Pool(order.cpus, gpus, setup, elastic=elastic, emit=channel.send)
     place = place_in_words(nodes, order.cpus, gpus, workers)
-    channel.send(Connected(pool.capacity(), gpus, place))
-    pool.start_workers(order.jobs)
+    channel.send(Connected(pool.fleet.capacity(), gpus, place))
+    pool.fleet.start(order.jobs)
     jobs, store = pickle.loads(channel.recv_bytes())
     if any(job.networks > 1 for job in jobs):  # their strategies say what is trained when
         load_plugins(order.setup.plugins)

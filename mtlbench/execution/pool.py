@@ -1,14 +1,13 @@
-"""The pool of workers on Ray: locks, checkpoints, restarts, placement and events of all jobs.
+"""The pool of jobs on Ray: their locks, checkpoints, restarts and events.
 
 It runs in the process that holds Ray, see `driver`. Workers send back what a job leaves behind;
 the pool alone writes it into the store.
 """
 
-import socket
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -16,18 +15,12 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
-from ray.util.placement_group import placement_group, remove_placement_group
-from ray.util.scheduling_strategies import (
-    NodeAffinitySchedulingStrategy,
-    PlacementGroupSchedulingStrategy,
-)
 
-from mtlbench.errors import UnfinishedError, UserError, describe
-from mtlbench.execution.events import EPOCH, NOTICE, STARTED, WAITING, Event, LostRayError
-from mtlbench.execution.group import Group, LostProcessError
-from mtlbench.execution.placement import room
+from mtlbench.errors import describe
+from mtlbench.execution.events import EPOCH, NOTICE, STARTED, Event
+from mtlbench.execution.fleet import MOST_STARTS, Crew, Fleet
 from mtlbench.execution.storage import Storage
-from mtlbench.execution.worker import Apart, Worker, WorkerSetup
+from mtlbench.execution.worker import Apart, WorkerSetup
 from mtlbench.store.runs import DamagedRunError, RunRecord, Store
 from mtlbench.store.schema import FAILED
 from mtlbench.training.job import Ended, Job, Notice, Parts, Progress
@@ -41,57 +34,6 @@ and more over a network."""
 
 CLEARERS = 8
 """Threads that remove checkpoints from a storage, which may be far away."""
-
-MOST_STARTS = 3
-"""Starts in a row of something that dies: the machine may be at fault, or the job."""
-
-PATIENCE_SECONDS = 60.0
-"""Time that a cluster may be without a machine that trains."""
-
-NO_MACHINE = "no machine is left to train on"
-TOO_FEW_MACHINES = "too few machines are left to train on"
-
-NODE = "ray.io/node-id"
-"""The label by which Ray knows a machine."""
-
-ANSWER_SECONDS = 5.0
-"""Time that the cluster's head may take to answer."""
-
-
-@dataclass
-class _Machine:
-    """A node of the cluster.
-
-    Attributes:
-        name: as people know it.
-        slots: processes that fit.
-        workers: processes there are, starting ones too.
-        failures: workers in a row that did not come up.
-        lost: when it last lost a worker.
-        reason: why it is left out; "" where it is not.
-    """
-
-    name: str
-    slots: int
-    workers: int = 0
-    failures: int = 0
-    lost: float = 0.0
-    reason: str = ""
-
-
-@dataclass(eq=False)
-class _Worker:
-    """What trains one job at a time: a process, or several together.
-
-    Attributes:
-        handle: the actor.
-        nodes: the machine of each process.
-        places: those of a group, as Ray has reserved them.
-    """
-
-    handle: Any
-    nodes: tuple[str, ...]
-    places: Any = None
 
 
 @dataclass(eq=False)
@@ -136,7 +78,7 @@ class _Part:
 
 
 class Pool:
-    """Workers on all machines of the cluster, and what each of them has.
+    """The jobs of a study, and which worker has which part of them.
 
     Args:
         cpus, gpus: what each process of a job takes.
@@ -145,12 +87,11 @@ class Pool:
         emit: told of everything that happens.
 
     Attributes:
+        fleet: the workers.
         waiting: jobs that were not begun here.
         elsewhere: those of them that another process trains.
         parts: begun, and waiting for a worker.
         running: parts under way and their workers, by the stream of their messages.
-        starting: workers that are not up yet, by the reference that tells when they are.
-        idle: workers without a part.
         unusable: of waiting jobs, the files that were read and are of no use.
         looked: place in `waiting` of the job that is looked for next.
         storage: where checkpoints are kept, too.
@@ -166,57 +107,20 @@ class Pool:
         elastic: bool,
         emit: Callable[[Event], None],
     ) -> None:
-        self.needs = {"CPU": cpus, "GPU": gpus}
-        self.setup, self.elastic, self.emit = setup, elastic, emit
-        self.processes = setup.place.workers
-        self.machines: dict[str, _Machine] = {}
+        self.elastic, self.emit = elastic, emit
+        self.fleet = Fleet(cpus, gpus, setup, elastic=elastic, emit=emit, left=self.forgive)
         self.waiting: deque[Job] = deque()
         self.elsewhere: list[Job] = []
         self.active: list[_ActiveJob] = []
         self.parts: deque[_Part] = deque()
-        self.running: dict[Any, tuple[_Part, _Worker]] = {}
-        self.starting: dict[Any, _Worker] = {}
-        self.idle: list[_Worker] = []
+        self.running: dict[Any, tuple[_Part, Crew]] = {}
         self.unusable: dict[str, tuple[int, int]] = {}
         self.looked = 0
         self.storage = Storage(setup.storage) if setup.storage else None
         self.clearers = ThreadPoolExecutor(CLEARERS)
         self.clearing: list[tuple[Job, Future[None]]] = []
         self.apart_told = False
-        self.any_started = False
-        self.excluded: list[str] = []
-        self.polled, self.without_machine = 0.0, 0.0
-
-    def capacity(self) -> int:
-        """The number of workers that fit into the cluster.
-
-        Raises:
-            UserError: a job needs more than any machine has, or all together.
-        """
-        self.update_machines()
-        slots = self.usable_slots()
-        if not slots:
-            most = {
-                kind: max(node["Resources"].get(kind, 0.0) for node in alive_nodes())
-                for kind in self.needs
-            }
-            count = self.processes
-            who = "a run" if count == 1 else f"a run in {count} processes"
-            raise UserError(
-                f"{who} asks for {count * self.needs['CPU']:g} CPUs and "
-                f"{count * self.needs['GPU']:g} GPUs, but "
-                f"the largest machine has {most['CPU']:g} and {most['GPU']:g}"
-            )
-        if slots < self.processes:
-            raise UserError(
-                f"a run asks for {self.processes} processes with {self.needs['CPU']:g} CPUs and "
-                f"{self.needs['GPU']:g} GPUs each, but there is room for {slots}"
-            )
-        return slots // self.processes
-
-    def usable_slots(self) -> int:
-        """The number of processes that fit on all machines that work."""
-        return sum(each.slots for each in self.machines.values() if not each.reason)
+        self.polled = 0.0
 
     def work(self, jobs: Iterable[Job], store: Store) -> None:
         """Returns when all jobs have ended, here or in another process.
@@ -231,23 +135,21 @@ class Pool:
         while self.waiting or self.elsewhere or self.active:
             if time.monotonic() - self.polled >= POLL_SECONDS:
                 self.poll()
-            waited_for: list[Any] = [*self.running, *self.starting]
+            waited_for: list[Any] = [*self.running, *self.fleet.starting]
             if not waited_for:
                 time.sleep(POLL_SECONDS / 10)
             for reference in ready(waited_for):
-                if reference in self.starting:
-                    self.worker_started(reference)
+                if reference in self.fleet.starting:
+                    self.fleet.started(reference)
                 else:
                     self.receive(reference)
             self.dispatch()
         self.collect_cleared(wait=True)
 
-    # --- machines and workers ---------------------------------------------------------------
-
     def poll(self) -> None:
         """Takes in what changes without a word: machines, and jobs that other processes finish."""
-        self.update_machines()
-        self.wait_for_machines()
+        self.fleet.update()
+        self.fleet.wait_for_machines()
         self.waiting.extend(self.elsewhere)
         self.elsewhere.clear()
         for _ in range(min(MOST_LOOKS, len(self.waiting))):
@@ -261,150 +163,16 @@ class Pool:
         self.collect_cleared(wait=False)
         wanted = len(self.waiting) + len(self.parts)
         if not wanted and not any(each.job is not each.step[0] for each in self.active):
-            while self.idle:  # others may want the cores
-                self.stop_worker(self.idle.pop())
-        self.start_workers(wanted)
+            while self.fleet.idle:  # others may want the cores
+                self.fleet.stop(self.fleet.idle.pop())
+        self.fleet.start(wanted)
         self.polled = time.monotonic()
 
-    def update_machines(self) -> None:
-        """Takes in machines that have joined, and forgets those that have left."""
-        alive = {node["NodeID"]: node for node in alive_nodes()}
-        for node, about in alive.items():
-            slots = room(about, self.needs)
-            if node not in self.machines and slots:
-                self.machines[node] = _Machine(about["NodeManagerHostname"], slots)
-        for node in self.machines.keys() - alive.keys():
-            machine = self.machines.pop(node)
-            if machine.workers:
-                self.emit(Event(None, NOTICE, text=f"machine {machine.name} has left"))
-            for part in (*self.parts, *(part for part, _ in self.running.values())):
-                if node in part.lost_on:  # it was no fault of the part
-                    part.starts, part.lost_on = part.starts - 1, ()
-        for worker in [each for each in self.idle if not self.machines.keys() >= {*each.nodes}]:
-            self.idle.remove(worker)
-            self.stop_worker(worker)
-        for worker in self.starting.values():  # else Ray waits for the machine
-            if worker.places is not None and not self.machines.keys() >= {*worker.nodes}:
-                ray.kill(worker.handle)
-
-    def wait_for_machines(self) -> None:
-        """Lets a cluster be without a machine for a while.
-
-        Raises:
-            UnfinishedError: for too long.
-            LostRayError: no other machine can come.
-        """
-        if self.starting or self.usable_slots() >= self.processes:
-            self.without_machine = 0.0  # of a worker that starts, it is not known yet
-            return
-        if not self.without_machine and self.elastic:
-            self.without_machine = time.monotonic()
-            self.emit(Event(None, WAITING, text=f"{self.reason()}; waits for one"))
-        if not self.elastic:
-            raise LostRayError(self.reason())
-        if time.monotonic() - self.without_machine > PATIENCE_SECONDS:
-            raise UnfinishedError(self.reason())
-
-    def reason(self) -> str:
-        """Why nothing can be trained."""
-        return TOO_FEW_MACHINES if self.usable_slots() else NO_MACHINE
-
-    def start_workers(self, wanted: int) -> None:
-        """Starts as many as are wanted and fit, beside those that will soon be free."""
-        wanted -= len(self.idle) + len(self.starting)
-        while wanted > 0 and (nodes := self.free_places()):
-            worker = self.start_group(nodes) if self.processes > 1 else self.start_worker(*nodes)
-            self.starting[worker.handle.is_up.remote()] = worker
-            for node in nodes:
-                self.machines[node].workers += 1
-            wanted -= 1
-
-    def free_places(self) -> tuple[str, ...]:
-        """The machine of each process of one more worker; none where there is no room for it.
-
-        Those of a group are on one machine if they can be, else on as few as possible.
-        """
-        # One that lost a worker just now may be about to leave.
-        free = {
-            node: machine.slots - machine.workers
-            for node, machine in sorted(self.machines.items(), key=lambda item: item[1].lost)
-            if not machine.reason and machine.slots > machine.workers
-        }
-        whole = [node for node, slots in free.items() if slots >= self.processes]
-        if whole:
-            return (whole[0],) * self.processes
-        places = [
-            node for node in sorted(free, key=lambda node: -free[node]) for _ in range(free[node])
-        ]
-        return tuple(places[: self.processes]) if len(places) >= self.processes else ()
-
-    def start_worker(self, node: str) -> _Worker:
-        """A process on a machine."""
-        actor: Any = ray.remote(Worker).options(
-            num_cpus=self.needs["CPU"],
-            num_gpus=self.needs["GPU"],
-            max_restarts=0,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
-        )
-        return _Worker(actor.remote(self.setup), (node,))
-
-    def start_group(self, nodes: tuple[str, ...]) -> _Worker:
-        """Processes that train together, on these machines."""
-        bundle = {kind: count for kind, count in self.needs.items() if count}
-        places = placement_group(
-            [bundle] * len(nodes), bundle_label_selector=[{NODE: node} for node in nodes]
-        )
-        actor: Any = ray.remote(Group).options(
-            num_cpus=0,
-            max_restarts=0,
-            scheduling_strategy=PlacementGroupSchedulingStrategy(places, 0),
-        )
-        return _Worker(actor.remote(self.setup, places, self.needs), nodes, places)
-
-    def worker_started(self, reference: Any) -> None:
-        """A worker is up, or did not come up: then its machine is left out sooner or later."""
-        worker = self.starting.pop(reference)
-        try:
-            ray.get(reference)
-        except RayError as error:
-            self.stop_worker(worker)
-            self.update_machines()
-            cause = getattr(error, "cause", None)
-            lost = cause if isinstance(cause, LostProcessError) else LostProcessError(0, str(error))
-            machine = self.machines.get(worker.nodes[lost.number])
-            if machine is not None and not machine.reason:
-                machine.failures += 1
-                raised = "creation task" in lost.reason  # and will do so again
-                if raised or machine.failures == MOST_STARTS:
-                    self.exclude(machine, lost.reason)
-            broken = self.usable_slots() < self.processes
-            if broken and self.excluded and not self.starting:
-                raise UserError("; ".join(self.excluded)) from error
-            return
-        for node in self.machines.keys() & {*worker.nodes}:
-            self.machines[node].failures = 0
-        self.idle.append(worker)
-        self.any_started = True
-        for text in self.excluded:
-            self.emit(Event(None, NOTICE, text=text))
-        self.excluded.clear()
-
-    def exclude(self, machine: _Machine, reason: str) -> None:
-        """Trains no more on a machine, and says so once; when it is known that another works."""
-        machine.reason = reason.strip().rpartition("\n")[2]
-        text = f"{machine.name} is left out, no worker starts there: {machine.reason}"
-        if self.any_started:
-            self.emit(Event(None, NOTICE, text=text))
-        else:
-            self.excluded.append(text)
-
-    def stop_worker(self, worker: _Worker) -> None:
-        ray.kill(worker.handle)
-        if worker.places is not None:
-            remove_placement_group(worker.places)
-        for node in worker.nodes:
-            if node in self.machines:
-                self.machines[node].workers -= 1
+    def forgive(self, node: str) -> None:
+        """A machine has left: that workers were lost on it was no fault of their parts."""
+        for part in (*self.parts, *(part for part, _ in self.running.values())):
+            if node in part.lost_on:
+                part.starts, part.lost_on = part.starts - 1, ()
 
     # --- jobs -------------------------------------------------------------------------------
 
@@ -413,16 +181,16 @@ class Pool:
 
         A job is locked only for a worker that is up: a cluster may be full for hours.
         """
-        while self.idle:
+        while self.fleet.idle:
             while not self.parts and self.waiting:
                 self.start_job(self.waiting.popleft())
             if not self.parts:
                 return
-            part, worker = self.parts.popleft(), self.idle.pop()
+            part, crew = self.parts.popleft(), self.fleet.idle.pop()
             part.starts += 1
-            part.of.nodes.add(worker.nodes[0])
+            part.of.nodes.add(crew.nodes[0])
             checkpoint = part.job.checkpoint(self.store).absolute()
-            self.running[worker.handle.train.remote(part.job, checkpoint)] = part, worker
+            self.running[crew.handle.train.remote(part.job, checkpoint)] = part, crew
 
     def start_job(self, job: Job) -> None:
         """Takes a job of the study in hand, unless another process has it or has finished it."""
@@ -493,7 +261,7 @@ class Pool:
 
     def receive(self, stream: Any) -> None:
         """Takes the next message of a part: an epoch is over, or all is."""
-        part, worker = self.running[stream]
+        part, crew = self.running[stream]
         active = part.of
         try:
             message: Any = ray.get(next(stream))
@@ -501,13 +269,13 @@ class Pool:
             message = Ended(FAILED, str(error))
         except RayError as error:
             del self.running[stream]
-            self.requeue(part, worker, error)
+            self.requeue(part, crew, error)
             return
         seconds = time.monotonic() - active.started
         if isinstance(message, Notice):
             self.emit(Event(active.job, NOTICE, seconds=seconds, text=message.text))
         elif isinstance(message, Apart):
-            self.tell_apart(worker)
+            self.tell_apart(crew)
         elif isinstance(message, Progress):
             if message.epoch > part.epoch:
                 part.epoch, part.starts = message.epoch, 0
@@ -517,15 +285,13 @@ class Pool:
             self.emit(Event(active.job, EPOCH, over, active.epochs, seconds, history=history))
         else:
             del self.running[stream]
-            self.idle.append(worker)
+            self.fleet.idle.append(crew)
             self.finish_part(part, message)
 
-    def requeue(self, part: _Part, worker: _Worker, error: Exception) -> None:
+    def requeue(self, part: _Part, crew: Crew, error: Exception) -> None:
         """Puts the part of a lost worker back into the queue; it goes on from its checkpoint."""
-        self.stop_worker(worker)
-        part.lost_on = worker.nodes
-        for node in self.machines.keys() & {*worker.nodes}:
-            self.machines[node].lost = time.monotonic()
+        self.fleet.lose(crew)
+        part.lost_on = crew.nodes
         if part.starts >= MOST_STARTS:
             reason = f"the worker process died, {MOST_STARTS} times in a row: {error}"
             self.finish_part(part, Ended(FAILED, reason))
@@ -559,9 +325,9 @@ class Pool:
         active.lock.close()
         self.active.remove(active)
         if self.elastic:  # there may be machines with a disk of their own
-            there = {each.nodes[0]: each for each in self.idle if each.nodes[0] in active.nodes}
-            for worker in there.values():
-                worker.handle.forget.remote(job.checkpoint(self.store).absolute())
+            idle = {crew.nodes[0]: crew for crew in self.fleet.idle}
+            for node in idle.keys() & active.nodes:
+                idle[node].handle.forget.remote(job.checkpoint(self.store).absolute())
         record = ended.result if isinstance(ended.result, RunRecord) else RunRecord({}, {})
         self.emit(
             Event(
@@ -592,10 +358,10 @@ class Pool:
                 text = f"its state in {self.storage.name} cannot be removed: {describe(error)}"
                 self.emit(Event(job, NOTICE, text=text))
 
-    def tell_apart(self, worker: _Worker) -> None:
+    def tell_apart(self, crew: Crew) -> None:
         """Says once that what a machine trains begins anew on another."""
-        if not self.apart_told and worker.nodes[0] in self.machines:
-            name = self.machines[worker.nodes[0]].name
+        if not self.apart_told and crew.nodes[0] in self.fleet.machines:
+            name = self.fleet.machines[crew.nodes[0]].name
             text = (
                 f"{name} does not see {self.store.root.absolute()}: runs of a machine that is lost "
                 "begin anew on another one; --storage keeps their checkpoints where all reach them"
@@ -614,24 +380,3 @@ def ready(references: list[Any]) -> list[Any]:
         return []
     found: list[Any] = ray.wait(references, num_returns=len(references), timeout=0)[0]
     return found or ray.wait(references, timeout=POLL_SECONDS)[0]
-
-
-def alive_nodes() -> Sequence[dict[str, Any]]:
-    """The machines of the cluster that are alive.
-
-    Raises:
-        LostRayError: the head does not answer: Ray itself would wait for a minute, and then end
-            this process without a word. Or the node that this process belongs to has died: Ray
-            takes its job for finished then, and starts no more workers, without a word.
-    """
-    context = ray.get_runtime_context()
-    address = context.gcs_address
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
-    except OSError as error:
-        raise LostRayError(f"Ray's head at {address} does not answer") from error
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    if all(node["NodeID"] != context.get_node_id() for node in alive):
-        raise LostRayError("Ray on this machine has died")
-    return alive

@@ -52,7 +52,7 @@ import importlib.util, sys
 
 class Impatient:
     def find_spec(self, name, path=None, target=None):
-        if name != "mtlbench.execution.pool":
+        if name != "mtlbench.execution.fleet":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)

@@ -9,7 +9,6 @@ from conftest import TINY_OPTIONS, run_mtlbench, tiny_spec, trained
 from gated import plugin_of
 
 from mtlbench.errors import UserError
-from mtlbench.execution.pool import Pool, _Machine
 from mtlbench.execution.resources import Resources
 from mtlbench.store.runs import Store
 
@@ -95,24 +94,3 @@ def test_each_gpu_of_a_run_has_a_process_unless_told_otherwise(
     resources: Resources, processes: int, gpus_each: float | None
 ) -> None:
     assert (resources.processes, resources.gpus_each) == (processes, gpus_each)
-
-
-@pytest.mark.parametrize(
-    ("slots", "workers", "places"),
-    [
-        ({"a": 2, "b": 4}, {}, ("b",) * 3),  # together, where they can be
-        ({"a": 2, "b": 2}, {}, ("a", "a", "b")),
-        ({"a": 1, "b": 2}, {}, ("b", "b", "a")),
-        ({"a": 2, "b": 2}, {"a": 2}, ()),
-        ({"a": 4, "b": 4}, {"a": 2}, ("b",) * 3),
-    ],
-)
-def test_processes_of_a_group_are_together_where_there_is_room(
-    slots: dict[str, int], workers: dict[str, int], places: tuple[str, ...]
-) -> None:
-    setup = Resources(workers=3).setup([])
-    pool = Pool(1, 0, setup, elastic=True, emit=lambda event: None)
-    pool.machines = {
-        name: _Machine(name, count, workers.get(name, 0)) for name, count in slots.items()
-    }
-    assert pool.free_places() == places

@@ -3,24 +3,21 @@
 import fcntl
 import os
 import pickle
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import ray
 from conftest import CHECKOUT, tiny_spec, trained
 
 from mtlbench.errors import UserError
 from mtlbench.execution.cluster import FOLDER, _temporary_folder
-from mtlbench.execution.events import Event, LostRayError
-from mtlbench.execution.pool import Pool, _Machine, _Worker, alive_nodes
+from mtlbench.execution.events import Event
+from mtlbench.execution.pool import Pool
 from mtlbench.execution.resources import Resources
 from mtlbench.store.runs import DamagedRunError, Store
 from mtlbench.training.job import Ended, Job, Parts, Place
@@ -136,36 +133,6 @@ def test_what_is_of_no_use_is_read_again_only_when_something_else_stands_there(
     (tmp_path / "new").replace(job.path(pool.store))  # as another process does
     assert pool.ended_elsewhere(job) == Ended("done")
     assert reads == ["damaged", "done"]
-
-
-def test_a_machine_is_not_missed_while_a_worker_may_still_come_up(tmp_path: Path) -> None:
-    pool, told = pool_of(tmp_path)
-    pool.elastic = True
-    pool.machines = {"node": _Machine("host", 2, workers=2, reason="no worker starts there")}
-    pool.starting = {"the second": _Worker(None, ("node",))}
-    pool.wait_for_machines()
-    assert not told
-    pool.starting = {}
-    pool.wait_for_machines()
-    assert [event.text for event in told] == ["no machine is left to train on; waits for one"]
-
-
-@pytest.mark.parametrize(("own", "lost"), [("here", False), ("elsewhere", True)])
-def test_ray_is_lost_with_the_node_that_the_driver_belongs_to(
-    own: str, lost: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Ray then takes the job for finished, and workers that are asked for never come."""
-    with socket.create_server(("127.0.0.1", 0)) as head:
-        address = f"127.0.0.1:{head.getsockname()[1]}"
-        context = SimpleNamespace(gcs_address=address, get_node_id=lambda: own)
-        monkeypatch.setattr(ray, "get_runtime_context", lambda: context)
-        known = [{"NodeID": "here", "Alive": True}, {"NodeID": "elsewhere", "Alive": False}]
-        monkeypatch.setattr(ray, "nodes", lambda: known)
-        if lost:
-            with pytest.raises(LostRayError, match="on this machine has died"):
-                alive_nodes()
-        else:
-            assert alive_nodes() == known[:1]
 
 
 # --- the driver's folder ------------------------------------------------------------------------

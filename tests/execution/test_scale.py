@@ -1,6 +1,7 @@
 """The simulation of large studies works, and what the driver does for a run does not grow."""
 
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ sys.path.insert(0, str(CHECKOUT / "benchmarks"))
 
 import scale
 
-from mtlbench.execution import pool as pool_module
+from mtlbench.execution import fleet, pool
 from mtlbench.execution.events import Event
 from mtlbench.execution.pool import MOST_LOOKS, Pool
 from mtlbench.execution.resources import Resources
@@ -22,8 +23,8 @@ from mtlbench.store.runs import Store
 def test_a_simulated_study_trains_its_runs_and_finds_them_all_again(
     driven: int, messages: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("ray", "time", "alive_nodes"):
-        monkeypatch.setattr(pool_module, name, getattr(pool_module, name))  # as before afterwards
+    for module, name in ((fleet, "alive_nodes"), *product((fleet, pool), ("ray", "time"))):
+        monkeypatch.setattr(module, name, getattr(module, name))  # as before afterwards
     study = scale.Scale(runs=10, workers=4, seconds=10.0, epochs=2, driven=driven)
     figures: dict[str, Any] = {"workers": study.workers}
     for step, does in scale.STEPS.items():
@@ -41,16 +42,16 @@ def test_a_poll_looks_for_a_few_of_many_waiting_jobs_and_for_all_in_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told: list[Event] = []
-    pool = Pool(1, 0, Resources().setup([]), elastic=False, emit=told.append)
-    pool.store = Store(tmp_path)
-    monkeypatch.setattr(pool, "update_machines", lambda: None)
-    monkeypatch.setattr(pool, "wait_for_machines", lambda: None)
+    of_jobs = Pool(1, 0, Resources().setup([]), elastic=False, emit=told.append)
+    of_jobs.store = Store(tmp_path)
+    monkeypatch.setattr(of_jobs.fleet, "update", lambda: None)
+    monkeypatch.setattr(of_jobs.fleet, "wait_for_machines", lambda: None)
     looked: list[Any] = []
-    monkeypatch.setattr(pool, "ended_elsewhere", looked.append)
+    monkeypatch.setattr(of_jobs, "ended_elsewhere", looked.append)
     jobs: list[Any] = list(range(MOST_LOOKS + 1))
-    pool.waiting.extend(jobs)
-    pool.poll()
+    of_jobs.waiting.extend(jobs)
+    of_jobs.poll()
     assert looked == jobs[:MOST_LOOKS]
-    pool.poll()
+    of_jobs.poll()
     assert looked[MOST_LOOKS : MOST_LOOKS + 2] == [jobs[-1], jobs[0]]
-    assert list(pool.waiting) == jobs
+    assert list(of_jobs.waiting) == jobs

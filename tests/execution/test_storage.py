@@ -9,7 +9,8 @@ from conftest import tiny_spec, trained
 
 from mtlbench.errors import UserError
 from mtlbench.execution.events import Event
-from mtlbench.execution.pool import Pool, _Machine, _Worker
+from mtlbench.execution.fleet import Crew, Machine
+from mtlbench.execution.pool import Pool
 from mtlbench.execution.resources import Resources
 from mtlbench.execution.storage import Storage, kept
 from mtlbench.execution.worker import Apart, Worker
@@ -165,9 +166,9 @@ def test_a_machine_that_does_not_see_the_results_says_so_once(tmp_path: Path) ->
     elsewhere = job.checkpoint(Store(tmp_path / "elsewhere"))
     assert isinstance(next(worker_of("").train(job, elsewhere)), Apart)
     pool, told = pool_of(tmp_path / "runs", None)
-    pool.machines = {"node": _Machine("host", 2)}
+    pool.fleet.machines = {"node": Machine("host", 2)}
     for _ in range(2):
-        pool.tell_apart(_Worker(None, ("node",)))
+        pool.tell_apart(Crew(None, ("node",)))
     (event,) = told
     assert event.text.startswith(f"host does not see {tmp_path / 'runs'}: ")
 
