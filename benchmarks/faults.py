@@ -743,6 +743,8 @@ COMPLETE = ["--results", "results"]
 
 def odd_environments(silent_port: int) -> Iterator[Odd]:
     compare, report = ["compare", "digits", *COMPLETE], ["report", *COMPLETE]
+    suspects = ["suspects", "digits", *OPTIONS, "--seeds", "1", "--results", "traced"]
+    suspects += ["--detectors", "sigma,ilt-loss"]
     # places that cannot be written
     yield Odd(
         "HOME cannot be written",
@@ -839,38 +841,14 @@ def odd_environments(silent_port: int) -> Iterator[Odd]:
     )
     yield Odd(
         "suspects, read-only",
-        [
-            "suspects",
-            "digits",
-            *OPTIONS,
-            "--seeds",
-            "1",
-            "--detectors",
-            "sigma,ilt-loss",
-            "--results",
-            "traced",
-            "--out",
-            "full/s",
-        ],
+        [*suspects, "--out", "full/s"],
         (0,),
         "nothing to do",
         "mount -t tmpfs tmpfs full && " + READ_ONLY.replace("results", "traced"),
     )
     yield Odd(
         "suspects on a full disk",
-        [
-            "suspects",
-            "digits",
-            *OPTIONS,
-            "--seeds",
-            "1",
-            "--detectors",
-            "sigma,ilt-loss",
-            "--results",
-            "traced",
-            "--out",
-            "full/s",
-        ],
+        [*suspects, "--out", "full/s"],
         (2,),
         "space",
         FULL,
@@ -878,19 +856,7 @@ def odd_environments(silent_port: int) -> Iterator[Odd]:
     )
     yield Odd(
         "suspects, out cannot be made",
-        [
-            "suspects",
-            "digits",
-            *OPTIONS,
-            "--seeds",
-            "1",
-            "--detectors",
-            "sigma,ilt-loss",
-            "--results",
-            "traced",
-            "--out",
-            "/proc/s",
-        ],
+        [*suspects, "--out", "/proc/s"],
         (2,),
         "/proc/s",
     )
