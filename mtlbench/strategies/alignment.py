@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mtlbench.strategies.base import InstanceStage, Setting, register_strategy
 from mtlbench.strategies.gradients import TaskLosses
-from mtlbench.strategies.held_out import explaining_refusals, inner
+from mtlbench.strategies.held_out import HeldOut, explaining_refusals, inner
 
 Direction = Sequence[Tensor | None]
 """A gradient over the network's parameters, None where it is 0."""
@@ -21,14 +21,15 @@ class GradientAlignment(InstanceStage):
     """
 
     held_out = True
+    over_ranks = True
     needs_index = False
 
     def start(self, setting: Setting) -> None:
         self._products: Tensor | None = None
-        self._dtype = setting.dtype
+        self._dtype, self._ranks = setting.dtype, setting.ranks
 
     def directions(
-        self, held: Mapping[str, Tensor], parameters: Sequence[Tensor]
+        self, held: Mapping[str, Tensor], held_out: HeldOut
     ) -> list[tuple[Sequence[str], Direction]]:
         """Directions from the held-out losses, each with the tasks that have it."""
         raise TypeError(f"{type(self).__name__} must define directions")
@@ -41,14 +42,16 @@ class GradientAlignment(InstanceStage):
             task: torch.full_like(vector, torch.nan, requires_grad=False)
             for task, vector in vectors.items()
         }
-        with held_out.losses() as held, explaining_refusals():
-            directions = self.directions(held, held_out.parameters)
+        with held_out.losses() as held:
+            directions = self.directions(held, held_out)
         with explaining_refusals():
             for tasks, direction in directions:
                 some = [task for task in tasks if vectors[task].requires_grad]
                 found = _products([vectors[t] for t in some], held_out.parameters, direction)
                 columns |= zip(some, found, strict=True)
         self._products = torch.stack([each.to(self._dtype) for each in columns.values()], 1)
+        if self._ranks is not None:
+            (self._products,), _ = self._ranks.gather(self._products)
 
     def aligned(self, present: Tensor) -> tuple[Tensor, Tensor]:
         """The products where they are above 0 and a label is there, 0 elsewhere, [B, K]; and of
@@ -86,9 +89,9 @@ class LearningToReweight(GradientAlignment):
     """
 
     def directions(
-        self, held: Mapping[str, Tensor], parameters: Sequence[Tensor]
+        self, held: Mapping[str, Tensor], held_out: HeldOut
     ) -> list[tuple[Sequence[str], Direction]]:
-        return [([task], _gradient(loss, parameters)) for task, loss in held.items()]
+        return [([task], _in_unit(held_out.gradient(loss))) for task, loss in held.items()]
 
     def weights(self, losses: Tensor, index: Tensor, present: Tensor) -> Tensor:
         u, told = self.aligned(present)
@@ -141,10 +144,10 @@ class SampleLevelGradients(GradientAlignment):
         self._importance = dict(zip(setting.tasks, importance, strict=True))
 
     def directions(
-        self, held: Mapping[str, Tensor], parameters: Sequence[Tensor]
+        self, held: Mapping[str, Tensor], held_out: HeldOut
     ) -> list[tuple[Sequence[str], Direction]]:
         total = torch.stack([self._importance[task] * loss for task, loss in held.items()]).sum()
-        return [(list(self._importance), _gradient(total, parameters))]
+        return [(list(self._importance), _in_unit(held_out.gradient(total)))]
 
     def weights(self, losses: Tensor, index: Tensor, present: Tensor) -> Tensor:
         u, told = self.aligned(present)
@@ -154,15 +157,14 @@ class SampleLevelGradients(GradientAlignment):
         return torch.where(told, v, 1)
 
 
-def _gradient(loss: Tensor, parameters: Sequence[Tensor]) -> Direction:
+def _in_unit(gradient: Direction) -> Direction:
     """The gradient of a held-out loss, in the unit of its largest number: only the ratios of
     products count, and squares of large gradients are infinite."""
-    found = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True)
-    sizes = [g.abs().max().float() for g in found if g is not None and g.numel()]
+    sizes = [g.abs().max().float() for g in gradient if g is not None and g.numel()]
     if not sizes:
-        return found
+        return gradient
     largest = torch.stack([size.to(sizes[0].device) for size in sizes]).max()
-    return [None if g is None else g / largest.to(g.device) for g in found]
+    return [None if g is None else g / largest.to(g.device) for g in gradient]
 
 
 def _products(
@@ -181,6 +183,8 @@ def weighed_gradient(
     vectors: Sequence[Tensor], us: Sequence[Tensor], parameters: Sequence[Tensor]
 ) -> Direction:
     """Σ_ik u_ik ∇ℓ_ik of losses [B] of some tasks, differentiable in the weights u [B] of each."""
+    if not vectors:
+        return [None] * len(parameters)
     return torch.autograd.grad(vectors, parameters, us, create_graph=True, allow_unused=True)
 
 

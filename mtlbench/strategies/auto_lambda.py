@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from mtlbench.space import Range
 from mtlbench.strategies.base import LossWeighting, Setting, register_strategy
 from mtlbench.strategies.gradients import TaskLosses
-from mtlbench.strategies.held_out import explaining_refusals, inner
+from mtlbench.strategies.held_out import inner
 
 
 @register_strategy("auto-lambda", label="Auto-Lambda")
@@ -49,6 +49,7 @@ class AutoLambda(LossWeighting):
     """
 
     held_out = True
+    over_ranks = True
 
     space: ClassVar = {
         "lr": Range(1e-5, 1e-2, log=True),
@@ -75,12 +76,15 @@ class AutoLambda(LossWeighting):
         )
         self.lambdas = nn.Parameter(setting.tensor([self.initial] * len(setting.tasks)))
         self.optimizer = torch.optim.Adam([self.lambdas], lr=self.lr)
+        self._ranks = setting.ranks
         self._slope: Tensor | None = None
 
     def look(self, losses: TaskLosses) -> None:
         held_out = losses.held_out
         assert held_out is not None
         by_task = [losses.gradients(k, held_out.parameters) for k in range(len(losses.tasks))]
+        if self._ranks is not None:
+            by_task = self._ranks.sum_gradients(held_out.parameters, by_task)
         lambdas = self.lambdas.detach()
         steps = (-self.virtual_lr * lambdas).unbind()
         tried = []
@@ -91,9 +95,8 @@ class AutoLambda(LossWeighting):
                     value = value + step.to(value.device) * gradient
             tried.append(value)
         with held_out.losses(tried) as held:
-            total = sum(self.importance[task] * loss for task, loss in held.items())
-            with explaining_refusals():
-                after = torch.autograd.grad(total, held_out.parameters, allow_unused=True)
+            total = torch.stack([self.importance[task] * loss for task, loss in held.items()]).sum()
+            after = held_out.gradient(total)
         products = [inner(gradients, after) for gradients in by_task]
         self._slope = torch.stack(
             [lambdas.new_zeros(()) if each is None else each.to(lambdas) for each in products]

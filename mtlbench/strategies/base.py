@@ -105,12 +105,15 @@ class Stage(nn.Module):
         held_out: whether it looks at a batch of held-out data in every step, see `look`.
         recomputes: whether it asks for the losses of the batch again, at other parameters: a task
             stage only.
+        over_ranks: whether one that does either brings its gradients together over the processes
+            that train together, `setting.ranks`; else it trains in one process alone.
     """
 
     stage: ClassVar[str]
     space: ClassVar[Space] = {}
     held_out: ClassVar[bool] = False
     recomputes: ClassVar[bool] = False
+    over_ranks: ClassVar[bool] = False
     optimizer: torch.optim.Optimizer | None = None
 
     def start(self, setting: Setting) -> None:
@@ -183,6 +186,11 @@ class Stage(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         if self.optimizer is not None:
             load_optimizer(self.optimizer, state["optimizer"])
+
+
+def brought_together(stage: Stage | type[Stage]) -> bool:
+    """Whether several processes can train with a stage together."""
+    return stage.over_ranks or not (stage.held_out or stage.recomputes)
 
 
 strategies = Registry("strategy", Stage)

@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from mtlbench.errors import UserError
 from mtlbench.registry import Entry, resolve, settable
 from mtlbench.stages import SEES_VALIDATION
-from mtlbench.strategies.base import GRADIENT, INSTANCE, InstanceStage, Stage, strategies
+from mtlbench.strategies.base import (
+    GRADIENT,
+    INSTANCE,
+    InstanceStage,
+    Stage,
+    brought_together,
+    strategies,
+)
 from mtlbench.strategies.fewer_passes import FewerPasses
 from mtlbench.strategies.logarithm import OfLogLosses
 from mtlbench.strategies.strategy import Strategy
@@ -122,6 +129,11 @@ class Composition:
     def recomputes(self) -> bool:
         """Whether a stage asks for the losses of a batch again, at other parameters."""
         return any(entry.cls.recomputes for entry in self.stages)  # type: ignore[attr-defined]
+
+    @property
+    def over_ranks(self) -> bool:
+        """Whether several processes can train it together."""
+        return all(brought_together(entry.cls) for entry in self.stages)
 
     @property
     def label(self) -> str:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from mtlbench.strategies.ranks import Ranks
+
 HeldOutLosses = Callable[[], Mapping[str, Tensor]]
 """Gives the losses of one held-out batch by task name, scalars or [B], by the network as it then
 is; a task without a label in the batch may be left out. It may be called several times."""
@@ -18,19 +20,29 @@ class HeldOut:
         losses: gives its losses.
         model: the network.
         tasks: the K task names.
+        ranks: the processes that train together, each with its part of the batch, or with all of
+            it; or None.
 
     Attributes:
         parameters: those of the network that are trained.
     """
 
-    def __init__(self, losses: HeldOutLosses, model: nn.Module, tasks: Sequence[str]) -> None:
-        self._losses, self._model, self._tasks = losses, model, tasks
+    def __init__(
+        self,
+        losses: HeldOutLosses,
+        model: nn.Module,
+        tasks: Sequence[str],
+        ranks: Ranks | None = None,
+    ) -> None:
+        self._losses, self._model, self._tasks, self._ranks = losses, model, tasks, ranks
         self.parameters = [p for p in model.parameters() if p.requires_grad]
 
     @contextmanager
     def losses(self, at: Sequence[Tensor] | None = None) -> Iterator[dict[str, Tensor]]:
         """The mean loss of each task that has a label, by name, to be differentiated in this
-        context. The network, its buffers among it, is as before afterwards.
+        context by `gradient`. The network, its buffers among it, is as before afterwards.
+
+        Over several processes each has its share of every mean, which add up to it.
 
         Args:
             at: values of `parameters` to take the losses at; None for those they have.
@@ -40,7 +52,39 @@ class HeldOut:
         """
         parameters = [] if at is None else self.parameters
         with network_at(self._model, parameters, at or []), torch.enable_grad():
-            yield self._checked(self._losses())
+            yield self._shares(self._checked(self._losses()))
+
+    def gradient(self, loss: Tensor) -> list[Tensor | None]:
+        """The gradient of a sum of these losses over `parameters`, of all processes together; None
+        where it does not depend on one. The graph stays.
+
+        Raises:
+            ValueError: the network does not allow it.
+        """
+        found: list[Tensor | None] = [None] * len(self.parameters)
+        if loss.requires_grad:
+            with explaining_refusals():
+                found = list(
+                    torch.autograd.grad(loss, self.parameters, retain_graph=True, allow_unused=True)
+                )
+        if self._ranks is not None:
+            (found,) = self._ranks.sum_gradients(self.parameters, [found])
+        return found
+
+    def _shares(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The means of the tasks [b] or [], times this process's share of their labels."""
+        if self._ranks is None:
+            return {task: loss.mean() for task, loss in losses.items()}
+        device = self.parameters[0].device
+        counts = [float(losses[task].numel()) if task in losses else 0.0 for task in self._tasks]
+        own = torch.tensor(counts, dtype=torch.float64, device=device)
+        shares = (own / self._ranks.sum(own)).tolist()  # NaN where no process has a label
+        none = torch.zeros((), device=device)
+        return {
+            task: losses[task].mean() * share if task in losses else none
+            for task, share in zip(self._tasks, shares, strict=True)
+            if share == share
+        }
 
     def _checked(self, losses: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not isinstance(losses, Mapping) or not set(losses) <= set(self._tasks):
@@ -60,7 +104,7 @@ class HeldOut:
             raise ValueError(
                 "held_out must compute its losses anew, with gradients, whenever it is called"
             )
-        return {task: loss.mean() for task, loss in losses.items() if loss.requires_grad}
+        return {task: loss for task, loss in losses.items() if loss.requires_grad}
 
 
 @contextmanager

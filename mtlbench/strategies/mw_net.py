@@ -52,6 +52,7 @@ class MetaWeightNet(InstanceStage):
     """
 
     held_out = True
+    over_ranks = True
     needs_index = False
 
     space: ClassVar = {"lr": Range(1e-4, 1e-2, log=True)}
@@ -87,6 +88,7 @@ class MetaWeightNet(InstanceStage):
         self.optimizer = torch.optim.Adam(
             self.parameters(), lr=self.lr, weight_decay=self.weight_decay
         )
+        self._ranks = setting.ranks
         self._slopes: tuple[Tensor, ...] = ()
 
     def weight(self, losses: Tensor) -> Tensor:
@@ -103,6 +105,8 @@ class MetaWeightNet(InstanceStage):
         products = torch.where(here, self._products(losses, (means * given).detach()), 0)
         objective = (-self.virtual_lr * means * products * given).sum()
         self._slopes = torch.autograd.grad(objective, list(self.parameters()))
+        if self._ranks is not None:
+            self._slopes = tuple(map(self._ranks.sum, self._slopes))
 
     def _products(self, losses: TaskLosses, weights: Tensor) -> Tensor:
         """⟨∇ℓ_ik(θ), Σ_j ∇H_j(θ')⟩ [B, K], with θ' after a step with these weights [B, K]."""
@@ -111,19 +115,19 @@ class MetaWeightNet(InstanceStage):
         parameters = held_out.parameters
         columns = [*torch.zeros_like(weights).unbind(1)]
         learn = [k for k, vector in enumerate(losses.vectors) if vector.requires_grad]
-        if not learn:
-            return torch.stack(columns, 1)
         vectors = [losses.vectors[k] for k in learn]
         us = [weights[:, k].to(losses.vectors[k].dtype).requires_grad_() for k in learn]
         with explaining_refusals():
             step = weighed_gradient(vectors, us, parameters)
+            along = [None if g is None else g.detach() for g in step]
+            if self._ranks is not None:
+                (along,) = self._ranks.sum_gradients(parameters, [along])
             tried = [
-                p.detach() if g is None else p.detach() - self.virtual_lr * g.detach()
-                for p, g in zip(parameters, step, strict=True)
+                p.detach() if g is None else p.detach() - self.virtual_lr * g
+                for p, g in zip(parameters, along, strict=True)
             ]
             with held_out.losses(tried) as held:
-                total = torch.stack([*held.values()]).sum()
-                after = torch.autograd.grad(total, parameters, allow_unused=True)
+                after = held_out.gradient(torch.stack([*held.values()]).sum())
             for k, products in zip(learn, derivatives(us, step, after), strict=True):
                 columns[k] = products.to(weights)
         return torch.stack(columns, 1)

@@ -14,6 +14,7 @@ from mtlbench.strategies.closure import ANEW
 from mtlbench.strategies.gradients import TaskLosses, readable
 from mtlbench.strategies.held_out import explaining_refusals
 from mtlbench.strategies.network import Network
+from mtlbench.strategies.ranks import Ranks
 
 Elsewhere = tuple[list[Tensor], list[Tensor]]
 """Parameters, and other values of them."""
@@ -85,6 +86,7 @@ class SharpnessAware(GradientWeighting):
     """
 
     recomputes = True
+    over_ranks = True
     own_gradients = True
     gramian_in_float64 = True
 
@@ -142,7 +144,7 @@ class SharpnessAware(GradientWeighting):
     def _perturbations(self, losses: TaskLosses, network: Network) -> Callable[[int], Elsewhere]:
         """Gives the parameters at which each task's gradient is to be taken, and their values."""
         shared, heads = network.reached(losses)
-        gradient = _gradient(losses, [*shared, *chain.from_iterable(heads)])
+        gradient = _gradient(losses, [*shared, *chain.from_iterable(heads)], network.ranks)
         common = _in_unit([gradient[id(p)] for p in shared])
         lengths = [torch.linalg.vector_norm(each) for each in common]
         seeds = torch.randint(2**62, (len(losses.tasks),), generator=self._generator).numpy()
@@ -151,7 +153,7 @@ class SharpnessAware(GradientWeighting):
             direction = common
             if self.alpha < 1 and shared:
                 drawn = _normal(shared, int(seeds[task]))
-                own = (1 - self.alpha) * self._sign(losses, task, shared, drawn)
+                own = (1 - self.alpha) * self._sign(losses, task, shared, drawn, network.ranks)
                 direction = [
                     self.alpha * one + own.to(one.device) * length / torch.linalg.vector_norm(z) * z
                     for one, length, z in zip(common, lengths, drawn, strict=True)
@@ -165,7 +167,12 @@ class SharpnessAware(GradientWeighting):
 
     @torch.no_grad()
     def _sign(
-        self, losses: TaskLosses, task: int, shared: Sequence[Tensor], drawn: Sequence[Tensor]
+        self,
+        losses: TaskLosses,
+        task: int,
+        shared: Sequence[Tensor],
+        drawn: Sequence[Tensor],
+        ranks: Ranks | None,
     ) -> Tensor:
         """Whether a task's loss is larger a little further along what was drawn than a little
         before: 1 or −1, or 0 where neither is."""
@@ -176,6 +183,8 @@ class SharpnessAware(GradientWeighting):
             values = [p + way * z for p, z in zip(shared, drawn, strict=True)]
             with losses.closure.losses(shared, values) as vectors:
                 found.append((weights * vectors[task].to(weights)).sum())
+        if ranks is not None:
+            found = [*ranks.sum(torch.stack(found))]
         above, below = found
         return (above > below).to(above) - (above < below).to(above)
 
@@ -189,7 +198,9 @@ class SharpnessAware(GradientWeighting):
         return [each * factor.to(each.device) for each in direction]
 
 
-def _gradient(losses: TaskLosses, parameters: Sequence[Tensor]) -> dict[int, Tensor]:
+def _gradient(
+    losses: TaskLosses, parameters: Sequence[Tensor], ranks: Ranks | None
+) -> dict[int, Tensor]:
     """The dense gradient of the sum of the tasks' losses, by the id of a parameter. The graph
     stays, and no `.grad` changes."""
     learn = [k for k, vector in enumerate(losses.vectors) if vector.requires_grad]
@@ -204,10 +215,14 @@ def _gradient(losses: TaskLosses, parameters: Sequence[Tensor]) -> dict[int, Ten
             retain_graph=True,
             materialize_grads=True,
         )
-    return {
-        id(parameter): (each.to_dense() if each.layout != torch.strided else each).to(parameter)
+    dense = [
+        (each.to_dense() if each.layout != torch.strided else each).to(parameter)
         for parameter, each in zip(parameters, found, strict=True)
-    }
+    ]
+    if ranks is not None:
+        (summed,) = ranks.sum_gradients(parameters, [dense])
+        dense = [each for each in summed if each is not None]
+    return {id(parameter): each for parameter, each in zip(parameters, dense, strict=True)}
 
 
 def _in_unit(gradients: Sequence[Tensor]) -> list[Tensor]:

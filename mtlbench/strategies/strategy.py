@@ -22,7 +22,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtlbench.strategies.base import GRADIENT, KINDS, InstanceStage, Setting, TaskStage
+from mtlbench.strategies.base import (
+    GRADIENT,
+    KINDS,
+    InstanceStage,
+    Setting,
+    TaskStage,
+    brought_together,
+)
 from mtlbench.strategies.closure import ANEW, Closure, LossClosure, require_same
 from mtlbench.strategies.gradients import TaskLosses, readable
 from mtlbench.strategies.graph import has_reentrant_checkpoint, share_nodes
@@ -139,7 +146,12 @@ class Strategy(nn.Module):
                 "module whose output all heads see"
             )
         self.held_out = instance.held_out or task.held_out
-        self._require_one_process()
+        for stage in (instance, task):
+            if self.setting.ranks is not None and not brought_together(stage):
+                raise ValueError(
+                    f"{type(stage).__name__} does not say that it brings its gradients together "
+                    "over processes (over_ranks): train in one, or take another strategy"
+                )
         if task.stage == GRADIENT or self.held_out:
             keep_compiled_buffers()
         cut = representation if task.needs_representation else None
@@ -236,7 +248,8 @@ class Strategy(nn.Module):
         else:  # to look would be to wait: for the stages, a bad batch is one without labels
             present = present & finite
         if again is not None and not self._closure_compared:
-            self._require_same_losses(again, vectors, values, present)
+            with self._failing_together():
+                self._require_same_losses(again, vectors, values[mine], present[mine])
         with torch.no_grad():
             values = torch.where(present, values, 0)
             count = present.sum(0)
@@ -244,7 +257,9 @@ class Strategy(nn.Module):
             means = present.to(values.dtype) / count.clamp(min=1)
             plain = (means * values).sum(0)
             self.instance.look(
-                TaskLosses(self.setting.tasks, vectors, means, plain, count > 0, scale, batch_apart)
+                TaskLosses(
+                    self.setting.tasks, vectors, means[mine], plain, count > 0, scale, batch_apart
+                )
             )
         with torch.no_grad():
             instance_weights = values  # of no instances
@@ -420,18 +435,6 @@ class Strategy(nn.Module):
         _require_finite(values, present)
         return values, present
 
-    def _require_one_process(self) -> None:
-        if self.held_out and self.setting.ranks is not None:
-            raise ValueError(
-                f"{self._looking} looks at held-out data, which it does not bring together over "
-                "processes: train in one, or take another strategy"
-            )
-        if self.task.recomputes and self.setting.ranks is not None:
-            raise ValueError(
-                f"{type(self.task).__name__} takes losses at other parameters, which it does not "
-                "bring together over processes: train in one, or take another strategy"
-            )
-
     def _held_out(self, losses: HeldOutLosses | None) -> HeldOut | None:
         """The held-out batch of a step, where a stage looks at one.
 
@@ -447,7 +450,7 @@ class Strategy(nn.Module):
             )
         if self._network.model is None:
             raise ValueError(f"model is needed: {self._looking} looks at held-out data with it")
-        return HeldOut(losses, self._network.model, self.setting.tasks)
+        return HeldOut(losses, self._network.model, self.setting.tasks, self.setting.ranks)
 
     def _closure(self, losses: LossClosure | None) -> Closure | None:
         """The losses of a step again, where the task stage asks for them.

@@ -118,12 +118,10 @@ class RunJob(Job):
         from mtlbench.strategies.compose import Composition
 
         _require_batches_for(workers, self.spec)
-        composition = Composition.parse(self.spec.strategy)
-        if workers > 1 and (composition.held_out or composition.recomputes):
-            looks = "looks at held-out data" if composition.held_out else ""
+        if workers > 1 and not Composition.parse(self.spec.strategy).over_ranks:
             raise UserError(
-                f"strategy {self.spec.strategy!r} {looks or 'takes losses at other parameters'}, "
-                "which it does not bring together over processes: train it with --workers-per-run 1"
+                f"strategy {self.spec.strategy!r} does not say that it brings its gradients "
+                "together over processes (over_ranks): train it with --workers-per-run 1"
             )
 
     def parts(self) -> Parts:

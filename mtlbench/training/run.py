@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -140,6 +141,7 @@ class Run:
             else None
         )
         self.network: Network = self.model  # as training calls it
+        self.together: WholeBatch | None = None
         if self.ranks is not None:
             self._require_same_outputs()
             return
@@ -294,7 +296,9 @@ class Run:
         """The mean loss of each task over the labels of a batch of validation data, 0 where there
         is none."""
         devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices):  # dropout in the step draws as with other strategies
+        same = nullcontext() if self.together is None else self.together.alone()
+        # Dropout in the step draws as with other strategies.
+        with torch.random.fork_rng(devices), same:
             found = batch_losses(self.suite, self.model, batch, self.device)
         return {
             task: torch.where(here, losses, 0).sum() / here.sum().clamp(min=1)
@@ -314,7 +318,7 @@ class Run:
         if self.ranks is None or batch.part is None:
             self._train_on(batch, inputs, targets, held_out)
         else:
-            with WholeBatch(self.ranks, batch.part):
+            with WholeBatch(self.ranks, batch.part) as self.together:
                 self._train_on(batch, inputs, targets, held_out)
             if self.strategy.task.stage != GRADIENT:
                 self.ranks.average_gradients(list(self.model.parameters()))
@@ -326,7 +330,7 @@ class Run:
         """Leaves the gradient of a batch, or of a part of it."""
         mine = None if batch.part is None or batch.part.count else slice(0, 0)
         targets = self.suite.complete(targets)
-        closure = self._closure(inputs, targets) if self.strategy.task.recomputes else None
+        closure = self._closure(inputs, targets, mine) if self.strategy.task.recomputes else None
         given = forward(self.suite, self.network, inputs, self.device)
         for task in self.tasks:
             task.require_fit(given[task.name], targets[task.name])
@@ -352,7 +356,9 @@ class Run:
             closure=closure,
         )
 
-    def _closure(self, inputs: Inputs, targets: Targets) -> Callable[[], dict[str, Tensor]]:
+    def _closure(
+        self, inputs: Inputs, targets: Targets, mine: slice | None
+    ) -> Callable[[], dict[str, Tensor]]:
         """Gives the losses of the pass that is about to be made once more, with what it draws."""
         on_cpu, on_gpu = torch.get_rng_state(), None
         devices = [self.device] if self.device.type == "cuda" else []
@@ -365,7 +371,8 @@ class Run:
                 if on_gpu is not None:
                     torch.cuda.set_rng_state(on_gpu, self.device)
                 outputs = forward(self.suite, self.network, inputs, self.device)
-            return self._losses(outputs, targets)
+            found = self._losses(outputs, targets)
+            return found if mine is None else _some(found, mine)
 
         return losses
 

@@ -5,14 +5,14 @@ part, so that the network trains as in one process. (PyTorch's own `SyncBatchNor
 only, and counts every instance that a process runs.)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
@@ -63,11 +63,21 @@ class WholeBatch(TorchFunctionMode):
     def __init__(self, ranks: Ranks, part: Part) -> None:
         super().__init__()
         self.ranks, self.part = ranks, part
+        self._alone = False
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Lets layers act on what a process has, which is the same in all of them."""
+        self._alone = True
+        try:
+            yield
+        finally:
+            self._alone = False
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        over_all = OVER_ALL.get(function)
+        over_all = None if self._alone else OVER_ALL.get(function)
         if over_all is None:
             return function(*args, **(kwargs or {}))
         return over_all(self, function, *args, **(kwargs or {}))
@@ -124,7 +134,11 @@ def _moments(features: Tensor, ranks: Ranks) -> tuple[int, Tensor, Tensor]:
 
 
 class _BatchNorm(torch.autograd.Function):
-    """Normalises by moments of the whole batch, in whose gradient all processes have a part."""
+    """Normalises by moments of the whole batch, in whose gradient all processes have a part.
+
+    The gradient can be differentiated in turn by what comes from above, in which it is linear: as
+    by the weights of the losses. By features and parameters it is taken for a constant.
+    """
 
     @staticmethod
     def forward(
@@ -144,15 +158,15 @@ class _BatchNorm(torch.autograd.Function):
         return functional.batch_norm(features, mean, variance, weight, bias, eps=eps)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Any:
         features, weight, mean, inverse = ctx.saved_tensors
+        features, weight = features.detach(), None if weight is None else weight.detach()
         shape = (-1, *[1] * (features.ndim - 2))
         dims = [d for d in range(features.ndim) if d != 1]
         wide = gradient.to(mean.dtype)
         normalised = (features.to(mean.dtype) - mean.view(shape)) * inverse.view(shape)
         own = torch.stack([wide.sum(dims), (wide * normalised).sum(dims)])
-        through_mean, through_variance = ctx.ranks.sum(own) / ctx.count
+        through_mean, through_variance = _SumOverRanks.apply(own, ctx.ranks) / ctx.count
         of_features = wide
         if ctx.counts:
             of_features = (
@@ -162,6 +176,19 @@ class _BatchNorm(torch.autograd.Function):
         of_features = (of_features * factor.view(shape)).to(features.dtype)
         of_weight, of_bias = (None, None) if weight is None else (own[1].to(weight), own[0])
         return of_features, of_weight, of_bias, *[None] * 6
+
+
+class _SumOverRanks(torch.autograd.Function):
+    """The sum over ranks, which every rank's part of a product has a part in."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, ranks: Ranks) -> Tensor:
+        ctx.ranks = ranks
+        return ranks.sum(values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Any:
+        return _SumOverRanks.apply(gradient, ctx.ranks), None
 
 
 def _dropout(
