@@ -50,7 +50,10 @@ os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
-LONG = ("training/test_population", "execution/", "test_gpu", "test_readme", "test_examples")
+LONG = (
+    "training/test_population", "execution/", "test_gpu", "test_examples", "test_site",
+    "strategies/test_limits",
+)  # fmt: skip
 """Files whose tests take long: begun first, so that no process is left with them at the end."""
 
 
