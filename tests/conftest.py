@@ -18,6 +18,7 @@ import torch
 from hypothesis import settings
 
 from mtlbench.analysis.reference import reference_runs, reference_tunings
+from mtlbench.cli.main import main
 from mtlbench.plugins import load_plugins
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import RunRecord
@@ -49,7 +50,10 @@ os.environ["RAY_AUTH_MODE"] = "token"
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
-LONG = ("training/test_population", "execution/", "test_gpu", "test_readme", "test_examples")
+LONG = (
+    "training/test_population", "execution/", "test_gpu", "test_examples", "test_site",
+    "strategies/test_limits",
+)  # fmt: skip
 """Files whose tests take long: begun first, so that no process is left with them at the end."""
 
 
@@ -253,6 +257,15 @@ def run_mtlbench(
     return finish(start_mtlbench(arguments, cwd=cwd, **env), seconds=seconds)
 
 
+def here(arguments: Sequence[Any], capsys: pytest.CaptureFixture[str]) -> Finished:
+    """Runs the command line in this process; with the fixture `train_here`, training, too."""
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return Finished(int(ended.value.code or 0), out, err)
+
+
 CLUSTER = """
 import os, sys
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -284,6 +297,14 @@ def cluster_address() -> Iterator[str]:
     yield host.stdout.readline().strip()
     host.stdin.close()
     host.wait(timeout=60)
+
+
+@pytest.fixture
+def train_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands of this process train in it, through the pool and without Ray."""
+    from trained_here import train_here
+
+    train_here(monkeypatch.setattr)
 
 
 def reference_defaults() -> list[dict[str, Any]]:

@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import CHECKOUT
-
-from mtlbench.cli.main import main
+from conftest import CHECKOUT, here
 
 EXAMPLES = CHECKOUT / "examples"
 
@@ -25,12 +23,6 @@ def output_of(script: str, directory: Path) -> str:
     )
     assert ended.returncode == 0, ended.stderr
     return ended.stdout
-
-
-def run_here(arguments: list[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    assert ended.value.code in (0, None), arguments
 
 
 def test_most_suspects_of_the_own_loop_are_labelled_wrong(tmp_path: Path) -> None:
@@ -59,15 +51,15 @@ def test_a_study_from_python_ranks_the_own_strategy_on_the_own_suite(tmp_path: P
 
 @pytest.mark.parametrize("script", ["own_lengths", "own_pictures", "own_table", "own_tokens"])
 def test_suites_of_datasets_are_compared_as_their_first_lines_say(
-    script: str, cluster_address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    script: str, train_here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (EXAMPLES / f"{script}.py").read_text()
     assert len(text.splitlines()) <= 60
     (command,) = re.findall(r"^mtlbench (.*)$", text, flags=re.MULTILINE)
     words = command.replace("examples/", f"{EXAMPLES}/").split()
-    results = ["--results", str(tmp_path), "--address", cluster_address]
-    run_here([*words, "--seeds", "1", "--epochs", "1", *results])
-    assert "Eq. Weight" in capsys.readouterr().out
+    ended = here([*words, "--seeds", "1", "--epochs", "1", "--results", tmp_path], capsys)
+    assert ended.status == 0, ended.err
+    assert "Eq. Weight" in ended.out
 
 
 # --- docs/own-network.md --------------------------------------------------------------------------
@@ -97,7 +89,7 @@ def test_the_tutorial_shows_the_script_as_it_is() -> None:
 
 
 def test_the_commands_of_the_tutorial_do_what_they_say(
-    cluster_address: str,
+    train_here: None,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -109,11 +101,11 @@ def test_the_commands_of_the_tutorial_do_what_they_say(
     assert verbs == ["run", "run", "tune", "suspects", "detectors", "compare", "report"]
     for verb, command in zip(verbs, commands, strict=True):
         quick = ["--seeds", "1", "--epochs", "2", "--set", "workers=1"]
-        quick += ["--address", cluster_address]
         trains = verb in verbs[:5]
         fewer = ["--trials", "2"] if verb == "tune" else []
-        run_here([*command.split(), *(quick if trains else []), *fewer])
-        assert not trains or "digit" in capsys.readouterr().out
+        ended = here([*command.split(), *(quick if trains else []), *fewer], capsys)
+        assert ended.status == 0, ended.err
+        assert not trains or "digit" in ended.out
     suspects = pd.read_csv("suspects/ink/digit@0.4/suspects.csv")
     assert set(suspects["task"]) == {"digit", "ink"}
     assert "ink" in Path("report.html").read_text()

@@ -1,11 +1,10 @@
 """What the README and the documentation show is run as it stands there."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
+from conftest import here
 from torch import nn
 
 import mtlbench as mtlbench_package
@@ -19,16 +18,6 @@ ROOT = Path(__file__).parent.parent
 
 def python_blocks(document: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", (ROOT / document).read_text(), flags=re.DOTALL)
-
-
-def mtlbench(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "mtlbench", *arguments],
-        cwd=directory,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
 
 
 SMALL = [
@@ -45,7 +34,10 @@ def test_the_readmes_training_loop_learns_a_sigma_for_every_label():
     assert (names["sigma"] != 1).all()
 
 
-def test_the_readmes_strategy_trains_as_a_plugin_and_stands_in_the_table(tmp_path):
+def test_the_readmes_strategy_trains_as_a_plugin_and_stands_in_the_table(
+    train_here, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
     plugin = next(block for block in python_blocks("README.md") if "register_strategy" in block)
     (tmp_path / "my_strategy.py").write_text(plugin)
     (command,) = re.findall(
@@ -53,10 +45,10 @@ def test_the_readmes_strategy_trains_as_a_plugin_and_stands_in_the_table(tmp_pat
         (ROOT / "README.md").read_text(),
         flags=re.MULTILINE,
     )
-    result = mtlbench(*command.split(), *SMALL, directory=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert re.search(r"^Inverse ", result.stdout, flags=re.MULTILINE)
-    assert re.search(r"^ILT Params \+ Inverse ", result.stdout, flags=re.MULTILINE)
+    result = here([*command.split(), *SMALL], capsys)
+    assert result.status == 0, result.err
+    assert re.search(r"^Inverse ", result.out, flags=re.MULTILINE)
+    assert re.search(r"^ILT Params \+ Inverse ", result.out, flags=re.MULTILINE)
 
 
 def test_the_readmes_suite_of_datasets_is_one():
@@ -74,11 +66,14 @@ def test_the_readmes_suite_of_datasets_is_one():
     assert [len(split) for split in suite.data().splits] == [27, 3, 30]
 
 
-def test_the_strategies_and_the_suite_of_the_documentation_train_as_plugins(tmp_path):
+def test_the_strategies_and_the_suite_of_the_documentation_train_as_plugins(
+    train_here, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
     strategies, suite = python_blocks("docs/extending.md")[:2]
     (tmp_path / "strategies.py").write_text(strategies)
     (tmp_path / "suite.py").write_text(suite)
     names = "power-mean,normalised-sum,sign-vote,trimmed+dwa,equal,ilt"
     options = ["--plugin", "strategies.py", "--plugin", "suite.py", "--seeds", "1"]
-    result = mtlbench("run", "points", "--strategies", names, *options, directory=tmp_path)
-    assert result.returncode == 0, result.stderr
+    result = here(["run", "points", "--strategies", names, *options], capsys)
+    assert result.status == 0, result.err

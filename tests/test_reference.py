@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import run_mtlbench
+from conftest import here
 
 from mtlbench.analysis.aggregate import compare_results
 from mtlbench.analysis.label_errors.scores import DETECTORS
@@ -44,10 +44,10 @@ def results() -> pd.DataFrame:
     return load_results((), reference=True)
 
 
-@pytest.fixture(scope="module")
-def nowhere(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A directory in which there are no runs."""
-    return str(tmp_path_factory.mktemp("nowhere"))
+@pytest.fixture
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory is one in which there are no runs."""
+    monkeypatch.chdir(tmp_path)
 
 
 def test_the_package_has_every_reference_run_once_and_done() -> None:
@@ -161,14 +161,18 @@ def test_later_runs_join_the_table_beside_those_that_it_has(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("suite", [*claims.OF_ALL, "compounds", "qm9"])
-def test_the_committed_tables_are_those_of_the_reference_results(suite: str, nowhere: str) -> None:
+def test_the_committed_tables_are_those_of_the_reference_results(
+    suite: str, nowhere: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["compare", suite, "--reference", "--format", "github"]
-    assert (REFERENCE / f"{suite}.md").read_text() == run_mtlbench(command, cwd=nowhere).out
+    assert (REFERENCE / f"{suite}.md").read_text() == here(command, capsys).out
 
 
-def test_the_order_of_methods_on_qm9_is_as_the_docs_say(nowhere: str) -> None:
+def test_the_order_of_methods_on_qm9_is_as_the_docs_say(
+    nowhere: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["compare", "qm9", "--reference", "--against", "fairgrad", "--format", "github"]
-    page = run_mtlbench(command, cwd=nowhere).out
+    page = here(command, capsys).out
     assert (REFERENCE / "qm9_fairgrad.md").read_text() == page
     taus = re.findall(r"^\| (?!Δm)\S+ Abs\. Err\. +\| +12 \| \+(0\.\d\d) ", page, re.M)
     low, *others = sorted(map(float, taus))
@@ -217,10 +221,10 @@ def test_the_tables_of_equal_budgets_are_those_of_the_reference_results(
     ],
 )
 def test_the_committed_leaderboards_are_those_of_the_reference_results(
-    name: str, options: list[str], nowhere: str
+    name: str, options: list[str], nowhere: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["leaderboard", "--reference", *options, "--format", "github"]
-    assert (REFERENCE / f"{name}.md").read_text() == run_mtlbench(command, cwd=nowhere).out
+    assert (REFERENCE / f"{name}.md").read_text() == here(command, capsys).out
 
 
 def test_the_findings_show_the_leaderboard_of_the_reference_results() -> None:

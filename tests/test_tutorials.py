@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import CHECKOUT, run_mtlbench
+from conftest import CHECKOUT, here
 from torch.nn import functional
 
 from mtlbench import build_strategy
@@ -44,7 +44,13 @@ def test_the_tutorials_strategy_passes_its_own_test(tmp_path: Path) -> None:
     run_script(test, tmp_path)
 
 
-def test_the_tutorials_strategy_trains_on_the_tutorials_suite(tmp_path: Path) -> None:
+def test_the_tutorials_strategy_trains_on_the_tutorials_suite(
+    train_here: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "running_mean.py").write_text(blocks("own-strategy.md")[0])
     (suite,) = blocks("own-suite.md")
     (tmp_path / "wine.py").write_text(suite)
@@ -52,7 +58,7 @@ def test_the_tutorials_strategy_trains_on_the_tutorials_suite(tmp_path: Path) ->
     names = ["--strategies", "equal,running-mean,ilt+running-mean"]
     variants = ["--variants", "cultivar@0.4", "alcohol@0.4:uniform"]
     options = ["--seeds", "1", "--epochs", "2"]
-    ended = run_mtlbench(["run", "wine", *plugins, *names, *variants, *options], cwd=tmp_path)
+    ended = here(["run", "wine", *plugins, *names, *variants, *options], capsys)
     assert ended.status == 0, ended.err
     runs = load_results(tmp_path / "runs")
     assert set(runs["label"]) == {"Eq. Weight", "Running Mean", "ILT Params + Running Mean"}

@@ -76,6 +76,9 @@ class Representation:
         self._modules = [module] if model is None else [module, model]
         self._pending: list[DetachedFeatures] = []
         self._ran = self._stops_at_features = False
+        # A compiled graph has no leaves. Not as a decorator, which would import the compiler, half
+        # as large as PyTorch, into every command.
+        self._detach_outside_graphs = torch.compiler.disable(Representation.detach)
         _attach(self, module)
 
     def __reduce__(self) -> tuple[type["Representation"], tuple[nn.Module | None, ...]]:
@@ -136,7 +139,6 @@ class Representation:
             # Whether the pass keeps its graph is not known here; this one lives as the losses do.
             torch.autograd.backward([output], [gradient], retain_graph=True)
 
-    @torch.compiler.disable  # a compiled graph has no leaves
     def detach(self, output: Any) -> Any:
         """Puts outputs aside and gives the heads the same numbers without a history."""
         if not (torch.is_grad_enabled() and any(module.training for module in self._modules)):
@@ -187,7 +189,9 @@ def _attach(representation: Representation, module: nn.Module) -> None:
 def _hook(module: nn.Module, inputs: Any, output: Any) -> Any:
     """Cuts the output of a module that is a representation; a copy of it is none."""
     representation = _newest(module)
-    return output if representation is None else representation.detach(output)
+    if representation is None:
+        return output
+    return representation._detach_outside_graphs(representation, output)
 
 
 def _for_each_tensor(change: Callable[[Tensor], Tensor], values: Any) -> tuple[Any, int]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import reference_defaults, run_mtlbench
+from conftest import here, reference_defaults
 from scipy import stats
 from synthetic_runs import metric, write_run
 
@@ -139,11 +139,13 @@ def test_of_many_differences_the_clearest_are_named_and_the_others_counted(tmp_p
     assert told[-1] == "and 1 more means differ by more than seeds do"
 
 
-def test_the_command_line_says_it_under_the_table(tmp_path: Path) -> None:
+def test_the_command_line_says_it_under_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for info in DIGITS:
         put(tmp_path / "runs", info)
     command = ["compare", "digits", "--reference", "--strategies", "mtu", "--variants", "clean"]
-    ended = run_mtlbench(command, cwd=tmp_path)
+    ended = here([*command, "--results", tmp_path / "runs"], capsys)
     assert ended.status == 0
     assert ALL_SAME in ended.out.splitlines()
 

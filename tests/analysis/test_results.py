@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from conftest import CHECKOUT, reference_defaults, run_mtlbench
+from conftest import CHECKOUT, here, reference_defaults
 from hypothesis import given
 from hypothesis import strategies as st
 from synthetic_runs import metric, study, write_run
@@ -128,16 +128,17 @@ def test_where_no_run_can_be_read_the_first_is_named(tmp_path: Path) -> None:
         compare(tmp_path, "streets")
 
 
-def test_a_run_with_an_altered_file_is_in_no_figure_and_in_no_report(tmp_path: Path) -> None:
+def test_a_run_with_an_altered_file_is_in_no_figure_and_in_no_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     study(tmp_path / "runs", variants=["clean"], strategies=["equal", "mtu"], seeds=2)
     altered = sorted((tmp_path / "runs").rglob("history.parquet"))[0]
     altered.write_bytes(bytes(altered.stat().st_size))
     assert draw_figures(tmp_path / "runs", "streets", tmp_path / "figures")
     page = render_report(tmp_path / "runs")
     assert "history.parquet was altered" in page
-    ended = run_mtlbench(
-        f"compare streets --results {tmp_path}/runs --figures {tmp_path}/figures".split()
-    )
+    command = f"compare streets --results {tmp_path}/runs --figures {tmp_path}/figures"
+    ended = here(command.split(), capsys)
     assert f"{altered.parent} is left out: history.parquet was altered" in ended.err
 
 
@@ -162,14 +163,17 @@ def test_a_suite_that_no_place_has_is_said_with_all_their_names(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("verb", ["compare streets", "leaderboard"])
-def test_the_command_line_takes_several_directories(verb: str, tmp_path: Path) -> None:
+def test_the_command_line_takes_several_directories(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
     for i, name in enumerate(("a", "b")):
         for strategy in ("equal", "mtu"):
             write_run(tmp_path / name, metric(10.0 + i), seed=i, strategy=strategy)
     command = [*verb.split(), "--format", "csv", "--results", "a", "--results", "b"]
-    both = run_mtlbench(command, cwd=tmp_path)
+    both = here(command, capsys)
     shutil.copytree(tmp_path / "b", tmp_path / "a", dirs_exist_ok=True)
-    assert both == run_mtlbench(command[:-2], cwd=tmp_path)
+    assert both == here(command[:-2], capsys)
     assert both.status == 0
 
 
@@ -330,10 +334,13 @@ def test_a_strategy_of_ones_own_is_ranked_among_the_reference_without_training_a
     pd.testing.assert_series_equal(others, alone.sort_index())
 
 
-def test_own_figures_are_drawn_and_those_of_the_reference_left_out(tmp_path: Path) -> None:
+def test_own_figures_are_drawn_and_those_of_the_reference_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     own_strategy(tmp_path / "runs")
     command = ["compare", "digits", "--reference", "--strategies", "mine,equal"]
-    ended = run_mtlbench([*command, "--figures", "figures"], cwd=tmp_path)
+    command += ["--results", str(tmp_path / "runs"), "--figures", str(tmp_path / "figures")]
+    ended = here(command, capsys)
     assert ended.status == 0, ended.err
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import run_mtlbench
+from conftest import here, run_mtlbench
 
 from mtlbench.cli import suite_catalogue
 from mtlbench.cli.catalogue import card, render
@@ -102,8 +102,8 @@ def test_the_readme_counts_the_strategies():
     assert f"Beside it stand {len(CARDS) - 1} other strategies" in (ROOT / "README.md").read_text()
 
 
-def test_every_suite_is_described():
-    page = run_mtlbench(["list", "suites", "--format", "github"]).out
+def test_every_suite_is_described(capsys):
+    page = here(["list", "suites", "--format", "github"], capsys).out
     for entry in (entry for entry in suites.entries() if entry.of_package):
         section = page.partition(f"\n## {entry.name}\n")[2].partition("\n## ")[0]
         parameters = section.partition("| parameter ")[2]
@@ -124,7 +124,7 @@ def test_a_suite_is_told_with_its_network_study_and_tasks():
     assert cells[1:] == ["regression", "Abs. Err. (px) ↓", "`uniform`, `shuffle`"]
 
 
-def test_a_catalogue_is_of_strategies_or_of_suites():
-    result = run_mtlbench(["list", "variants", "--format", "github"])
+def test_a_catalogue_is_of_strategies_or_of_suites(capsys):
+    result = here(["list", "variants", "--format", "github"], capsys)
     assert result.status == 2
     assert "--format github is for one catalogue" in result.err

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY_OPTIONS, finish, run_mtlbench, start_mtlbench, wait_until
+from conftest import TINY_OPTIONS, finish, here, run_mtlbench, start_mtlbench, wait_until
+
+from mtlbench.training.folds import FoldRun
 
 pytest.importorskip("cleanlab")
 
@@ -44,10 +46,15 @@ def plugin(place: Path, what: str) -> Path:
     return path
 
 
-def command(file: Path, address: str) -> list[str]:
+def command(place: Path) -> list[str]:
     options = [*TINY_OPTIONS, "--epochs", "3", "--seeds", "1", "--variants", "left@0.4"]
-    options += ["--detectors", "cleanlab", "--plugin", str(file), "--address", address]
-    return ["detectors", "digits", *options, "--results", str(file.parent / "runs")]
+    options += ["--detectors", "cleanlab", "--results", str(place / "runs")]
+    return ["detectors", "digits", *options]
+
+
+def on(address: str, file: Path) -> list[str]:
+    """The command on a cluster, with a plugin that lies where its results go."""
+    return [*command(file.parent), "--plugin", str(file), "--address", address]
 
 
 def epochs(file: Path) -> list[str]:
@@ -55,10 +62,10 @@ def epochs(file: Path) -> list[str]:
     return log.read_text().splitlines() if log.exists() else []
 
 
-def fold_arrays(file: Path) -> dict[str, dict[str, bytes]]:
+def fold_arrays(place: Path) -> dict[str, dict[str, bytes]]:
     """The content of each fold's file, by its name."""
     found = {}
-    for path in sorted((file.parent / "runs" / ".folds").glob("*/*.npz")):
+    for path in sorted((place / "runs" / ".folds").glob("*/*.npz")):
         with np.load(path) as arrays:
             found[path.name] = {name: arrays[name].tobytes() for name in arrays}
     return found
@@ -68,7 +75,7 @@ def test_the_fold_of_a_worker_that_dies_goes_on_and_two_commands_train_each_once
     cluster_address: str, tmp_path: Path
 ) -> None:
     dying, waiting = plugin(tmp_path / "one", DIES_ONCE), plugin(tmp_path / "two", WAITS)
-    alone = run_mtlbench(command(dying, cluster_address))
+    alone = run_mtlbench(on(cluster_address, dying))
     assert alone.status == 0, alone.err
     assert "fold-4-of-5 has lost its worker; goes on from where it was saved last" in alone.err
     again = ["3 2"]  # the epoch that was under way, and no other
@@ -76,31 +83,42 @@ def test_the_fold_of_a_worker_that_dies_goes_on_and_two_commands_train_each_once
         [f"{fold} {epoch}" for fold in range(5) for epoch in (1, 2, 3)] + again
     )
 
-    both = [start_mtlbench(command(waiting, cluster_address)) for _ in range(2)]
+    both = [start_mtlbench(on(cluster_address, waiting)) for _ in range(2)]
     wait_until(lambda: len(epochs(waiting)) == 2, what="two folds")
     (waiting.parent / "open").touch()
     ends = [finish(process) for process in both]
     assert [ended.status for ended in ends] == [0, 0], ends
     assert ends[0].out == ends[1].out == alone.out
     assert len(epochs(waiting)) == 5 * 3
-    assert fold_arrays(waiting) == fold_arrays(dying)
-    assert len(fold_arrays(dying)) == 5
+    assert fold_arrays(waiting.parent) == fold_arrays(dying.parent)
+    assert len(fold_arrays(dying.parent)) == 5
     for file in (dying, waiting):
         assert not (file.parent / "runs" / ".unfinished").exists()
 
 
 def test_a_damaged_fold_is_set_aside_and_trained_again(
-    cluster_address: str, tmp_path: Path
+    train_here: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    file = plugin(tmp_path / "one", "pass")
-    assert run_mtlbench(command(file, cluster_address)).status == 0
-    before = fold_arrays(file)
-    path = next((file.parent / "runs" / ".folds").glob("*/fold-2.npz"))
+    trained: list[int] = []
+    train_epoch = FoldRun.train_epoch
+
+    def noted(run: FoldRun) -> None:
+        train_epoch(run)
+        trained.append(run.fold)
+
+    monkeypatch.setattr(FoldRun, "train_epoch", noted)
+    assert here(command(tmp_path), capsys).status == 0
+    before = fold_arrays(tmp_path)
+    path = next((tmp_path / "runs" / ".folds").glob("*/fold-2.npz"))
     path.write_bytes(path.read_bytes()[:1000])
-    ended = run_mtlbench(command(file, cluster_address))
+    ended = here(command(tmp_path), capsys)
     assert ended.status == 0, ended.err
     assert f"{path} is damaged; it is kept as " in ended.err
-    assert len(epochs(file)) == 6 * 3
-    assert fold_arrays(file) == before
-    (kept,) = (file.parent / "runs" / ".set-aside").rglob("fold-2.npz-*")
+    assert sorted(trained[:-3]) == sorted([*range(5)] * 3)
+    assert trained[-3:] == [2] * 3
+    assert fold_arrays(tmp_path) == before
+    (kept,) = (tmp_path / "runs" / ".set-aside").rglob("fold-2.npz-*")
     assert len(kept.read_bytes()) == 1000

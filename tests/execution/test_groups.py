@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TINY_OPTIONS, run_mtlbench, tiny_spec, trained
+from conftest import TINY_OPTIONS, here, run_mtlbench, tiny_spec, trained
 from gated import plugin_of
 
 from mtlbench.errors import UserError
@@ -64,7 +64,7 @@ def test_numbers_that_no_machine_can_give_are_refused(options: Any, said: str) -
 
 
 def test_a_command_that_asks_for_more_than_the_cluster_has_writes_nothing(
-    cluster_address: str, tmp_path: Path
+    cluster_address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["run", "digits", *TINY_OPTIONS, "--address", cluster_address]
     command += ["--results", str(tmp_path / "runs"), "--workers-per-run"]
@@ -72,7 +72,7 @@ def test_a_command_that_asks_for_more_than_the_cluster_has_writes_nothing(
         ("3", "a run asks for 3 processes with 1 CPUs and 0 GPUs each, but there is room for 2"),
         ("1.5", "argument --workers-per-run: invalid int value: '1.5'"),
     ):
-        refused = run_mtlbench([*command, number])
+        refused = here([*command, number], capsys)
         assert refused.status == 2
         assert refused.err.splitlines()[-1] == f"mtlbench: error: {said}"
     assert not (tmp_path / "runs").exists()

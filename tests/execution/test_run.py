@@ -16,6 +16,7 @@ from conftest import (
     TINY_OPTIONS,
     Finished,
     finish,
+    here,
     run_mtlbench,
     start_mtlbench,
     trained,
@@ -23,7 +24,6 @@ from conftest import (
 )
 from gated import gated_plugin, plugin_of
 
-from mtlbench.cli.main import main
 from mtlbench.execution.events import Event
 from mtlbench.execution.pool import Pool
 from mtlbench.execution.resources import Resources
@@ -35,15 +35,6 @@ from mtlbench.training.jobs import RunJob
 STUDY = ["digits", *TINY_OPTIONS, "--epochs", "1", "--strategies", "equal,ilt"]
 VARIANTS = ["--variants", "clean", "left@0.4"]
 RUNS_A_SEED = 4
-
-
-def here(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> Finished:
-    """Runs the command line in this process."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        main(arguments)
-    out, err = capsys.readouterr()
-    return Finished(int(ended.value.code or 0), out, err)
 
 
 def written(root: Path) -> dict[Path, int]:
@@ -121,10 +112,10 @@ def test_a_study_that_is_there_is_not_trained_again(
 
 
 def test_one_more_seed_trains_that_seed_and_damage_trains_only_what_is_damaged(
-    root: Path, cluster_address: str, capsys: pytest.CaptureFixture[str]
+    root: Path, train_here: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = written(root)
-    arguments = ["run", *STUDY, *VARIANTS, "--results", str(root), "--address", cluster_address]
+    arguments = ["run", *STUDY, *VARIANTS, "--results", str(root)]
     more = here([*arguments, "--seeds", "2"], capsys)
     assert more.status == 0, more.err
     first, *lines = more.err.splitlines()
@@ -207,10 +198,11 @@ def dying_plugin(place: Path) -> Path:
     return plugin_of("dying", place, death)
 
 
-def test_a_reader_that_goes_away_does_not_end_a_study(tmp_path: Path) -> None:
+def test_a_reader_that_goes_away_does_not_end_a_study(cluster_address: str, tmp_path: Path) -> None:
     """As in `mtlbench run … 2>&1 | head -1`."""
     root = tmp_path / "runs"
     arguments = [*STUDY, *VARIANTS, "--seeds", "1", "--results", str(root)]
+    arguments += ["--address", cluster_address]
     code = "from mtlbench.cli.main import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, "run", *arguments],
@@ -313,7 +305,7 @@ def at_work(pid: int) -> bool:
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
 def test_a_run_interrupted_then_killed_continues_to_the_same_bits(
-    tmp_path: Path,
+    train_here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, plugin = tmp_path / "runs", gated_plugin(tmp_path)
     options = [*TINY_OPTIONS, "--epochs", "3", "--strategies", "ilt+gated", "--seeds", "1"]
@@ -348,7 +340,7 @@ def test_a_run_interrupted_then_killed_continues_to_the_same_bits(
     assert written(root) == {}
 
     (tmp_path / "open").touch()
-    last = run_mtlbench(command)
+    last = here(command, capsys)
     assert last.status == 0, last.err
     assert epochs() == ["1", "2", "2", "2", "3"]  # the first epoch was trained once
     assert not (root / ".unfinished").exists()
@@ -430,7 +422,12 @@ def test_a_cluster_that_wants_a_token_says_so(
     command = ["run", *STUDY, "--results", str(tmp_path / "runs"), "--address", cluster_address]
     mode = "token" if token else "disabled"
     refused = run_mtlbench(
-        command, seconds=240, RAY_AUTH_MODE=mode, RAY_AUTH_TOKEN=token, HOME=str(tmp_path)
+        command,
+        seconds=240,
+        RAY_AUTH_MODE=mode,
+        RAY_AUTH_TOKEN=token,
+        HOME=str(tmp_path),
+        RAY_NUM_REDIS_GET_RETRIES="2",  # else Ray knocks for 20 s
     )
     assert refused.status == 2
     assert refused.out == ""

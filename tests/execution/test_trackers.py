@@ -473,10 +473,9 @@ def test_each_message_of_a_run_has_its_history_also_over_an_interruption(tmp_pat
 
 
 @pytest.fixture
-def command(cluster_address: str, tmp_path: Path) -> list[str]:
+def command(train_here: None, tmp_path: Path) -> list[str]:
     study = ["digits", *TINY_OPTIONS, "--strategies", "equal", "--variants", "clean"]
-    where = ["--results", str(tmp_path / "runs"), "--address", cluster_address]
-    return ["run", *study, "--seeds", "1", *where]
+    return ["run", *study, "--seeds", "1", "--results", str(tmp_path / "runs")]
 
 
 def run(arguments: Sequence[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from analysis.synthetic_runs import metric, write_run
-from conftest import CHECKOUT, run_mtlbench
+from conftest import CHECKOUT, here
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -178,7 +178,9 @@ def test_of_two_sources_one_that_did_not_fail_is_copied_else_the_first(tmp_path:
 # --- what is damaged ----------------------------------------------------------------------------
 
 
-def test_damaged_runs_and_folds_are_named_and_left_out_with_status_1(tmp_path: Path) -> None:
+def test_damaged_runs_and_folds_are_named_and_left_out_with_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     runs(tmp_path / "a", [0, 1])
     broken = write_run(tmp_path / "a", metric(1.0), seed=2)
     content = bytearray((broken / "history.parquet").read_bytes())
@@ -186,7 +188,7 @@ def test_damaged_runs_and_folds_are_named_and_left_out_with_status_1(tmp_path: P
     (broken / "history.parquet").write_bytes(content)
     damaged = fold(tmp_path / "a", 0)
     damaged.write_bytes(damaged.read_bytes()[:-30])
-    ended = run_mtlbench(["merge", str(tmp_path / "a"), "--into", str(tmp_path / "b")])
+    ended = here(["merge", tmp_path / "a", "--into", tmp_path / "b"], capsys)
     assert ended.status == 1
     assert (
         ended.out

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY_OPTIONS, run_mtlbench
+from conftest import TINY_OPTIONS, here
 from hypothesis import given
 from hypothesis import strategies as st
 from toy import Problem, assert_agrees, gradient_of, many_examples, problem, problems, step
@@ -53,14 +53,14 @@ def replayed(scores: list[list[float]], quantile: float) -> list[list[tuple[Any,
     return generations
 
 
-def test_evolution_agrees_with_its_oracle(cluster_address: str, tmp_path: Path) -> None:
+def test_evolution_agrees_with_its_oracle(
+    train_here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = ["--epochs", "3", "--strategies", "ilt+evolution", "--variants", "left@0.4"]
     for setting in ("population=5", "every=1", "quantile=0.4"):
         options += ["--set", f"evolution.{setting}"]
     command = ["run", "digits", *TINY_OPTIONS, *options, "--seeds", "1"]
-    ended = run_mtlbench(
-        [*command, "--results", str(tmp_path), "--address", cluster_address, "--cpus-per-run", "1"]
-    )
+    ended = here([*command, "--results", tmp_path], capsys)
     assert ended.status == 0, ended.err
     (path,) = Store(tmp_path).run_directories()
     run = read_run(path)

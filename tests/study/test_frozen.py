@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY, run_mtlbench
+from conftest import TINY, here
 
 from mtlbench.errors import UserError
 from mtlbench.spec import RunSpec
@@ -101,35 +101,34 @@ def test_what_weighs_no_tasks_cannot_be_frozen(name: str) -> None:
         frozen(f"frozen:{name}")
 
 
-def test_a_study_trains_the_other_strategy_first(tmp_path: Path) -> None:
-    options = ["--seeds", "2", "--variants", "clean", "--results", "runs"]
+def test_a_study_trains_the_other_strategy_first(
+    train_here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--seeds", "2", "--variants", "clean", "--results", tmp_path]
     options += [part for key, value in TINY.items() for part in ("--set", f"{key}={value}")]
-    done = run_mtlbench(
-        ["run", "digits", "--strategies", "equal,frozen:dwa", *options], cwd=tmp_path
-    )
+    command = ["run", "digits", "--strategies", "equal,frozen:dwa", *options]
+    done = here(command, capsys)
     assert done.status == 0
     assert "Frozen DWA" in done.out
     assert "DWA " not in done.out.replace("Frozen DWA", "")
     assert "1 run that others start from" in done.err
-    again = run_mtlbench(
-        ["run", "digits", "--strategies", "equal,frozen:dwa", *options], cwd=tmp_path
-    )
+    again = here(command, capsys)
     assert "nothing to do" in again.err
 
 
 def test_what_has_no_weights_to_freeze_is_left_out_and_the_others_are_trained(
-    tmp_path: Path,
+    train_here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    options = ["--seeds", "1", "--variants", "clean", "--results", "runs"]
+    options = ["--seeds", "1", "--variants", "clean", "--results", tmp_path]
     sizes = {**TINY, "lr": 1e30}
     options += [part for key, value in sizes.items() for part in ("--set", f"{key}={value}")]
     for command in (["run", "digits", *options], ["run", "digits", *options]):
-        ended = run_mtlbench([*command, "--strategies", "static,frozen:dwa"], cwd=tmp_path)
+        ended = here([*command, "--strategies", "static,frozen:dwa"], capsys)
         assert ended.status == 1
         assert "dwa/seed-0, whose weights are to be frozen, diverged: nothing can be" in ended.err
         assert "not all 2 runs are done: 1 diverged, 1 left out" in ended.err
         assert "Static" in ended.out
-    alone = run_mtlbench(["run", "digits", *options, "--strategies", "frozen:dwa"], cwd=tmp_path)
+    alone = here(["run", "digits", *options, "--strategies", "frozen:dwa"], capsys)
     assert (alone.status, alone.out) == (2, "")
     assert "dwa/seed-0, whose weights are to be frozen, diverged" in alone.err
 

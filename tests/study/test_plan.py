@@ -92,11 +92,14 @@ def test_all_stands_for_every_registered_strategy_also_beside_compositions() -> 
     assert [spec.strategy for spec in specs] == [*registered, "ilt+pcgrad"]
 
 
-def test_a_hash_is_the_same_in_another_process() -> None:
+@pytest.fixture(scope="module")
+def another_process() -> list[str]:
+    """What a process that plans a study says of it: its hash, and whether it has the compiler."""
     code = (
+        "import sys\n"
         "from mtlbench.study.plan import plan\n"
         f"spec, = plan('digits', strategies=['ilt'], variants=['clean'], seeds=1, overrides={TINY})"
-        "\nprint(spec.hash)"
+        "\nprint(spec.hash)\nprint('torch._dynamo' in sys.modules)"
     )
     other = subprocess.run(
         [sys.executable, "-c", code],
@@ -105,7 +108,18 @@ def test_a_hash_is_the_same_in_another_process() -> None:
         check=True,
         env={"PYTHONPATH": str(CHECKOUT), "PYTHONHASHSEED": "7"},
     )
-    assert other.stdout.strip() == tiny_spec("ilt").hash
+    return other.stdout.splitlines()
+
+
+def test_a_hash_is_the_same_in_another_process(another_process: list[str]) -> None:
+    assert another_process[0] == tiny_spec("ilt").hash
+
+
+def test_the_compiler_of_pytorch_is_not_imported_to_plan_a_study(
+    another_process: list[str],
+) -> None:
+    """It takes half as long as PyTorch itself."""
+    assert another_process[1] == "False"
 
 
 @given(st.integers(1, 10**9), st.floats(1e-12, 1e6))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from conftest import TINY, TINY_OPTIONS, Finished, tiny_spec, trained, training
+from conftest import TINY, TINY_OPTIONS, here, tiny_spec, trained, training
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -31,7 +31,6 @@ from mtlbench.analysis.label_errors.scores import (
     order,
 )
 from mtlbench.analysis.label_errors.sheet import Suspects, sheet_figure
-from mtlbench.cli.main import main
 from mtlbench.plugins import PluginFile
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import HISTORY_FILE, DamagedRunError, RunRecord, Store, read_run
@@ -148,15 +147,6 @@ class Many(mtlbench.Suite):
 
         return Net()
 '''
-
-
-def here(arguments: Sequence[object], capsys: pytest.CaptureFixture[str]) -> Finished:
-    """Runs the command line in this process."""
-    capsys.readouterr()
-    with pytest.raises(SystemExit) as ended:
-        main([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return Finished(int(ended.value.code or 0), out, err)
 
 
 def stored(spec: RunSpec, store: Store, **options: object) -> Path:
@@ -569,7 +559,7 @@ def test_a_sheet_has_a_tile_for_each_suspect_with_its_number_and_label() -> None
 
 
 def test_a_suite_of_ones_own_without_pictures_or_known_errors_gets_suspects(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    train_here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.py").write_text(ONE_TASK)
     PluginFile.read(tmp_path / "mine.py").load()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import run_mtlbench, trained
+from conftest import here, run_mtlbench, trained
 from faces import write_faces
 from torch import Tensor, nn
 
@@ -211,9 +211,11 @@ def test_results_are_those_of_the_epoch_that_is_best_on_validation_images(prepar
     assert values(again, "f1") == values(record, "f1")
 
 
-def test_a_directory_that_is_not_prepared_is_named_with_the_command(tmp_path: Path) -> None:
+def test_a_directory_that_is_not_prepared_is_named_with_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["run", "celeba", "--set", f"prepared={tmp_path}", "--results", f"{tmp_path}/r"]
-    ended = run_mtlbench(command)
+    ended = here(command, capsys)
     assert (ended.status, ended.out) == (2, "")
     assert ended.err.count("\n") == 1
     assert "mtlbench prepare celeba" in ended.err

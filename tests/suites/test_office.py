@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import run_mtlbench, trained
+from conftest import here, trained
 from offices import write_office
 
 from mtlbench.data.office import OFFICE_31, OFFICE_HOME
@@ -190,14 +190,16 @@ def test_only_labels_of_the_corrupted_domain_are_wrong(prepared: Path) -> None:
     assert np.array_equal(np.isfinite(log_variance[-1]), train.present.numpy())
 
 
-def test_a_network_for_each_domain_stands_beside_them(prepared: Path, tmp_path: Path) -> None:
+def test_a_network_for_each_domain_stands_beside_them(
+    prepared: Path, train_here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     settings = {"prepared": prepared, "epochs": 2, "width": 2, "batch_size": 12}
     options = [part for item in settings.items() for part in ("--set", "{}={}".format(*item))]
     results = ["--results", f"{tmp_path}/runs"]
     command = ["run", "office", "--strategies", "single,equal", "--variants", "clean"]
-    ended = run_mtlbench([*command, "--seeds", "1", *options, *results])
+    ended = here([*command, "--seeds", "1", *options, *results], capsys)
     assert ended.status == 0, ended.err
-    shown = run_mtlbench(["compare", "office", *results])
+    shown = here(["compare", "office", *results], capsys)
     assert shown.status == 0, shown.err
     assert re.search(r"amazon +dslr +webcam", shown.out)
     assert "Single-task" in shown.out
@@ -207,9 +209,11 @@ def test_a_network_for_each_domain_stands_beside_them(prepared: Path, tmp_path: 
 # --- what is refused ------------------------------------------------------------------------------
 
 
-def test_a_directory_that_is_not_prepared_is_named_with_the_command(tmp_path: Path) -> None:
+def test_a_directory_that_is_not_prepared_is_named_with_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["run", "office-home", "--set", f"prepared={tmp_path}", "--results", f"{tmp_path}/r"]
-    ended = run_mtlbench(command)
+    ended = here(command, capsys)
     assert (ended.status, ended.out) == (2, "")
     assert ended.err.count("\n") == 1
     assert "mtlbench prepare office --raw" in ended.err
@@ -237,11 +241,13 @@ def test_a_width_of_nothing_is_refused() -> None:
         build_suite("office", {"width": 0})
 
 
-def test_the_command_prepares_and_says_what_there_is(tmp_path: Path) -> None:
+def test_the_command_prepares_and_says_what_there_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     raw = write_office(tmp_path / "raw", classes=OFFICE_31.classes, counts=dict.fromkeys(COUNTS, 1))
     (raw / "amazon" / "images" / "mug" / "frame_0001.jpg").write_text("not found")
     command = ["prepare", "office", "--raw", str(raw), "--out", f"{tmp_path}/out", "--size", "64"]
-    ended = run_mtlbench([*command, "--workers", "1"])
+    ended = here([*command, "--workers", "1"], capsys)
     assert ended.status == 0, ended.err
     assert "92 images" in ended.out
     assert "1 × broken file, such as amazon/images/mug/frame_0001.jpg" in ended.out

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import run_mtlbench, trained
+from conftest import here, trained
 from trees import person, write_city_image, write_clip, write_mtan_image
 
 from mtlbench.data.prepare import prepare
@@ -104,24 +104,28 @@ def test_surreal_goes_from_clips_to_a_trained_run(tmp_path: Path) -> None:
     assert record.predictions["prediction/mesh"].shape == (3, 3, 256, 256)
 
 
-def test_the_command_prepares_and_says_what_there_is(tmp_path: Path) -> None:
+def test_the_command_prepares_and_says_what_there_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     raw, out = mtan_tree(tmp_path / "raw"), tmp_path / "out"
     (raw / "train" / "label" / "3.npy").unlink()
     command = ["prepare", "cityscapes", "--raw", str(raw), "--out", str(out), "--workers", "1"]
-    ended = run_mtlbench(command)
+    ended = here(command, capsys)
     assert ended.status == 0, ended.err
     assert "missing" in ended.out
     assert "train/3" in ended.out
     index = json.loads((out / "index.json").read_text())
     assert sum(shard["rows"] for shard in index["splits"]["train"]["shards"]) == 9
-    again = run_mtlbench(command)
+    again = here(command, capsys)
     assert again.status == 0
     assert "is already prepared" in again.out
 
 
-def test_a_suite_whose_data_is_not_prepared_is_refused_in_one_line(tmp_path: Path) -> None:
+def test_a_suite_whose_data_is_not_prepared_is_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["run", "cityscapes", "--set", f"prepared={tmp_path}", "--results", f"{tmp_path}/r"]
-    ended = run_mtlbench(command)
+    ended = here(command, capsys)
     assert ended.status == 2
     assert ended.err.count("\n") == 1
     assert "mtlbench prepare cityscapes" in ended.err
