@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
@@ -33,6 +33,11 @@ class RunSpec:
     sources: Mapping[str, str]
     locations: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str = ""
+
+    @classmethod
+    def stored(cls, values: Mapping[str, Any]) -> "RunSpec":
+        """The spec that a file holds, whatever else it holds beside."""
+        return cls(**{each.name: values[each.name] for each in fields(cls) if each.name in values})
 
     @cached_property
     def hash(self) -> str:

@@ -1,34 +1,26 @@
 """The command line."""
 
 import argparse
+import atexit
 import os
 import signal
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from typing import Any, NoReturn
 
-from mtlbench.cli import (
-    compare,
-    detectors,
-    leaderboard,
-    list,
-    merge,
-    prepare,
-    report,
-    run,
-    suspects,
-    tune,
-)
-from mtlbench.cli.options import NOT_ALL_DONE
 from mtlbench.cli.streams import Forgiving, silence, spell_out
 from mtlbench.errors import UnfinishedError, UserError, describe, printable, shortened
 from mtlbench.version import package_version
 
-VERBS: Any = (list, run, tune, compare, leaderboard, suspects, detectors, report, merge, prepare)
+VERBS = (
+    "list", "run", "tune", "compare", "leaderboard", "suspects", "detectors", "report", "merge",
+    "prepare",
+)  # fmt: skip
+"""Modules of this package, imported when all is ready for an interruption: that takes a while."""
 
-BAD_INPUT = 2
-INTERRUPTED = 130
+UNFINISHED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 
 class _Parser(argparse.ArgumentParser):
@@ -59,12 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         try:
             status = _run(arguments)
         finally:  # also after --help, which exits by itself
+            atexit.register(_ignore_signals)
             sys.stdout.flush()
     except UserError as error:
         status = _refuse(str(error), BAD_INPUT)
     except UnfinishedError as error:
-        status = _refuse(f"{error}; the same command goes on from here", NOT_ALL_DONE)
+        status = _refuse(f"{error}; the same command goes on from here", UNFINISHED)
     except KeyboardInterrupt:
+        _ignore_signals()
         print("mtlbench: interrupted; the same command goes on from here", file=sys.stderr)
         status = INTERRUPTED
     except BrokenPipeError:  # the reader of standard output has seen enough
@@ -77,6 +71,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = _refuse("there is not enough memory", BAD_INPUT)
     sys.stderr = told
     sys.exit(status)
+
+
+def _ignore_signals() -> None:
+    """All that is left to be interrupted is Python's own end, which would show a traceback."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
 
 
 def _refuse(reason: str, status: int) -> int:
@@ -93,6 +93,12 @@ def _run(arguments: Sequence[str] | None) -> int:
     options, rest = parser.parse_known_args(arguments)
     if rest:
         options.parser.error("unrecognized arguments: " + " ".join(rest))
+    try:
+        os.getcwd()
+    except OSError as error:  # PyTorch's libraries would end the process
+        raise UserError(
+            f"the working directory is gone: {error.strerror}; go to another"
+        ) from error
     status: int = options.command(options)
     return status
 
@@ -105,8 +111,9 @@ def build_parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"mtlbench {package_version()}")
     verbs = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
-    for verb in VERBS:
-        name, summary = verb.__name__.rpartition(".")[2], verb.SUMMARY
+    for name in VERBS:
+        verb: Any = import_module(f"mtlbench.cli.{name}")
+        summary = verb.SUMMARY
         own = verbs.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         own.set_defaults(command=verb.command, parser=own)
         verb.add_options(own)

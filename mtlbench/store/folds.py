@@ -3,18 +3,34 @@
 <results>/.folds/<hash>/fold-<k>.npz
 """
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from mtlbench.store.runs import Store, read_npz
+from mtlbench.files import below
+from mtlbench.spec import RunSpec
+from mtlbench.store.runs import DamagedRunError, Store, read_npz
+from mtlbench.store.schema import FOLD
 
 DIRECTORY = ".folds"
 
 NO_LABEL = -1
 """In place of a class that is absent."""
+
+Fold = tuple[dict[str, Any], dict[str, np.ndarray]]
+"""What a fold is of, as `schema.FOLD` has it, and its arrays: `rows` [n] of the training data,
+`corrupted` [n, K], and of tasks `label/TASK` [n] and `probability/TASK` [n, C], or
+`quality/TASK` [n]."""
+
+
+def group_of(hash: str, folds: int) -> str:
+    """The hash that all folds of the cross-validation of a run have."""
+    return hashlib.sha256(f"{hash}/{folds}".encode()).hexdigest()[:12]
 
 
 def fold_file(store: Store, group: str, fold: int) -> Path:
@@ -22,12 +38,55 @@ def fold_file(store: Store, group: str, fold: int) -> Path:
     return store.root / DIRECTORY / group / f"fold-{fold}.npz"
 
 
-def stored_folds(store: Store) -> Iterator[list[dict[str, np.ndarray]]]:
-    """The arrays of the folds of each cross-validation, without damaged ones."""
-    for directory in sorted((store.root / DIRECTORY).glob("*")):
+def read_fold(path: Path) -> Fold:
+    """A fold, from its file.
+
+    Raises:
+        DamagedRunError: the file does not hold what it should, or one of another cross-validation.
+    """
+    try:
+        arrays = read_npz(path)
+        about = json.loads(str(arrays.pop("about")))
+    except Exception as error:  # NumPy and its zip reader raise all kinds
+        raise DamagedRunError("is damaged") from error
+    if not FOLD(about) or not _fit(about["tasks"], arrays):
+        raise DamagedRunError("is damaged: it does not hold what a fold does")
+    spec = RunSpec.stored(about["spec"])
+    if about["hash"] != spec.hash or path.parent.name != group_of(spec.hash, about["folds"]):
+        raise DamagedRunError("is of another cross-validation")
+    return about, arrays
+
+
+def _fit(tasks: Sequence[str], arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether these are arrays of a fold with these tasks."""
+    nothing = np.empty(())
+    rows, corrupted = (arrays.get(name, nothing) for name in ("rows", "corrupted"))
+    count = rows.shape
+    fits = len(count) == 1 and rows.dtype.kind == "i" and corrupted.dtype.kind == "b"
+    if not fits or corrupted.shape != (*count, len(tasks)):
+        return False
+    for task in tasks:
+        label, quality = arrays.get(f"label/{task}"), arrays.get(f"quality/{task}")
+        probability = arrays.get(f"probability/{task}", nothing)
+        if quality is not None and (quality.shape != count or quality.dtype.kind != "f"):
+            return False
+        if label is not None:
+            fits = label.shape == probability.shape[:1] == count and probability.ndim == 2
+            if not fits or label.dtype.kind != "i" or probability.dtype.kind != "f":
+                return False
+            if ((label < NO_LABEL) | (label >= probability.shape[1])).any():
+                return False
+    return True
+
+
+def stored_folds(store: Store) -> Iterator[tuple[Path, list[Fold]]]:
+    """The folder and the folds of each cross-validation, without damaged ones."""
+    for folder in below(store.root, DIRECTORY, "*"):
         parts = []
-        for path in sorted(directory.glob("fold-*.npz")):
-            with suppress(Exception):  # damaged
-                parts.append(read_npz(path))
+        for path in below(folder, "fold-*.npz"):
+            with suppress(DamagedRunError):
+                about, arrays = read_fold(path)
+                if path.stem in {f"fold-{number}" for number in range(about["folds"])}:
+                    parts.append((about, arrays))
         if parts:
-            yield parts
+            yield folder, parts

@@ -53,6 +53,20 @@ SMALL_ARRAYS, MOST_COMPRESSED = 2**26, 100
 """Bytes that arrays may unpack to whatever their file has, and times what it has: those of a run
 are numbers that scatter, and masks, which shrink to a hundredth at most."""
 
+LAYOUTS: dict[str, dict[str, tuple[str, str]]] = {
+    LABELS_FILE: {"corrupted": ("?", "NK")},
+    INSTANCE_FILE: {"log_variance": ("e", "ENK"), "corrupted": ("?", "NK")},
+    TRACES_FILE: {
+        "loss": ("e", "ENK"),
+        "margin": ("e", "ENK"),
+        "prediction": ("h", "ENK"),
+        "validation_loss": ("e", "EMK"),
+        "value": ("f", "NK"),
+    },
+}
+"""Arrays that are read, by file: NumPy's letter of their type and their axes: E epochs, N training
+and M validation instances, K tasks."""
+
 Places = str | Path | Iterable[str | Path]
 """One results directory or several."""
 
@@ -124,7 +138,9 @@ class StoredRun:
         if name not in self.info["files"]:
             return None
         with self._readable(name) as file:
-            return read_npz(file)
+            arrays = read_npz(file)
+            _require_layout(arrays, LAYOUTS.get(name, {}), len(self.info["tasks"]))
+            return arrays
 
     @contextmanager
     def _readable(self, name: str) -> Iterator[Path]:
@@ -394,12 +410,28 @@ def _parquet_bytes(history: Mapping[str, list[float]]) -> bytes:
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a file, all at once. Raises what NumPy does where it is damaged, and ValueError
-    where it would unpack to far more than such files do."""
+    where it is no regular file, or would unpack to far more than such files do."""
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"{path.name} is not a file")
     with np.load(path, allow_pickle=False) as archive:
         unpacked = sum(member.file_size for member in archive.zip.infolist())
         if unpacked > SMALL_ARRAYS + MOST_COMPRESSED * path.stat().st_size:
             raise ValueError(f"{path.name} unpacks to {unpacked / 1e9:.1f} GB")
         return dict(archive)
+
+
+def _require_layout(
+    arrays: Mapping[str, np.ndarray], layout: Mapping[str, tuple[str, str]], tasks: int
+) -> None:
+    """Raises ValueError or KeyError where arrays are not laid out as those of so many tasks."""
+    sizes = {"K": tasks}
+    for name, (kind, axes) in layout.items():
+        values = arrays[name]
+        same = values.dtype.char == kind and values.ndim == len(axes)
+        if not same or any(
+            sizes.setdefault(a, n) != n for a, n in zip(axes, values.shape, strict=True)
+        ):
+            raise ValueError(f"{name} is {values.dtype} {values.shape}")
 
 
 def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -184,6 +184,17 @@ TUNING = Fields(
 )
 """Of a tuning's file."""
 
+FOLD = Fields(
+    {
+        "spec": SPEC,
+        "hash": _folder,
+        "tasks": _list(_name),
+        "folds": _count,
+        "clean": lambda value: isinstance(value, bool),
+    }
+)
+"""Of what a fold's file says of itself."""
+
 
 def fault(info: Any, fields: Fields) -> str:
     """What is wrong with the content of a file; empty where nothing is.

@@ -181,8 +181,7 @@ def read_trial(path: Path) -> dict[str, Any]:
         DamagedRunError: there is none, or not one of this name.
     """
     info = read_info(path, TRIAL)
-    known = {f.name for f in fields(RunSpec)}
-    spec = RunSpec(**{name: value for name, value in info["spec"].items() if name in known})
+    spec = RunSpec.stored(info["spec"])
     if not path.stem == info["hash"] == spec.hash:
         raise DamagedRunError(f"{path.name} is another trial's, {spec.hash}")
     return info

@@ -75,6 +75,7 @@ def find_suspects(
     variant = specs[0].variant
     built = suite_of(specs[0])
     asked = listed("tasks", tasks)
+    _require_classes(built, chosen)
     names = _tasks(built, asked, chosen, detectors is not None)
     out = Path(out) if out is not None else Path("suspects") / suite / variant
     _make_directory(out)
@@ -94,7 +95,14 @@ def find_suspects(
         raise UserError(
             f"no detector has scores for {' or '.join(map(repr, names))} in {str(results)!r}"
         )
-    take = Examples.load(built, specs[0]).take
+    examples = Examples.load(built, specs[0])
+    counts = {len(scores.score) for _, _, scores in scored} - {len(examples.split)}
+    if counts:
+        raise UserError(
+            f"{str(results)!r} has scores of {counts.pop()} training instances, but suite "
+            f"{suite!r} has {len(examples.split)}"
+        )
+    take = examples.take
     suspects = list_suspects(found, take, top)
     suspects.to_csv(out / LIST_FILE, index=False)
     detailed = names if asked or len(names) <= FEW_TASKS else leading(suspects)
@@ -142,6 +150,7 @@ def study_detectors(
                 "--variants TASK@0.4"
             )
     specs = runs_read(suite, variants, chosen, seeds, overrides)
+    _require_classes(suite_of(specs[0]), chosen)
     names = list(dict.fromkeys(spec.variant for spec in specs))
     train_missing(suite, specs, chosen, overrides, files, results, resources or Resources())
     hashes = {spec.hash for spec in specs}
@@ -171,11 +180,25 @@ def _tasks(
     if asked is None:
         return list(kinds)
     require_known("task", asked, kinds)
-    classifying = {MARGIN, CLEANLAB}
     for task in asked:
-        if own_detectors and kinds[task] == "regression" and set(chosen) <= classifying:
-            raise UserError(
-                f"detectors {', '.join(map(repr, chosen))} are for classification, but task "
-                f"{task!r} is a regression; others: 'sigma', 'ilt-loss', 'loss'"
-            )
+        if own_detectors and kinds[task] == "regression" and set(chosen) <= CLASSIFYING:
+            raise UserError(f"{_for_classes(chosen)}, but task {task!r} is a regression; {OTHERS}")
     return list(dict.fromkeys(asked))
+
+
+CLASSIFYING = {MARGIN, CLEANLAB}
+OTHERS = "others: 'sigma', 'ilt-loss', 'loss'"
+
+
+def _for_classes(chosen: Sequence[str]) -> str:
+    return f"detectors {', '.join(map(repr, chosen))} are for classification"
+
+
+def _require_classes(suite: Suite, chosen: Sequence[str]) -> None:
+    """Makes sure that some task has labels for one of the detectors, before anything is trained.
+
+    Raises:
+        UserError: none has.
+    """
+    if set(chosen) <= CLASSIFYING and all(each.kind == "regression" for each in suite.tasks()):
+        raise UserError(f"{_for_classes(chosen)}, but all tasks are regressions; {OTHERS}")

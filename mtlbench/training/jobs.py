@@ -4,8 +4,6 @@ What trains them is imported where it is trained: the process that holds Ray giv
 and takes what they leave behind, without PyTorch.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +12,8 @@ from typing import Any, ClassVar
 from mtlbench.errors import UserError
 from mtlbench.files import replacing
 from mtlbench.spec import RunSpec
-from mtlbench.store.folds import fold_file
-from mtlbench.store.runs import DamagedRunError, RunRecord, Store, read_npz, read_run
+from mtlbench.store.folds import fold_file, group_of, read_fold
+from mtlbench.store.runs import DamagedRunError, RunRecord, Store, read_run
 from mtlbench.store.schema import DONE, FAILED
 from mtlbench.training.job import (
     Ended,
@@ -163,8 +161,7 @@ class FoldJob(Job):
     @property
     def group(self) -> str:
         """The hash that all folds of one cross-validation have."""
-        text = f"{self.spec.hash}/{self.folds}"
-        return hashlib.sha256(text.encode()).hexdigest()[:12]
+        return group_of(self.spec.hash, self.folds)
 
     @property
     def hash(self) -> str:
@@ -186,10 +183,7 @@ class FoldJob(Job):
         return fold_file(store, self.group, self.fold)
 
     def read(self, store: Store) -> Ended:
-        try:
-            about = json.loads(str(read_npz(self.path(store))["about"]))
-        except Exception as error:
-            raise DamagedRunError("is damaged") from error
+        about, _ = read_fold(self.path(store))
         require_same_data(about["spec"], self.spec)
         return Ended(DONE)
 

@@ -23,6 +23,8 @@ from mtlbench.study import run as studies
 
 Run = Callable[..., Finished]
 
+INTERRUPTED = "mtlbench: interrupted; the same command goes on from here\n"
+
 PLUGINS = {
     "syntax.py": "def (",
     "zero.py": "a = 1\0",
@@ -258,6 +260,44 @@ def test_a_results_directory_without_permission_is_named(mtlbench: Run, tmp_path
     ended = mtlbench("run digits --results empty")
     assert ended.status == 2
     assert ended.err == "mtlbench: error: results path 'empty' is not writable\n"
+
+
+def test_a_working_directory_that_is_gone_is_named(
+    mtlbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    ended = mtlbench("list")
+    assert ended.status == 2
+    assert ended.err.startswith("mtlbench: error: the working directory is gone")
+
+
+WHILE_IMPORTED = """
+def find_spec(name, *_):
+    if name == "mtlbench.cli.tune":
+        os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, types.SimpleNamespace(find_spec=find_spec))
+"""
+
+AT_THE_END = "atexit.register(os.kill, os.getpid(), signal.SIGINT)"
+
+
+@pytest.mark.parametrize(
+    ("when", "ends"),
+    [(WHILE_IMPORTED, (130, INTERRUPTED)), (AT_THE_END, (0, ""))],
+    ids=["while verbs are imported", "at the end"],
+)
+def test_an_interruption_shows_no_traceback(when: str, ends: tuple[int, str]) -> None:
+    code = "import atexit, os, signal, sys, types\n" + when
+    code += "\nfrom mtlbench.cli.main import main; main(['--version'])"
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+    )
+    assert (ended.returncode, ended.stderr) == ends
 
 
 # --- lists --------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from mtlbench.store.trials import tunings
 from mtlbench.training.checkpoint import load_tree, save_tree
 
 HASH = "0123456789ab"
+TASK = {"name": "left", "kind": "classification", "classes": [], "palette": None, "unit": ""}
 
 
 def record(**changes: Any) -> RunRecord:
@@ -37,7 +38,7 @@ def record(**changes: Any) -> RunRecord:
         "suite_parameters": {}, "strategy_parameters": {}, "sources": {},
     }  # fmt: skip
     info = {
-        "status": "done", "hash": HASH, "spec": spec, "label": "ILT Params", "tasks": [],
+        "status": "done", "hash": HASH, "spec": spec, "label": "ILT Params", "tasks": [TASK],
         "metrics": [], "error": None, **changes,
     }  # fmt: skip
     corrupted = np.array([[True], [False]])
@@ -247,6 +248,28 @@ def test_pickled_objects_in_a_results_directory_are_refused(tmp_path: Path) -> N
     with pytest.raises(UserError, match=r"instance_parameters\.npz' is damaged"):
         run.instance_parameters()
     assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {},
+        {"log_variance": np.zeros((2, 2, 1), np.float16)},
+        {"log_variance": np.zeros((2, 2, 1), np.float64)},
+        {"log_variance": np.zeros((2, 2, 2), np.float16), "corrupted": np.zeros((2, 2), bool)},
+        {"log_variance": np.zeros((2, 3, 1), np.float16), "corrupted": np.zeros((2, 1), bool)},
+        {"log_variance": np.zeros(2, np.float16), "corrupted": np.zeros((2, 1), bool)},
+    ],
+    ids=["none", "one", "type", "tasks", "instances", "axes"],
+)
+def test_arrays_that_are_not_laid_out_as_those_of_a_run_are_damage(
+    arrays: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    forged = record()
+    forged.instance_parameters = {"other": np.zeros(1), **arrays}
+    run = read_run(Store(tmp_path).write(forged), thorough=True)
+    with pytest.raises(UserError, match=r"instance_parameters\.npz' is damaged"):
+        run.instance_parameters()
 
 
 def test_objects_are_not_written_either(tmp_path: Path) -> None:

@@ -605,6 +605,23 @@ def test_bad_input_gets_one_line_and_nothing_is_trained(
     assert not root.exists()
 
 
+def test_detectors_of_classes_are_refused_where_no_task_has_any(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    regression = ONE_TASK.replace('"classification", cross_entropy()', '"regression", l1()')
+    (tmp_path / "mine.py").write_text(regression.replace("cross_entropy", "l1"))
+    options = ["mine", "--plugin", tmp_path / "mine.py", "--detectors", "margin"]
+    options += ["--results", tmp_path / "runs"]
+    for command in (["suspects", *options], ["detectors", *options, "--variants", "clean"]):
+        finished = here(command, capsys)
+        assert finished.status == 2
+        assert finished.err == (
+            "mtlbench: error: detectors 'margin' are for classification, but all tasks are "
+            "regressions; others: 'sigma', 'ilt-loss', 'loss'\n"
+        )
+    assert not (tmp_path / "runs").exists()
+
+
 def test_cleanlab_is_only_needed_where_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

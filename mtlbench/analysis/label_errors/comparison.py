@@ -79,11 +79,8 @@ def stored_scores(
             scores = _scores_of(read_run(Path(path)), mine)
             found += [(variant, settings, each) for each in scores]
     if CLEANLAB in detectors:
-        for about, scores in fold_scores(Store(results).require(), suite):
-            variant = about["spec"]["variant"]
-            wanted = variants is None or variant in variants
-            if wanted and (hashes is None or about["hash"] in hashes):
-                found += [(variant, "", each) for each in scores]
+        for about, scores in fold_scores(Store(results).require(), suite, variants, hashes):
+            found += [(about["spec"]["variant"], "", each) for each in scores]
     return found
 
 

@@ -1,31 +1,66 @@
 """Confident learning's scores of the cross-validations in a results directory."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mtlbench.analysis.label_errors.confident import label_quality, wrong_share
+from mtlbench.analysis.label_errors.mixture import FEWEST
 from mtlbench.analysis.label_errors.scores import CLEANLAB, Scores
-from mtlbench.store.folds import NO_LABEL, stored_folds
+from mtlbench.errors import UserError
+from mtlbench.store.folds import NO_LABEL, Fold, stored_folds
 from mtlbench.store.runs import Store
 
 
-def fold_scores(store: Store, suite: str) -> list[tuple[dict[str, Any], list[Scores]]]:
+def fold_scores(
+    store: Store,
+    suite: str,
+    variants: Collection[str] | None = None,
+    hashes: Collection[str] | None = None,
+) -> list[tuple[dict[str, Any], list[Scores]]]:
     """Confident learning's scores of every cross-validation of a suite that is complete.
 
     The score of a label is 1 less its quality: see `label_quality` and `map_quality`.
 
+    Args:
+        store: where they are.
+        suite: the suite's name.
+        variants: which; all where None.
+        hashes: only those of runs with these hashes; all where None.
+
     Returns:
         For each its `about` (the run's spec and hash among others) and a score per task.
+
+    Raises:
+        UserError: folds of one are not parts of one training set.
     """
     found = []
-    for parts in stored_folds(store):
-        about = json.loads(str(parts[0]["about"]))
-        if about["spec"]["suite"] == suite and len(parts) == about["folds"]:
-            found.append((about, _scores(about, parts)))
+    for folder, parts in stored_folds(store):
+        about, _ = parts[0]
+        wanted = about["spec"]["suite"] == suite and len(parts) == about["folds"]
+        if variants is not None:
+            wanted &= about["spec"]["variant"] in variants
+        if hashes is not None:
+            wanted &= about["hash"] in hashes
+        if wanted:
+            _require_parts(folder, parts)
+            found.append((about, _scores(about, [arrays for _, arrays in parts])))
     return found
+
+
+def _require_parts(folder: Path, parts: Sequence[Fold]) -> None:
+    rows = np.sort(np.concatenate([arrays["rows"] for _, arrays in parts]))
+    kinds = {
+        tuple((name, values.shape[1:]) for name, values in sorted(arrays.items()))
+        for _, arrays in parts
+    }
+    if len(kinds) > 1 or not np.array_equal(rows, np.arange(len(rows))):
+        raise UserError(
+            f"the folds in {str(folder)!r} do not fit together; remove that directory, and they "
+            "are trained again"
+        )
 
 
 def _scores(about: dict[str, Any], parts: Sequence[dict[str, np.ndarray]]) -> list[Scores]:
@@ -48,6 +83,7 @@ def _scores(about: dict[str, Any], parts: Sequence[dict[str, np.ndarray]]) -> li
             score = np.full(len(label), np.nan)
             if here.any():
                 score[here] = 1 - label_quality(label[here], probability[here])
+            if here.sum() >= FEWEST and np.ptp(label[here]):
                 estimate = wrong_share(label[here], probability[here])
         else:
             continue

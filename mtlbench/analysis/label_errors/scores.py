@@ -79,11 +79,19 @@ def scores_of(run: StoredRun, detectors: Sequence[str] = DETECTORS) -> list[Scor
     Args:
         run: a run that is done; all but `sigma` need its traces.
         detectors: which; those that the run kept nothing for are left out.
+
+    Raises:
+        UserError: a file of it is damaged.
     """
     found = []
     spec, tasks = run.info["spec"], run.info["tasks"]
     labels, traces = run.labels(), run.traces()
     parameters = run.instance_parameters()
+    counts = {len(labels["corrupted"])} if labels is not None else set()
+    counts |= {traces["loss"].shape[1]} if traces is not None else set()
+    counts |= {parameters["log_variance"].shape[1]} if parameters is not None else set()
+    if len(counts) > 1:
+        raise UserError(f"{str(run.path)!r} has files of different training instances")
     for k, task in enumerate(tasks):
         kept: dict[str, np.ndarray] = {}
         predictions = losses = None
@@ -96,10 +104,7 @@ def scores_of(run: StoredRun, detectors: Sequence[str] = DETECTORS) -> list[Scor
             summed = LOSS if parameters is None else ILT_LOSS
             kept[summed] = traces["loss"][:, :, k].astype(np.float32)
             kept[MARGIN] = -traces["margin"][:, :, k].astype(np.float32)
-            if "validation_loss" in traces:
-                losses = losses_until_best(
-                    traces["loss"][:, :, k], traces["validation_loss"][:, :, k]
-                )
+            losses = losses_until_best(traces["loss"][:, :, k], traces["validation_loss"][:, :, k])
             classifies = task["kind"] == "classification"
             predictions = (
                 traces["prediction"][:, :, k] if classifies else traces["value"][None, :, k]
