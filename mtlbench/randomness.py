@@ -7,7 +7,7 @@ depend on, so that adding a draw in one place never changes a draw in another.
 import hashlib
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -37,10 +37,11 @@ def global_draws_from(generator: torch.Generator) -> Iterator[None]:
 
 
 @contextmanager
-def global_draws_kept() -> Iterator[None]:
-    """Leaves the global generators of PyTorch (on the CPU), NumPy and Python as they were."""
+def global_draws_kept(devices: Sequence[torch.device] = ()) -> Iterator[None]:
+    """Leaves the global generators of PyTorch (on the CPU, and on these GPUs), NumPy and Python as
+    they were."""
     numpys, pythons = np.random.get_state(), random.getstate()
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=devices):
         try:
             yield
         finally:
@@ -48,9 +49,9 @@ def global_draws_kept() -> Iterator[None]:
             random.setstate(pythons)
 
 
-def seed_global_draws(seed: int) -> None:
-    """Seeds the global generators of PyTorch (on the CPU), NumPy and Python."""
-    torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed GPUs, too
+def seed_global_draws(seed: int, *, of_devices: bool = False) -> None:
+    """Seeds the global generators of PyTorch (on the CPU, or on all devices), NumPy and Python."""
+    (torch.manual_seed if of_devices else torch.default_generator.manual_seed)(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
 

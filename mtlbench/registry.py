@@ -91,7 +91,7 @@ def resolve(
     return {
         name: convert(prefix + name, values[name], parameter.annotation)
         if name in values
-        else parameter.default
+        else plain(parameter.default)
         for name, parameter in parameters.items()
     }
 
@@ -185,6 +185,7 @@ def convert(name: str, value: Any, annotation: Any) -> Any:
     Raises:
         UserError: the value is not of that type.
     """
+    value = plain(value)
     try:
         if typing.get_origin(annotation) is Literal:
             choices = typing.get_args(annotation)
@@ -209,6 +210,11 @@ def convert(name: str, value: Any, annotation: Any) -> Any:
             float: "a number",
         }.get(annotation, "a mapping such as left:1,right:0.5")
         raise UserError(f"{name} must be {expected}, but is {value!r}") from None
+
+
+def plain(value: Any) -> Any:
+    """A number of NumPy or PyTorch as one of Python; all else as it is."""
+    return value.item() if getattr(value, "shape", None) == () else value
 
 
 def _boolean(value: Any) -> bool:

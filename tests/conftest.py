@@ -91,7 +91,8 @@ def _of_gradients_alone(request: pytest.FixtureRequest, monkeypatch: pytest.Monk
 
 
 WITHOUT_HELD_OUT_DATA = (
-    *OF_GRADIENTS, "test_own_loops", "test_stand_in", "test_strategy_input",
+    *OF_GRADIENTS, "test_own_loops", "test_stand_in", "test_strategy_in_module",
+    "test_strategy_input",
 )  # fmt: skip
 
 

@@ -85,6 +85,8 @@ def shuffle(labels: Tensor, task: Task, span: Range, generator: torch.Generator)
     return shuffled
 
 
+SHUFFLE = shuffle.__name__
+
 CORRUPTIONS = {
     function.__name__.replace("_", "-"): Corruption(
         (function.__doc__ or "").partition("\n")[0], function
@@ -145,7 +147,15 @@ def corrupt(
                 given[name] = replaced
             else:
                 given[name] = Overlay(clean, rows, spoil)
-            mask[rows, column[name]] = True
+            # A single label has no other to be exchanged with.
+            mask[rows, column[name]] = kind != SHUFFLE or len(rows) > 1
+        if not mask[:, [column[name] for name in clause.tasks]].any():
+            raise UserError(
+                f"variant {variant.name!r} corrupts no label: of {count} training instances it "
+                f"chooses {len(hit)}, with no label"
+                + " of another to exchange with"
+                * (SHUFFLE in clause.kinds)
+            )
     return given, mask
 
 

@@ -14,6 +14,7 @@ from mtlbench.registry import Registry
 from mtlbench.space import Space
 from mtlbench.stages import GRADIENT, INSTANCE, LOSS
 from mtlbench.strategies.gradients import Jacobian, TaskLosses, all_finite, readable
+from mtlbench.strategies.kept import LateTensor
 from mtlbench.strategies.network import Network
 from mtlbench.strategies.optimizers import load_optimizer, optimizer_state
 from mtlbench.strategies.ranks import Ranks
@@ -144,7 +145,10 @@ class Stage(nn.Module):
     def kept_without(self, labels: Tensor) -> Iterator[None]:
         """Lets the stage keep what it remembers where a batch on a GPU has no labels, which is how
         it is told of a bad one. Elsewhere it is not asked then."""
-        tensors = [] if readable(labels) else [*self.parameters(), *self.buffers()]
+        tensors: list[Tensor] = []
+        if not readable(labels):
+            late = [module.values for module in self.modules() if isinstance(module, LateTensor)]
+            tensors = [*self.parameters(), *self.buffers(), *late]
         if tensors and self.optimizer is not None:
             states = chain.from_iterable(each.values() for each in self.optimizer.state.values())
             tensors += [value for value in states if isinstance(value, Tensor)]

@@ -3,7 +3,7 @@
 import math
 import typing
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from mtlbench.space import Range
 from mtlbench.strategies.base import CLASSIFICATION, InstanceStage, Setting, register_strategy
+from mtlbench.strategies.kept import LateTensor
 from mtlbench.strategies.table import sum_repeats
 
 Level = Literal["instance", "class", "joint"]
@@ -105,8 +106,7 @@ class DataParameters(InstanceStage):
             self.table = setting.instance_table(2)  # log σ_i, less its first value, and velocity
         if self.of_classes:
             # log σ_y and its velocity [2, K, C]; C comes with the first batch.
-            none = setting.tensor([]).new_zeros(2, len(self.tasks), 0)
-            self.register_buffer("classes", none)
+            self.classes = LateTensor(setting.tensor([]).new_zeros(2, len(self.tasks), 0))
 
     def transform(
         self,
@@ -137,7 +137,7 @@ class DataParameters(InstanceStage):
             if rows is not None:
                 temperature = temperature + torch.exp(self.first + rows[:, 0, k]).view(each)
             if self.of_classes:
-                temperature = temperature + torch.exp(self.get_buffer("classes")[0, k])[labels]
+                temperature = temperature + torch.exp(self.classes.values[0, k])[labels]
             cooled = logits / temperature.unsqueeze(1)
             tempered[self.tasks[k]] = cooled if logits is output else cooled[:, 1]
 
@@ -165,7 +165,7 @@ class DataParameters(InstanceStage):
             of, before, new, moves = self._new_rows
             self.table.write(of, torch.where(moves & learns, new, before))
         for k, after in self._new_classes:
-            rows = self.get_buffer("classes")[:, k]
+            rows = self.classes.values[:, k]
             rows.copy_(torch.where(learns, after, rows))
         self._new_rows, self._new_classes = None, []
         return super().weights(losses, index, present)
@@ -201,7 +201,7 @@ class DataParameters(InstanceStage):
             slopes: ∂(mean of CE)/∂σ* of each, [P]; 0 where it is not labelled.
             parts: its part in its instance's mean, [P]; 0 where it is not labelled.
         """
-        rows = self.get_buffer("classes")[:, k]
+        rows = self.classes.values[:, k]
         of_batch = (torch.zeros_like(rows[0]).index_add_(0, labels, x) for x in (slopes, parts))
         gradient, count = map(self._over_ranks, of_batch)
         gradient = gradient * torch.exp(rows[0])
@@ -221,16 +221,9 @@ class DataParameters(InstanceStage):
         return torch.stack([value, velocity], dim=dim)
 
     def _make_room(self, classes: int) -> None:
-        now = self.get_buffer("classes")
+        now = self.classes.values
         if now.shape[2] < classes:
-            self.classes = functional.pad(now, (0, classes - now.shape[2]))
-
-    def _load_from_state_dict(
-        self, state_dict: Mapping[str, Any], prefix: str, *others: Any
-    ) -> None:
-        if self.of_classes and prefix + "classes" in state_dict:
-            self._make_room(state_dict[prefix + "classes"].shape[2])
-        super()._load_from_state_dict(state_dict, prefix, *others)
+            self.classes.values = functional.pad(now, (0, classes - now.shape[2]))
 
 
 def class_logits(output: Tensor, labels: Tensor) -> Tensor:

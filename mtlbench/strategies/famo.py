@@ -73,7 +73,7 @@ class FastAdaptiveWeighting(LossWeighting):
         zeros = setting.tensor([0.0] * len(setting.tasks))
         for name in ("logits", "first_moment", "second_moment", "steps", "log_excess"):
             self.register_buffer(name, zeros.clone())
-        self.register_buffer("was_present", torch.zeros_like(zeros, dtype=torch.bool))
+        self.register_buffer("was_present", zeros.clone())  # 1 for yes
 
     @property
     def least_loss(self) -> Tensor:  # type: ignore[override]
@@ -88,7 +88,7 @@ class FastAdaptiveWeighting(LossWeighting):
     def _learn(self, log_excess: Tensor, present: Tensor) -> None:
         """Moves the logits by what the losses of two batches say."""
         last, was_present = self.get_buffer("log_excess"), self.get_buffer("was_present")
-        logits, both = self.get_buffer("logits"), present & was_present
+        logits, both = self.get_buffer("logits"), present & (was_present > 0)
         fall = last - log_excess
         z = softmax_over(both, logits)
         gradient = z * (fall - (z * fall).sum()) + self.weight_decay * logits

@@ -62,20 +62,20 @@ class DynamicTaskPriority(LossWeighting):
         self._tasks = setting.tasks
         kpi = setting.tensor([0.0] * len(setting.tasks))
         self.register_buffer("kpi", kpi)
-        self.register_buffer("known", torch.zeros_like(kpi, dtype=torch.bool))
+        self.register_buffer("known", kpi.clone())  # 1 for yes
 
     def weights(self, losses: Tensor, present: Tensor) -> Tensor:
         kpi = self.get_buffer("kpi").clamp(LOWEST_KPI, 1)
         focal = -((1 - kpi) ** self.gamma) * kpi.log()
-        return torch.where(self.get_buffer("known"), focal, 1) * present
+        return torch.where(self.get_buffer("known") > 0, focal, 1) * present
 
     def end_epoch(self, losses: Tensor, validation: Mapping[str, float]) -> None:
         kpi, known = self.get_buffer("kpi"), self.get_buffer("known")
         scores = losses.new_tensor([_score(task, validation) for task in self._tasks])
         now = torch.where(scores.isfinite(), scores / 100, torch.exp(-losses))
-        average = torch.where(known, self.alpha * now + (1 - self.alpha) * kpi, now)
+        average = torch.where(known > 0, self.alpha * now + (1 - self.alpha) * kpi, now)
         kpi.copy_(torch.where(now.isfinite(), average, kpi))
-        known |= now.isfinite()
+        known.copy_(torch.maximum(known, now.isfinite()))
 
 
 def _score(task: str, validation: Mapping[str, float]) -> float:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from mtlbench.space import Range
-from mtlbench.strategies.base import CLASSIFICATION, InstanceStage, Setting, register_strategy
+from mtlbench.strategies.base import InstanceStage, Setting, register_strategy
 
 MEDIAN_OF_NORMAL = 0.6745
 """Median of |r| where r is normal with standard deviation 1."""
@@ -56,12 +56,11 @@ class RobustLoss(InstanceStage):
         self.q, self.delta, self.momentum = q, delta, momentum
 
     def start(self, setting: Setting) -> None:
-        classifies = torch.tensor([kind == CLASSIFICATION for kind in setting.kinds])
-        self.register_buffer("classifies", classifies.to(setting.device))
+        self.register_buffer("classifies", setting.per_kind(classification=1, regression=0))
         self.register_buffer("scale", setting.tensor([0.0] * len(setting.tasks)))  # 0: none yet
 
     def weights(self, losses: Tensor, index: Tensor, present: Tensor) -> Tensor:
-        classifies, scale = self.get_buffer("classifies"), self.get_buffer("scale")
+        classifies, scale = self.get_buffer("classifies") > 0, self.get_buffer("scale")
         root = losses.clamp(min=0).sqrt()
         counted = present & (root > 0) & ~classifies
         median = torch.where(counted, root, torch.nan).nanmedian(0).values / MEDIAN_OF_NORMAL

@@ -13,9 +13,10 @@ full-resolution heads: 2.0× a plain step against 1.07×).
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from mtlbench.strategies.closure import ANEW, Closure, LossClosure, require_same
 from mtlbench.strategies.gradients import TaskLosses, readable
 from mtlbench.strategies.graph import has_reentrant_checkpoint, share_nodes
 from mtlbench.strategies.held_out import HeldOut, HeldOutLosses
+from mtlbench.strategies.modes import called_with, plain_modes
 from mtlbench.strategies.network import Network, keep_compiled_buffers
 from mtlbench.strategies.ranks import (
     expect_gradients_of,
@@ -117,6 +119,11 @@ class Strategy(nn.Module):
         for name, kind in tasks.items():
             if kind not in KINDS:
                 raise ValueError(f"kind of task {name!r} must be one of {KINDS}, but is {kind!r}")
+        if dtype not in (torch.float32, torch.float64):
+            raise ValueError(
+                "dtype must be float32 or float64, in which small steps of a running mean count, "
+                f"but is {str(dtype).removeprefix('torch.')}"
+            )
         self.instance = instance
         self.task = task
         self.setting = Setting(
@@ -173,6 +180,7 @@ class Strategy(nn.Module):
         self._transformed = self._draws_compared = self._graph_is_open = False
         self._closure_compared = False
         self._own_parameters = [*self.parameters()]
+        self.register_load_state_dict_post_hook(_keep_parameters)
 
     def transform(
         self,
@@ -228,9 +236,30 @@ class Strategy(nn.Module):
                 without `held_out`, or without a model; one that takes the losses again, without
                 a `closure` that gives them.
         """
+        with plain_modes() as autocast:
+            self._backward(
+                losses,
+                index,
+                present,
+                scale,
+                None if held_out is None else called_with(autocast, held_out),
+                None if closure is None else called_with(autocast, closure),
+            )
+
+    def _backward(
+        self,
+        losses: Mapping[str, Tensor] | Sequence[Tensor],
+        index: Tensor | None,
+        present: Tensor | None,
+        scale: Tensor | float | None,
+        held_out: HeldOutLosses | None,
+        closure: LossClosure | None,
+    ) -> None:
         self._require_ranks()
         with self._failing_together():
             vectors, values, index, present = self._checked(losses, index, present, scale)
+        for parameter in self._own_parameters:  # also where all of a module around is frozen
+            parameter.requires_grad_()
         batch_apart = self._held_out(held_out)
         again = self._closure(closure)
         self._require_open_graph(vectors)
@@ -346,6 +375,16 @@ class Strategy(nn.Module):
         self._steps = 0
         return summary
 
+    def _apply(self, fn: Any, recurse: bool = True) -> "Strategy":
+        """Moves it to a device; in a module that changes its precision it keeps `dtype`."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            new: Tensor = fn(tensor)
+            return new if new.dtype == tensor.dtype else tensor.to(new.device)
+
+        super()._apply(moved, recurse)
+        return self
+
     def get_extra_state(self) -> dict[str, Any]:
         return {"generator": self.setting.generator.get_state(), "steps": self._steps}
 
@@ -389,13 +428,22 @@ class Strategy(nn.Module):
         """
         vectors = self._loss_vectors(losses)
         values, present = self._values(vectors, present)
-        if index is None:
-            index = self._no_index(len(values))
-        elif index.shape != (len(values),):
+        if not any(vector.requires_grad for vector in vectors) and (present & (values != 0)).any():
             raise ValueError(
-                f"index must have shape ({len(values)},), but has {tuple(index.shape)}"
+                "no loss depends on a parameter that learns: they were computed under "
+                "torch.no_grad or detached, or the whole network is frozen"
             )
+        if index is None:
+            self._require_instances(losses)
+            index = self._no_index(len(values))
         else:
+            index = _tensor(index, "index")
+            if index.shape != (len(values),):
+                whole = len(values) == 1 and index.ndim == 1
+                raise ValueError(
+                    f"index must have shape ({len(values)},), but has {tuple(index.shape)}"
+                    + ": keep the loss of each instance, reduction='none'" * whole
+                )
             self._require_numbers(index)
         self._require_transform()
         _require_scale(scale)
@@ -407,26 +455,52 @@ class Strategy(nn.Module):
             if set(losses) != set(tasks):
                 raise ValueError(f"losses must name the tasks {tasks}, but name {tuple(losses)}")
             losses = [losses[task] for task in tasks]
-        if len(losses) != len(tasks):
-            raise ValueError(f"losses must be one a task, {len(tasks)}, but are {len(losses)}")
-        given = [loss for loss in losses if isinstance(loss, Tensor)]
-        if not given:
+        elif isinstance(losses, Tensor | Set) or not isinstance(losses, Collection):
+            raise ValueError(
+                f"losses must be a tensor for each task, by name or in the order {tasks}, but are "
+                f"one {type(losses).__name__}"
+            )
+        given = [*losses]
+        if len(given) != len(tasks):
+            raise ValueError(f"losses must be one a task, {len(tasks)}, but are {len(given)}")
+        like = next((loss for loss in given if isinstance(loss, Tensor)), None)
+        if like is None:
             raise ValueError("losses must be tensors")
-        losses = [x if isinstance(x, Tensor) else torch.full_like(given[0], x) for x in losses]
-        vectors = [loss.reshape(1) if loss.ndim == 0 else loss for loss in losses]
+        vectors = [
+            self._loss_vector(task, loss, like) for task, loss in zip(tasks, given, strict=True)
+        ]
         for task, vector in zip(tasks, vectors, strict=True):
-            if vector.shape != vectors[0].shape or vector.ndim != 1:
+            if vector.shape != vectors[0].shape:
                 raise ValueError(
                     f"per-instance losses must all have one shape [B], but task {task!r} has "
                     f"{tuple(vector.shape)} and {tasks[0]!r} {tuple(vectors[0].shape)}"
                 )
         return vectors
 
+    def _loss_vector(self, task: str, loss: Any, like: Tensor) -> Tensor:
+        """A task's losses [B]; a number, of a task without a label, as long as the other losses."""
+        if isinstance(loss, Real):
+            loss = torch.full_like(like, float(loss), requires_grad=False)
+        if not isinstance(loss, Tensor):
+            raise ValueError(
+                f"the loss of task {task!r} must be a tensor, but is {type(loss).__name__}"
+            )
+        if loss.ndim > 1 or loss.is_complex():
+            kind = str(loss.dtype).removeprefix("torch.")
+            raise ValueError(
+                "losses must be a real number for each instance, shape [B], but those of task "
+                f"{task!r} are {kind} of shape {list(loss.shape)}"
+            )
+        if not loss.is_floating_point():
+            loss = loss.to(self.setting.dtype)
+        return loss.reshape(1) if loss.ndim == 0 else loss
+
     def _values(self, vectors: list[Tensor], present: Tensor | None) -> tuple[Tensor, Tensor]:
         """The losses [B, K] without their graph, and which are present."""
         values = torch.stack([vector.detach() for vector in vectors], dim=1).to(self.setting.dtype)
         if present is None:
             return values, torch.ones_like(values, dtype=torch.bool)
+        present = _tensor(present, "present")
         if present.shape != values.shape or present.dtype != torch.bool:
             raise ValueError(
                 f"present must be bool and have shape {tuple(values.shape)}, but is "
@@ -546,6 +620,16 @@ class Strategy(nn.Module):
                     f"{low if low < 0 else high}"
                 )
 
+    def _require_instances(self, losses: Mapping[str, Tensor] | Sequence[Tensor]) -> None:
+        """Makes sure that an instance stage gets more than means."""
+        given = losses.values() if isinstance(losses, Mapping) else losses
+        means = all(not isinstance(loss, Tensor) or loss.ndim == 0 for loss in given)
+        if means and type(self.instance) is not InstanceStage:
+            raise ValueError(
+                f"{type(self.instance).__name__} weighs instances: keep the loss of each, "
+                "reduction='none'"
+            )
+
     def _no_index(self, batch: int) -> Tensor:
         needs = self.instance.needs_index
         own = self.instance.weights, self.instance.transform
@@ -558,6 +642,30 @@ class Strategy(nn.Module):
                 "instance (needs_index)"
             )
         return torch.full((batch,), -1, device=self.setting.device)
+
+
+def _tensor(value: Any, what: str) -> Tensor:
+    """An array or list as a tensor; a tensor as it is.
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    try:
+        return torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(f"{what} must be a tensor, but is {type(value).__name__}") from None
+
+
+def _keep_parameters(strategy: Strategy, _: object) -> None:
+    """Lets the parameters stay the ones that optimisers have, with the values that were loaded:
+    `load_state_dict(…, assign=True)` puts others in their place."""
+    modules = [(m, name, p) for m in strategy.modules() for name, p in m._parameters.items()]
+    loaded = [(m, name, p) for m, name, p in modules if p is not None]
+    for (module, name, new), own in zip(loaded, strategy._own_parameters, strict=True):
+        if new is not own:
+            with torch.no_grad():
+                own.copy_(new)
+            module._parameters[name] = own
 
 
 def _transforms(instance: InstanceStage) -> bool:
@@ -580,7 +688,7 @@ def _require_scale(scale: Tensor | float | None) -> None:
     if isinstance(scale, Tensor):
         right = scale.ndim == 0 and (scale.device.type != "cpu" or bool(0 < scale < math.inf))
     else:
-        right = scale is None or 0 < scale < math.inf
+        right = scale is None or (isinstance(scale, Real) and 0 < scale < math.inf)
     if not right:
         raise ValueError(f"scale must be a number above 0, but is {scale}")
 

@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
+
+from mtlbench.strategies.kept import KeptTensor
 
 ON_DEVICE, ON_CPU = "device", "cpu"
 
 
-class InstanceTable(nn.Module):
+class InstanceTable(KeptTensor):
     """A few numbers for each (instance, task), 0 at first: values [N, C, K].
 
     A step reads and writes only its batch's rows, so the table may lie where there is room for it:
@@ -35,21 +37,20 @@ class InstanceTable(nn.Module):
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        super().__init__()
         check_place(where)
-        self.device = device
-        self._written: tuple[Tensor, Tensor, torch.cuda.Event] | None = None
         if where in (ON_DEVICE, ON_CPU):
             place = device if where == ON_DEVICE else torch.device("cpu")
             values = torch.zeros(shape, device=place, dtype=dtype)
         else:
             values = _mapped_zeros(Path(where), shape, dtype)
-        self.register_buffer("values", values)
+        super().__init__(values)
+        self.device = device
+        self._written: tuple[Tensor, Tensor, torch.cuda.Event] | None = None
 
     def read(self, index: Tensor) -> Tensor:
         """The rows [B, C, K] of these instances [B], on the model's device."""
         self._settle()
-        values = self.get_buffer("values")
+        values = self.values
         rows = values[index.to(values.device)]
         if self.device.type == "cuda" and not rows.is_cuda:
             rows = rows.pin_memory()  # from other memory the copy may wait for the device
@@ -57,7 +58,7 @@ class InstanceTable(nn.Module):
 
     def write(self, index: Tensor, rows: Tensor) -> None:
         """Puts rows [B, C, K] in the place of those of these instances [B]."""
-        values = self.get_buffer("values")
+        values = self.values
         if values.device == rows.device:
             values[index.to(values.device)] = rows
             return
@@ -71,14 +72,14 @@ class InstanceTable(nn.Module):
     def column(self, number: int) -> Tensor:
         """One of the C numbers for all instances, [N, K]."""
         self._settle()
-        return self.get_buffer("values")[:, number]
+        return self.values[:, number]
 
     def _settle(self) -> None:
         """Makes sure that what was written last is in the table."""
         if self._written is not None:
             index, host, copied = self._written
             copied.synchronize()
-            self.get_buffer("values")[index] = host
+            self.values[index] = host
             self._written = None
 
     def _save_to_state_dict(self, *args: Any) -> None:

@@ -15,6 +15,7 @@ from mtlbench.data.splits import Data, Split, Targets
 from mtlbench.data.variants import CLEAN, Variant
 from mtlbench.errors import UserError, describe, listed
 from mtlbench.randomness import named_generator
+from mtlbench.registry import convert
 from mtlbench.suites.base import LOCATION, PAPER_STRATEGIES, Suite, register_suite
 from mtlbench.suites.trial import try_network
 from mtlbench.tasks.task import Task
@@ -192,6 +193,8 @@ def suite_from(
         UserError: something of this cannot be; what data and network have wrong is told when they
             are first used, before anything is trained.
     """
+    if isinstance(tasks, Mapping | Task) or not all(isinstance(task, Task) for task in tasks):
+        raise UserError(f"suite {name!r}: tasks= is a list of Task(…)")
     tasks = tuple(tasks)
     known = [task.name for task in tasks]
     if not tasks:
@@ -212,6 +215,28 @@ def suite_from(
     for what, given in ((TRAIN, train), (VALIDATION, validation), (TEST, test)):
         if given is not None and not _makes(given):
             require_numbered(given, what)
+    try:
+        epochs, batch_size, seeds, workers = (
+            convert(what, given, int)
+            for what, given in {
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "seeds": seeds,
+                "workers": workers,
+            }.items()
+        )
+        lr, weight_decay, validation_share = (
+            convert(what, given, float)
+            for what, given in {
+                "lr": lr,
+                "weight_decay": weight_decay,
+                "validation_share": validation_share,
+            }.items()
+        )
+        if seeds < 1:
+            raise UserError(f"seeds must be at least 1, but is {seeds}")
+    except UserError as error:
+        raise UserError(f"suite {name!r}: {error}") from error
     project = Project(
         name=name,
         train=train,
@@ -389,14 +414,15 @@ def _check(kind: Any, validation_share: float, workers: int) -> None:
     project = kind.project
     try:
         data = _data(kind, validation_share, workers).checked(project.tasks)
-        try_network(kind(), _few(data.train))
+        suite = kind()
+        try_network(suite, _few(data.train, suite.batch_size))
     except UserError as error:
         raise UserError(f"suite {project.name!r}: {error}") from error
 
 
-def _few(train: Split) -> Iterator[tuple[Any, Targets]]:
+def _few(train: Split, batch_size: int) -> Iterator[tuple[Any, Targets]]:
     """Inputs and labels of a few items, as they are and as the transform makes them."""
-    rows = torch.arange(min(TRIED, len(train)))
+    rows = torch.arange(min(TRIED, batch_size, len(train)))
     items: Any = train.inputs
     labels: Any = dict(train.targets)
     given = {name: values[rows] for name, values in labels.items()}

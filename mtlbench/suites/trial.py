@@ -2,21 +2,43 @@
 before training."""
 
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torch.utils.weak import WeakIdKeyDictionary
 
+from mtlbench.data.items import same
 from mtlbench.data.splits import Targets
 from mtlbench.errors import UserError, describe
+from mtlbench.randomness import global_draws_kept, seed_global_draws
 from mtlbench.suites.base import Suite
 
+_trained: MutableMapping[Tensor, bool] = WeakIdKeyDictionary()
+"""The parameters of networks that runs of this process have been given."""
 
-@torch.no_grad()
+
+def require_untrained(model: nn.Module) -> None:
+    """Makes sure that no parameter that is to be trained was given to a run before.
+
+    Raises:
+        UserError: one was.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            if parameter in _trained:
+                raise UserError(
+                    f"model= gives a network whose {name} an earlier run has trained: it must make "
+                    "all that is trained anew each time"
+                )
+            _trained[parameter] = True
+
+
 def try_network(suite: Suite, batches: Iterable[tuple[Any, Targets]]) -> None:
     """Makes sure that the network of a suite takes such inputs and gives outputs for such labels,
-    and that losses are by instance.
+    in evaluation and in training, and that losses are by instance and can be learned from.
 
     Args:
         suite: whose.
@@ -25,25 +47,49 @@ def try_network(suite: Suite, batches: Iterable[tuple[Any, Targets]]) -> None:
     Raises:
         UserError: it is not so.
     """
-    with torch.random.fork_rng(devices=[]):
+    with global_draws_kept():
+        model = _new_network(suite)
+        _try_recipe(suite, model)
+        for inputs, targets in batches:
+            for learns in (False, True):
+                model.train(learns)
+                with torch.set_grad_enabled(learns):
+                    try:
+                        outputs = suite.call(model, suite.prepare(inputs))
+                    except UserError:
+                        raise
+                    except (Exception, SystemExit) as error:
+                        raise UserError(
+                            f"the network fails on training items: {describe(error)}"
+                        ) from error
+                    _try_losses(suite, outputs, targets, learns)
+
+
+def _new_network(suite: Suite) -> nn.Module:
+    """A network of a suite, which makes another one each time, with the same draws the same."""
+    made = []
+    for _ in range(2):
+        seed_global_draws(0, of_devices=True)
         try:
             model = suite.model()
         except (Exception, SystemExit) as error:
             raise UserError(f"model= fails: {describe(error)}") from error
         if not isinstance(model, nn.Module):
             raise UserError(f"model= gives a {type(model).__name__}, and no torch.nn.Module")
-        _try_recipe(suite, model)
-        model.eval()
-        for inputs, targets in batches:
-            try:
-                outputs = suite.call(model, suite.prepare(inputs))
-            except UserError:
-                raise
-            except (Exception, SystemExit) as error:
-                raise UserError(
-                    f"the network fails on training items: {describe(error)}"
-                ) from error
-            _try_losses(suite, outputs, targets)
+        made.append(model)
+    first, second = (dict(model.named_parameters()) for model in made)
+    for name, parameter in first.items():
+        other = second.get(name)
+        if parameter is other and parameter.requires_grad:
+            raise UserError(
+                f"model= gives the same {name} each time: it must make all that is trained anew"
+            )
+        if other is None or not (is_lazy(parameter) or same(parameter, other)):
+            raise UserError(
+                f"model= gives another {name} each time: what it draws must come from the global "
+                "generators of torch, numpy or random, which are seeded for each run"
+            )
+    return made[0]
 
 
 def _try_recipe(suite: Suite, model: nn.Module) -> None:
@@ -61,9 +107,13 @@ def _try_recipe(suite: Suite, model: nn.Module) -> None:
             raise UserError(f"{what}= gives a {type(found).__name__}, and not {wanted}")
 
 
-def _try_losses(suite: Suite, outputs: Targets, targets: Targets) -> None:
+def _try_losses(suite: Suite, outputs: Targets, targets: Targets, learns: bool) -> None:
     for task in suite.tasks():
         output, target = outputs[task.name], targets[task.name]
+        if not isinstance(output, Tensor):
+            raise UserError(
+                f"the network gives a {type(output).__name__} for task {task.name!r}, and no tensor"
+            )
         task.require_fit(output, target)
         try:
             losses = task.losses(output, target)
@@ -72,8 +122,17 @@ def _try_losses(suite: Suite, outputs: Targets, targets: Targets) -> None:
                 f"the loss of task {task.name!r} fails on outputs {list(output.shape)} and labels "
                 f"{list(target.shape)} of {target.dtype}: {describe(error)}"
             ) from error
+        if not isinstance(losses, Tensor):
+            raise UserError(
+                f"the loss of task {task.name!r} gives a {type(losses).__name__}, and no tensor"
+            )
         if losses.shape != (len(target),):
             raise UserError(
                 f"the loss of task {task.name!r} gives {list(losses.shape)} for {len(target)} "
                 "instances, and not one number for each (reduction='none')"
+            )
+        if learns and not losses.requires_grad:
+            raise UserError(
+                f"the loss of task {task.name!r} depends on no parameter that learns: something on "
+                "the way is detached, under torch.no_grad, or frozen"
             )

@@ -16,7 +16,13 @@ from mtlbench.data.reading import Items
 from mtlbench.data.splits import Inputs, Split, Targets, each_input
 from mtlbench.data.variants import Variant
 from mtlbench.errors import UserError, describe
-from mtlbench.randomness import derive_seed, named_generator, repeatable_kernels
+from mtlbench.randomness import (
+    derive_seed,
+    global_draws_kept,
+    named_generator,
+    repeatable_kernels,
+    seed_global_draws,
+)
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import History, RunRecord
 from mtlbench.store.schema import DIVERGED, DONE
@@ -28,6 +34,7 @@ from mtlbench.strategies.strategy import Strategy
 from mtlbench.strategies.table import ON_DEVICE
 from mtlbench.suites.base import Suite
 from mtlbench.suites.build import changed_parameters, suite_of
+from mtlbench.suites.trial import require_untrained
 from mtlbench.tasks.detection import detection_accuracy
 from mtlbench.tasks.epoch_rule import BEST, MEAN, EpochRule, score
 from mtlbench.tasks.task import Task
@@ -115,9 +122,11 @@ class Run:
         self.labelled_tasks = (
             torch.ones(len(self.tasks), dtype=torch.bool) if present is None else present.any(0)
         )
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive_seed("initialisation", spec.suite, spec.seed))
+        with global_draws_kept():
+            seed = derive_seed("initialisation", spec.suite, spec.seed)
+            seed_global_draws(seed, of_devices=True)
             self.model = self.suite.model()
+        require_untrained(self.model)
         self.model.to(self.device)
         if self.suite.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -200,7 +209,8 @@ class Run:
         names = self._names()
         order = self.order(named_generator("order", *names))
         augmentation = named_generator("augmentation", *names)
-        torch.manual_seed(derive_seed("network", *names))  # dropout and the like
+        # Dropout and the like.
+        seed_global_draws(derive_seed("network", *names), of_devices=True)
         self.model.train()
         batches = Batches(
             self.train_split,
@@ -298,7 +308,7 @@ class Run:
         devices = [self.device] if self.device.type == "cuda" else []
         same = nullcontext() if self.together is None else self.together.alone()
         # Dropout in the step draws as with other strategies.
-        with torch.random.fork_rng(devices), same:
+        with global_draws_kept(devices), same:
             found = batch_losses(self.suite, self.model, batch, self.device)
         return {
             task: torch.where(here, losses, 0).sum() / here.sum().clamp(min=1)
@@ -366,7 +376,7 @@ class Run:
             on_gpu = torch.cuda.get_rng_state(self.device)
 
         def losses() -> dict[str, Tensor]:
-            with torch.random.fork_rng(devices):
+            with global_draws_kept(devices):
                 torch.set_rng_state(on_cpu)
                 if on_gpu is not None:
                     torch.cuda.set_rng_state(on_gpu, self.device)

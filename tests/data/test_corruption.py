@@ -261,6 +261,20 @@ def boundaries(maps: Tensor) -> tuple[Tensor, Tensor]:
     return maps[..., 1:, :] != maps[..., :-1, :], maps[..., 1:] != maps[..., :-1]
 
 
+@pytest.mark.parametrize(("count", "exchanged"), [(3, 2), (2, 1), (1, 1)])
+def test_a_label_with_no_other_to_be_exchanged_with_is_not_corrupted(
+    count: int, exchanged: int
+) -> None:
+    some = {name: values[:count] for name, values in labels().items()}
+    variant = Variant.parse("depth@0.6:shuffle", TASKS)
+    if exchanged > 1:
+        _, mask = corrupt(variant, TASKS, some, names=("toy", 0))
+        assert int(mask.sum()) == exchanged
+    else:
+        with pytest.raises(UserError, match=r"corrupts no label: .* of another to exchange with"):
+            corrupt(variant, TASKS, some, names=("toy", 0))
+
+
 @settings(max_examples=50)
 @given(
     st.lists(st.sampled_from([0, 1, 2, 3, IGNORE]), min_size=12, max_size=12).filter(

@@ -466,7 +466,7 @@ def test_a_batch_that_does_not_fit_is_refused_in_one_line(
 def test_losses_that_are_label_maps_are_refused() -> None:
     case = problem(tasks=1)
     strategy = case.strategy("equal", case.network())
-    with pytest.raises(ValueError, match=r"one shape \[B\]"):
+    with pytest.raises(ValueError, match=r"a real number for each instance, shape \[B\]"):
         strategy.backward([torch.ones(2, 3, requires_grad=True)])
 
 

@@ -1,5 +1,6 @@
 """What a loop of one's own hands to a strategy is checked."""
 
+import functools
 from typing import Any
 
 import pytest
@@ -184,3 +185,122 @@ def test_others_take_negative_losses(name: str) -> None:
         {"a": weight * torch.ones(4), "b": -weight.square() * torch.ones(4)}, torch.arange(4)
     )
     assert weight.grad.isfinite()
+
+
+def backward(name: str, losses: Any, **given: Any) -> Net:
+    """A step of a strategy on what is made of the losses of 16 instances by task."""
+    torch.manual_seed(0)
+    net = Net()
+    strategy = build_strategy(name, tasks=TASKS, num_instances=64, model=net)
+    outputs = net(torch.randn(16, 8))
+    a, b = torch.randint(3, (16,)), torch.randn(16)
+    by_task = {
+        "a": functional.cross_entropy(outputs["a"], a, reduction="none"),
+        "b": (outputs["b"] - b).square(),
+    }
+    strategy.backward(losses(by_task), **{"index": torch.arange(16), **given})
+    return net
+
+
+def replaced(change: Any) -> Any:
+    """One loss as it is, the other changed."""
+    return lambda losses: {"a": losses["a"], "b": change(losses["b"])}
+
+
+def each(change: Any) -> Any:
+    return lambda losses: {task: change(loss) for task, loss in losses.items()}
+
+
+@pytest.mark.parametrize(
+    ("losses", "message"),
+    [
+        (each(Tensor.detach), "no loss depends on a parameter that learns: they were computed"),
+        (each(lambda loss: loss[:, None]), r"task 'a' are float32 of shape \[16, 1\]"),
+        (each(lambda loss: loss.to(torch.complex64)), r"task 'a' are complex64 of shape \[16\]"),
+        (each(Tensor.mean), r"shape \(1,\), but has \(16,\): keep the loss of each instance"),
+        (replaced(lambda loss: loss.detach().numpy()), "task 'b' must be a tensor, but is ndarray"),
+        (replaced(lambda loss: None), "task 'b' must be a tensor, but is NoneType"),
+        (lambda losses: sum(losses.values()), "losses must be .* but are one Tensor"),
+        (lambda losses: torch.stack([*losses.values()], 1), "but are one Tensor"),
+        (lambda losses: set(losses.values()), "but are one set"),
+        (lambda losses: (loss for loss in losses.values()), "but are one generator"),
+    ],
+)
+@pytest.mark.parametrize("name", ["equal", "ilt", "pcgrad"])
+def test_losses_that_cannot_be_learned_from_are_refused(
+    name: str, losses: Any, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message) as raised:
+        backward(name, losses)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["ilt", "trim", "self-paced"])
+def test_means_are_refused_where_instances_are_weighed(name: str) -> None:
+    with pytest.raises(ValueError, match="weighs instances: keep the loss of each, reduction="):
+        backward(name, each(Tensor.mean), index=None)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"index": tuple("abcdefghijklmnop")}, "index must be a tensor, but is tuple"),
+        ({"present": {"a": True}}, "present must be a tensor, but is dict"),
+        ({"scale": "2"}, "scale must be a number above 0"),
+    ],
+)
+def test_what_is_no_tensor_is_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        backward("ilt", lambda losses: losses, **given)
+
+
+def test_lists_and_arrays_are_taken_as_tensors() -> None:
+    net = backward("ilt", lambda losses: losses)
+    given = {"index": list(range(16)), "present": torch.ones(16, 2, dtype=torch.bool).numpy()}
+    other = backward("ilt", lambda losses: [*losses.values()], **given)
+    for one, two in zip(net.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one.grad, two.grad)
+
+
+@pytest.mark.parametrize("value", [0, 0.0, torch.zeros(16, dtype=torch.long)])
+@pytest.mark.parametrize("name", ["equal", "ilt", "pcgrad"])
+def test_a_task_without_labels_may_come_as_a_number(name: str, value: Any) -> None:
+    net = backward(name, replaced(lambda loss: value))
+    assert net.a.weight.grad is not None
+    assert net.b.weight.grad is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_is_the_same_whatever_the_modes_around_it(name: str) -> None:
+    def gradients(around: Any) -> list[Tensor | None]:
+        torch.manual_seed(0)
+        net = Net()
+        strategy = build_strategy(
+            name, tasks=TASKS, num_instances=64, model=net, representation=net.trunk
+        )
+        inputs, a, b = torch.randn(16, 8), torch.randint(3, (16,)), torch.randn(16)
+
+        def losses(inputs: Tensor, change: Any = lambda outputs: outputs) -> dict[str, Tensor]:
+            with torch.autocast("cpu", enabled=False):
+                outputs = change(net(inputs))
+                cross_entropy = functional.cross_entropy(outputs["a"], a, reduction="none")
+            return {"a": cross_entropy, "b": (outputs["b"] - b).square()}
+
+        def change(outputs: Any) -> Any:
+            return strategy.transform(outputs, {"a": a, "b": b}, torch.arange(16))
+
+        given: dict[str, Any] = {}
+        if strategy.held_out:
+            given = {"held_out": lambda: losses(inputs + 1)}
+        if strategy.task.recomputes:
+            given = {"closure": lambda: losses(inputs)}
+        by_task = losses(inputs, change)
+        with around():
+            strategy.backward(by_task, torch.arange(16), **given)
+        return [p.grad for p in net.parameters()]
+
+    expected = gradients(torch.enable_grad)
+    autocast = functools.partial(torch.autocast, "cpu", torch.bfloat16)
+    for mode in (torch.no_grad, torch.inference_mode, autocast):
+        for one, other in zip(gradients(mode), expected, strict=True):
+            assert one is other is None or torch.allclose(one, other, rtol=1e-6, atol=1e-8)

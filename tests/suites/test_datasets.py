@@ -4,6 +4,7 @@ of tensors are."""
 import io
 import multiprocessing
 import random
+import secrets
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -191,7 +192,9 @@ def seen_by(strategy: str, **changed: Any) -> Tensor:
             return super().forward(x)
 
     register(model=Watching, **changed)
-    done(strategy)
+    planned = spec(strategy)
+    seen.clear()  # the network was tried
+    trained(planned)
     return torch.cat(seen).view(3, SIZES["train"], 2)
 
 
@@ -509,6 +512,10 @@ class Stream(IterableDataset[Any]):
         ({"epochs": 0}, "suite 'mine': epochs must be above 0"),
         ({"workers": -1}, "workers must not be negative"),
         ({"validation": None, "validation_share": 1.5}, "validation_share must be above 0 and"),
+        ({"epochs": "two"}, "suite 'mine': epochs must be a whole number, but is 'two'"),
+        ({"lr": None}, "suite 'mine': lr must be a number, but is None"),
+        ({"seeds": 0}, "suite 'mine': seeds must be at least 1"),
+        ({"tasks": ["cls", "reg"]}, r"suite 'mine': tasks= is a list of Task\(…\)"),
         ({"variants": ["depth@0.4"]}, "unknown task in variant 'depth@0.4': 'depth'"),
     ],
 )
@@ -517,6 +524,12 @@ def test_what_cannot_be_is_refused_as_a_suite_is_made(
 ) -> None:
     with pytest.raises(UserError, match=message):
         register(**changed)
+
+
+def test_settings_may_be_text_or_numbers_of_other_libraries() -> None:
+    register(epochs="2", batch_size=np.int64(8), lr=torch.tensor(0.5))
+    parameters = spec().suite_parameters
+    assert [parameters[name] for name in ("epochs", "batch_size", "lr")] == [2, 8, 0.5]
 
 
 def items(change: Callable[[Any, int], Any]) -> Dataset[Any]:
@@ -559,6 +572,39 @@ def of_outputs(change: Callable[[Any], Any]) -> type[Net]:
             return change(super().forward(x))
 
     return Changed
+
+
+TRAINED = Net()
+
+
+def of_draws(draw: Callable[[], float]) -> Callable[[], nn.Module]:
+    """Networks whose weights are moved by a draw."""
+
+    def model() -> nn.Module:
+        net = Net()
+        with torch.no_grad():
+            for parameter in net.parameters():
+                parameter += draw()
+        return net
+
+    return model
+
+
+def test_weights_may_be_drawn_from_any_global_generator() -> None:
+    for draw in (np.random.rand, random.random):
+        register(model=of_draws(draw))
+        assert same_bits(done(), done())
+
+
+def test_a_network_that_an_earlier_run_has_trained_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also where nobody tried the network beforehand, as of a suite that is a class."""
+    monkeypatch.setattr("mtlbench.suites.datasets.try_network", lambda *given: None)
+    register(model=lambda: TRAINED)
+    assert done().info["status"] == "done"
+    with pytest.raises(AssertionError, match="an earlier run has trained"):
+        done("mtu")
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -629,6 +675,21 @@ def of_outputs(change: Callable[[Any], Any]) -> type[Net]:
             r"the loss of task 'cls' gives \[\] for 2 instances.*reduction='none'",
         ),
         ({"train": items(lambda item, i: (item[0], (7, 1.0)))}, "has 4 classes, .*a label 7"),
+        ({"model": lambda: TRAINED}, r"model= gives the same \S+ each time: it must make all"),
+        ({"model": of_draws(lambda: secrets.randbelow(9))}, "gives another .* global generators"),
+        (
+            {"model": of_outputs(lambda out: (out[0].detach(), out[1]))},
+            "the loss of task 'cls' depends on no parameter that learns",
+        ),
+        (
+            {"model": of_outputs(lambda out: out if not out[0].requires_grad else out[:1])},
+            "the network gives 1 outputs",
+        ),
+        ({"model": of_outputs(lambda out: (None, out[1]))}, "gives a NoneType for task 'cls'"),
+        (
+            {"tasks": [task("cls", loss=lambda out, label: 0.5), task("reg")]},
+            "the loss of task 'cls' gives a float, and no tensor",
+        ),
     ],
 )
 def test_what_data_and_network_have_wrong_is_told_before_anything_is_trained(
