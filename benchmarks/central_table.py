@@ -36,6 +36,8 @@ CASES = [
     ("bodies", "pose+shape@0.4"),
     ("yeast", "clean"),
     ("yeast", "class2@0.4"),
+    ("census", "clean"),
+    ("census", "education@0.4"),
 ]
 
 WITH_REGULARISATION = {
