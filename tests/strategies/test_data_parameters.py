@@ -81,7 +81,7 @@ def step(strategy: Strategy, batch: Labelled) -> dict[str, Tensor]:
 
 def learn(strategy: Strategy, logits: Tensor, labels: Tensor, index: Tensor) -> None:
     """A step of one task, from logits [B, C, …] of its labels."""
-    outputs = strategy.transform({"y": logits}, {"y": labels}, index)
+    outputs = strategy.transform({"y": logits.requires_grad_()}, {"y": labels}, index)
     losses = functional.cross_entropy(outputs["y"], labels, reduction="none")
     strategy.backward({"y": losses.flatten(1).mean(1) if losses.ndim > 1 else losses}, index)
 
@@ -174,7 +174,7 @@ def test_data_parameters_agrees_with_its_oracle(level: str, decay: float, bound:
                 learned = strategy.instance.log_variances()[:, k]
                 assert_agrees(learned, 2 * by_hand[name].instances.value.detach())
             if level != "instance":
-                learned = strategy.instance.state_dict()["classes"][0, k, : CLASSES[name]]
+                learned = strategy.instance.state_dict()["classes.values"][0, k, : CLASSES[name]]
                 assert_agrees(learned, by_hand[name].classes.value.detach())
     tables = [by_hand[name].instances.value for name in CLASSES if level != "class"]
     tables += [by_hand[name].classes.value for name in CLASSES if level != "instance"]
@@ -260,7 +260,7 @@ def test_what_has_no_label_in_the_batch_does_not_move(level: str) -> None:
         assert pixels.any(1).tolist() == [i == 3 for i in range(N)]
         assert not depth.any()
     if level != "instance":
-        digit, depth, pixels = moved["classes"].unbind(1)
+        digit, depth, pixels = moved["classes.values"].unbind(1)
         seen = batch.targets["digit"][3:].tolist()
         assert digit.any(0).tolist() == [c in seen for c in range(5)]
         assert pixels.any(0).tolist() == [True, True, False, False, False]
@@ -269,7 +269,9 @@ def test_what_has_no_label_in_the_batch_does_not_move(level: str) -> None:
 
 def tables(strategy: Strategy) -> dict[str, Tensor]:
     state = strategy.instance.state_dict()
-    return {name: state[name].clone() for name in ("table.values", "classes") if name in state}
+    return {
+        name: state[name].clone() for name in ("table.values", "classes.values") if name in state
+    }
 
 
 @pytest.mark.parametrize("level", LEVELS)

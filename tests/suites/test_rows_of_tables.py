@@ -267,7 +267,7 @@ def test_temperatures_of_a_logit_are_those_of_the_two_classes_it_stands_for() ->
             )  # fmt: skip
             for _ in range(3):
                 seen = stage.transform({"t": outputs}, {"t": label}, index)["t"]
-                stage.backward({"t": torch.ones(6)}, index)
+                stage.backward({"t": torch.ones(6, requires_grad=True)}, index)
             stages.append(seen if seen.ndim == 1 else seen[:, 1])
     assert torch.equal(stages[0], stages[1])
     assert torch.equal(stages[2], stages[3])
