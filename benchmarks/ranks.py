@@ -53,11 +53,15 @@ def step_of(bench: step_cost.Bench, name: str | None, **parameters: object) -> C
         parameters={f"{name}.{key}": value for key, value in parameters.items()},
     )
 
+    def again() -> dict[str, torch.Tensor]:
+        """The losses of the batch once more, or in the place of those of a held-out one."""
+        return network(bench.images, bench.targets)
+
     def step() -> None:
         losses = wrapped(bench.images, bench.targets)
         optimizer.zero_grad(set_to_none=True)
         if strategy:
-            strategy.backward(losses, bench.index)
+            strategy.backward(losses, bench.index, held_out=again, closure=again)
         else:
             torch.stack([loss.mean() for loss in losses.values()]).sum().backward()
         optimizer.step()
@@ -97,9 +101,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--only", default="", help="names, apart by commas")
     options = parser.parse_args()
-    # What looks at held-out data, or at the losses again, trains in one process.
-    entries = [e for e in strategies.entries() if not (e.cls.held_out or e.cls.recomputes)]
-    names = [entry.name for entry in entries]
+    names = [entry.name for entry in strategies.entries()]
     names = options.only.split(",") if options.only else names
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
