@@ -1,7 +1,7 @@
 """Suites of datasets as they are: of a plain PyTorch project, without a line of it changed."""
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any, ClassVar, Literal
 
@@ -21,6 +21,9 @@ from mtlbench.suites.trial import try_network
 from mtlbench.tasks.task import Task
 
 TRAIN, VALIDATION, TEST = "training", "validation", "test"
+
+RECIPE = ("epochs", "batch_size", "lr", "weight_decay")
+"""Numbers that are parameters of a run."""
 
 TRIED = 2
 """Training items that the network is tried on: of one, batch norm has no variance."""
@@ -193,20 +196,7 @@ def suite_from(
         UserError: something of this cannot be; what data and network have wrong is told when they
             are first used, before anything is trained.
     """
-    if isinstance(tasks, Mapping | Task) or not all(isinstance(task, Task) for task in tasks):
-        raise UserError(f"suite {name!r}: tasks= is a list of Task(…)")
-    tasks = tuple(tasks)
-    known = [task.name for task in tasks]
-    if not tasks:
-        raise UserError(f"suite {name!r} has no tasks")
-    if len(set(known)) < len(known):
-        raise UserError(f"suite {name!r} has two tasks of one name: {', '.join(known)}")
-    for task in tasks:
-        if task.kind == "classification" and task.corruptions and not task.classes:
-            raise UserError(
-                f"task {task.name!r} of suite {name!r} needs classes=, their names: its labels are "
-                "corrupted among them"
-            )
+    tasks = _checked_tasks(name, tasks)
     if isinstance(model, nn.Module) or not callable(model):
         raise UserError(
             f"suite {name!r}: model= makes a new network each time it is called, as a class or "
@@ -215,28 +205,27 @@ def suite_from(
     for what, given in ((TRAIN, train), (VALIDATION, validation), (TEST, test)):
         if given is not None and not _makes(given):
             require_numbered(given, what)
+    settings: dict[str, tuple[Any, type]] = {
+        "epochs": (epochs, int),
+        "batch_size": (batch_size, int),
+        "lr": (lr, float),
+        "weight_decay": (weight_decay, float),
+        "seeds": (seeds, int),
+        "workers": (workers, int),
+        "validation_share": (validation_share, float),
+        "unpack_inputs": (unpack_inputs, bool),
+        "channels_last": (channels_last, bool),
+    }
     try:
-        epochs, batch_size, seeds, workers = (
-            convert(what, given, int)
-            for what, given in {
-                "epochs": epochs,
-                "batch_size": batch_size,
-                "seeds": seeds,
-                "workers": workers,
-            }.items()
-        )
-        lr, weight_decay, validation_share = (
-            convert(what, given, float)
-            for what, given in {
-                "lr": lr,
-                "weight_decay": weight_decay,
-                "validation_share": validation_share,
-            }.items()
-        )
-        if seeds < 1:
+        values = {what: convert(what, *each) for what, each in settings.items()}
+        if values["seeds"] < 1:
             raise UserError(f"seeds must be at least 1, but is {seeds}")
     except UserError as error:
         raise UserError(f"suite {name!r}: {error}") from error
+    if not isinstance(summary, str):
+        raise UserError(
+            f"suite {name!r}: summary= is a line of text, and no {type(summary).__name__}"
+        )
     project = Project(
         name=name,
         train=train,
@@ -249,38 +238,33 @@ def suite_from(
         transform=transform,
         collate_fn=collate_fn,
         names=names,
-        unpack_inputs=unpack_inputs,
+        unpack_inputs=values["unpack_inputs"],
         prepare=prepare,
         optimizer=optimizer,
         lr_factor=lr_factor,
         representation=representation,
     )
     corrupted = listed("variant", variants) or []
-    drawn = (
-        ""
-        if validation is not None
-        else (f" Validation data is drawn from the training data, a share of {validation_share:g}.")
-    )
+    drawn = validation is None
+    share = values["validation_share"]
+    about = f" Validation data is drawn from the training data, a share of {share:g}." * drawn
     suite: Any = make_dataclass(
         "SuiteOfDatasets",
         [
-            ("epochs", int, epochs),
-            ("batch_size", int, batch_size),
-            ("lr", float, lr),
-            ("weight_decay", float, weight_decay),
+            *((what, settings[what][1], values[what]) for what in RECIPE),
             ("epoch_rule", str, epoch_rule),
             ("precision", Literal["float32", "bfloat16"], precision),
-            *([("validation_share", float, validation_share)] if validation is None else []),
-            ("workers", int, field(default=workers, metadata=LOCATION)),
+            *[("validation_share", float, share)] * drawn,
+            ("workers", int, field(default=values["workers"], metadata=LOCATION)),
         ],
         bases=(DatasetSuite,),
         namespace={
-            "__doc__": summary + drawn,
+            "__doc__": summary + about,
             "project": project,
-            "channels_last": channels_last,
+            "channels_last": values["channels_last"],
             "default_variants": tuple(corrupted),
             "default_strategies": tuple(listed("strategy", strategies) or ()),
-            "default_seeds": seeds,
+            "default_seeds": values["seeds"],
         },
         frozen=True,
         kw_only=True,
@@ -293,6 +277,30 @@ def suite_from(
         Variant.parse(variant, tasks)
     made: type[DatasetSuite] = register_suite(name, label=label)(suite)
     return made
+
+
+def _checked_tasks(name: str, given: Any) -> tuple[Task, ...]:
+    """The tasks of a suite.
+
+    Raises:
+        UserError: they cannot be.
+    """
+    listed_ones = isinstance(given, Iterable) and not isinstance(given, Mapping)
+    tasks = tuple(given) if listed_ones else (given,)
+    if not (listed_ones and all(isinstance(task, Task) for task in tasks)):
+        raise UserError(f"suite {name!r}: tasks= is a list of Task(…)")
+    known = [task.name for task in tasks]
+    if not tasks:
+        raise UserError(f"suite {name!r} has no tasks")
+    if len(set(known)) < len(known):
+        raise UserError(f"suite {name!r} has two tasks of one name: {', '.join(known)}")
+    for task in tasks:
+        if task.kind == "classification" and task.corruptions and not task.classes:
+            raise UserError(
+                f"task {task.name!r} of suite {name!r} needs classes=, their names: its labels are "
+                "corrupted among them"
+            )
+    return tasks
 
 
 def outputs_by_task(outputs: Any, tasks: Sequence[str]) -> dict[str, Tensor]:

@@ -516,6 +516,9 @@ class Stream(IterableDataset[Any]):
         ({"lr": None}, "suite 'mine': lr must be a number, but is None"),
         ({"seeds": 0}, "suite 'mine': seeds must be at least 1"),
         ({"tasks": ["cls", "reg"]}, r"suite 'mine': tasks= is a list of Task\(…\)"),
+        ({"tasks": None}, r"suite 'mine': tasks= is a list of Task\(…\)"),
+        ({"channels_last": "yes"}, "suite 'mine': channels_last must be true or false"),
+        ({"summary": None}, "suite 'mine': summary= is a line of text, and no NoneType"),
         ({"variants": ["depth@0.4"]}, "unknown task in variant 'depth@0.4': 'depth'"),
     ],
 )
