@@ -13,6 +13,7 @@ full-resolution heads: 2.0× a plain step against 1.07×).
 """
 
 import math
+import warnings
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -178,7 +179,7 @@ class Strategy(nn.Module):
         self.register_buffer("sums_of_epoch", sums)
         self._steps = 0
         self._transformed = self._draws_compared = self._graph_is_open = False
-        self._closure_compared = False
+        self._closure_compared = self._warned = False
         self._own_parameters = [*self.parameters()]
         self.register_load_state_dict_post_hook(_keep_parameters)
 
@@ -428,11 +429,7 @@ class Strategy(nn.Module):
         """
         vectors = self._loss_vectors(losses)
         values, present = self._values(vectors, present)
-        if not any(vector.requires_grad for vector in vectors) and (present & (values != 0)).any():
-            raise ValueError(
-                "no loss depends on a parameter that learns: they were computed under "
-                "torch.no_grad or detached, or the whole network is frozen"
-            )
+        self._require_learning(vectors, present & (values != 0))
         if index is None:
             self._require_instances(losses)
             index = self._no_index(len(values))
@@ -605,6 +602,35 @@ class Strategy(nn.Module):
                 f"{type(self.task).__name__} needs losses of at least {bound:g}: add a constant to "
                 "it, or take another strategy"
             )
+
+    def _require_learning(self, vectors: Sequence[Tensor], counts: Tensor) -> None:
+        """Makes sure that losses can be learned from; warns, once, of a task's that cannot.
+
+        Args:
+            vectors: the losses [B] of each task.
+            counts: where one is there and not 0, bool [B, K].
+        """
+        constant = [not vector.requires_grad for vector in vectors]
+        if all(constant) and counts.any():
+            raise ValueError(
+                "no loss depends on a parameter that learns: they were computed under "
+                "torch.no_grad or detached, or the whole network is frozen"
+            )
+        if any(constant) and not self._warned and readable(counts):
+            tasks = [
+                repr(task)
+                for task, still, column in zip(
+                    self.setting.tasks, constant, counts.any(0).tolist(), strict=True
+                )
+                if still and column
+            ]
+            if tasks:
+                self._warned = True
+                warnings.warn(
+                    f"the loss of task {' and '.join(tasks)} depends on no parameter that learns: "
+                    "it is weighed, and nothing is learned from it",
+                    stacklevel=5,
+                )
 
     def _require_numbers(self, index: Tensor) -> None:
         if index.dtype not in (torch.int64, torch.int32, torch.int16):

@@ -1,6 +1,7 @@
 """What a loop of one's own hands to a strategy is checked."""
 
 import functools
+import warnings
 from typing import Any
 
 import pytest
@@ -233,6 +234,16 @@ def test_losses_that_cannot_be_learned_from_are_refused(
     with pytest.raises(ValueError, match=message) as raised:
         backward(name, losses)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["equal", "ilt", "pcgrad"])
+def test_a_task_that_nothing_is_learned_from_is_warned_of(name: str) -> None:
+    with pytest.warns(UserWarning, match="the loss of task 'b' depends on no parameter") as told:
+        backward(name, replaced(Tensor.detach))
+    assert len(told) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        backward(name, replaced(lambda loss: torch.zeros(len(loss))))  # as without a label
 
 
 @pytest.mark.parametrize("name", ["ilt", "trim", "self-paced"])
