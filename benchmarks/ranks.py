@@ -23,7 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mtlbench.errors import UserError
 from mtlbench.execution.worker import keep_freed_memory
-from mtlbench.strategies.base import GRADIENT, strategies
+from mtlbench.strategies.base import GRADIENT, InstanceStage, strategies
 from mtlbench.strategies.compose import build_strategy, stage_of
 
 RANKS = 2
@@ -77,9 +77,10 @@ def work(rank: int, port: int, names: list[str], repeats: int) -> None:
     bench = step_cost.Bench("cpu", batch=step_cost.BATCH // RANKS)
     plain = step_of(bench, None)
     for name in names:
-        stage = stage_of(strategies.get(name))
-        if name == "data-parameters":  # changes outputs, which are inside of the wrapper here
-            continue
+        entry = strategies.get(name)
+        stage = stage_of(entry)
+        if getattr(entry.cls, "transform", InstanceStage.transform) is not InstanceStage.transform:
+            continue  # it looks at outputs, which are inside of the wrapper here
         for form in ({}, {"on": "representation"}) if stage == GRADIENT else ({},):
             try:
                 step = step_of(bench, name, **form)
