@@ -107,7 +107,7 @@ class Pool:
         elastic: bool,
         emit: Callable[[Event], None],
     ) -> None:
-        self.elastic, self.emit = elastic, emit
+        self.emit = emit
         self.fleet = Fleet(cpus, gpus, setup, elastic=elastic, emit=emit, left=self.forgive)
         self.waiting: deque[Job] = deque()
         self.elsewhere: list[Job] = []
@@ -324,7 +324,7 @@ class Pool:
         self.clear(job)
         active.lock.close()
         self.active.remove(active)
-        if self.elastic:  # there may be machines with a disk of their own
+        if self.fleet.elastic:  # there may be machines with a disk of their own
             idle = {crew.nodes[0]: crew for crew in self.fleet.idle}
             for node in idle.keys() & active.nodes:
                 idle[node].handle.forget.remote(job.checkpoint(self.store).absolute())
