@@ -8,6 +8,7 @@ from mtlbench.analysis.label_errors.confident import require_cleanlab
 from mtlbench.analysis.label_errors.scores import (
     CLEANLAB,
     DETECTORS,
+    FOLDED,
     ILT_LOSS,
     LOSS,
     MARGIN,
@@ -51,7 +52,8 @@ def runs_read(
     seeds: int | None,
     overrides: Mapping[str, Any] | None,
 ) -> list[RunSpec]:
-    """The runs that the detectors read; for cleanlab those whose training its folds repeat."""
+    """The runs that the detectors read; for those of `FOLDED`, those whose training folds
+    repeat."""
     strategies = list(dict.fromkeys(STRATEGY.get(name, "equal") for name in chosen))
     return plan(suite, strategies=strategies, variants=variants, seeds=seeds, overrides=overrides)
 
@@ -70,7 +72,7 @@ def train_missing(
     Raises:
         UserError: of some strategy no run ended well, or a fold did not.
     """
-    read = {STRATEGY[name] for name in chosen if name != CLEANLAB}
+    read = {STRATEGY[name] for name in chosen if name not in FOLDED}
     if read:
         studies.run_study(
             suite,
@@ -85,7 +87,7 @@ def train_missing(
             trackers=(),
         )
         _require_done([spec for spec in specs if spec.strategy in read], Store(results))
-    if CLEANLAB in chosen:
+    if set(chosen) & set(FOLDED):
         _train_folds([s for s in specs if s.strategy == "equal"], plugins, results, resources)
 
 

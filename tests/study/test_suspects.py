@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -617,7 +618,7 @@ def test_detectors_of_classes_are_refused_where_no_task_has_any(
         assert finished.status == 2
         assert finished.err == (
             "mtlbench: error: detectors 'margin' are for classification, but all tasks are "
-            "regressions; others: 'sigma', 'ilt-loss', 'loss'\n"
+            "regressions; others: 'sigma', 'ilt-loss', 'loss', 'fold-loss'\n"
         )
     assert not (tmp_path / "runs").exists()
 
@@ -706,13 +707,12 @@ def test_a_suite_without_corrupted_variants_needs_one_to_compare_detectors(
     assert "has no corrupted variant by default" in finished.err
 
 
-# --- confident learning -------------------------------------------------------------------------
+# --- cross-validation ---------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def folds(study: Path) -> list[FoldJob]:
     """A cross-validation in the study's directory."""
-    pytest.importorskip("cleanlab")
     folds = cross_validations([tiny_spec("equal", VARIANT, epochs=1)])
     for fold in folds:
         *_, ended = fold.train(Place(), None)
@@ -723,7 +723,8 @@ def folds(study: Path) -> list[FoldJob]:
 def test_each_instance_is_held_out_once_and_scored_by_its_given_class(
     study: Path, folds: list[FoldJob]
 ) -> None:
-    ((about, scores),) = fold_scores(Store(study), "digits")
+    pytest.importorskip("cleanlab")
+    ((about, scores),) = fold_scores(Store(study), "digits", detectors=["cleanlab"])
     assert about["hash"] == folds[0].spec.hash
     by_task = {each.task: each for each in scores}
     assert set(by_task) == {"left", "right"}
@@ -743,8 +744,9 @@ def test_folds_of_other_settings_are_not_compared(study: Path, folds: list[FoldJ
     hashes = [tiny_spec("equal", VARIANT).hash]
     frame = compare_detectors(study, "digits", hashes=hashes)
     assert set(frame["detector"]) == {LOSS, MARGIN}
-    frame = compare_detectors(study, "digits", detectors=["cleanlab"])
-    assert len(frame) == 2
+    frame = compare_detectors(study, "digits", detectors=["fold-loss"])
+    assert len(frame) == 3
+    assert frame["last"].all()
 
 
 def test_a_fold_never_trains_on_what_it_predicts(folds: list[FoldJob]) -> None:
@@ -754,16 +756,24 @@ def test_a_fold_never_trains_on_what_it_predicts(folds: list[FoldJob]) -> None:
     assert other.group != folds[0].group
 
 
-def test_the_quality_of_a_map_is_the_soft_minimum_of_its_pixels() -> None:
-    pytest.importorskip("cleanlab")
-    from mtlbench.training.folds import map_quality
-
-    probability = np.array([[[[0.9, 0.2]], [[0.1, 0.8]]]])  # [1, 2, 1, 2]
-    labels = np.array([[[0, 0]]])
-    both = np.array([0.9, 0.2])
-    weights = np.exp((1 - both) / 0.1)
-    expected = (both * weights).sum() / weights.sum()
-    quality = map_quality(labels, probability, np.ones_like(labels, bool))
-    assert quality[0] == pytest.approx(expected)
-    without = map_quality(labels, probability, np.array([[[True, False]]]))
-    assert without[0] > quality[0]
+def test_suspects_by_the_out_of_fold_loss_have_what_networks_predict_that_have_not_seen_them(
+    study: Path,
+    folds: list[FoldJob],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "cleanlab", None)
+    options = [*TINY_OPTIONS, "--epochs", "1", "--seeds", "1", "--variant", VARIANT, "--top", "5"]
+    options += ["--task", "offset", "--detectors", "fold-loss"]
+    finished = here(["suspects", "digits", *options, "--results", study, "--out", tmp_path], capsys)
+    assert finished.status == 0, finished.err
+    values, losses = np.full((2, TINY["train_size"]), np.nan)
+    for fold in folds:
+        with np.load(fold.path(Store(study))) as part:
+            values[part["rows"]], losses[part["rows"]] = part["value"][:, 2], part["loss"][:, 2]
+    suspects = pd.read_csv(tmp_path / "suspects.csv")
+    worst = np.argsort(-losses)[:5]
+    assert suspects["index"].tolist() == worst.tolist()
+    np.testing.assert_allclose(suspects["predicted"], values[worst], rtol=1e-3)
+    np.testing.assert_allclose(suspects["fold-loss"], losses[worst], rtol=1e-3)

@@ -10,9 +10,9 @@ import pandas as pd
 from mtlbench.analysis.label_errors.folds import fold_scores
 from mtlbench.analysis.label_errors.mixture import estimate_share
 from mtlbench.analysis.label_errors.scores import (
-    CLEANLAB,
     DETECTOR_LABELS,
     DETECTORS,
+    FOLDED,
     STRATEGY,
     Scores,
 )
@@ -64,7 +64,7 @@ def stored_scores(
     """
     require_known("detector", detectors, DETECTORS)
     found: list[tuple[str, str, Scores]] = []
-    read = [name for name in detectors if name != CLEANLAB]
+    read = [name for name in detectors if name not in FOLDED]
     if read:
         frame = load_results(results)
         if hashes is not None:
@@ -78,8 +78,10 @@ def stored_scores(
             mine = [name for name in read if STRATEGY[name] == strategy]
             scores = _scores_of(read_run(Path(path)), mine)
             found += [(variant, settings, each) for each in scores]
-    if CLEANLAB in detectors:
-        for about, scores in fold_scores(Store(results).require(), suite, variants, hashes):
+    folded = [name for name in detectors if name in FOLDED]
+    if folded:
+        store = Store(results).require()
+        for about, scores in fold_scores(store, suite, variants, hashes, folded):
             found += [(about["spec"]["variant"], "", each) for each in scores]
     return found
 
