@@ -21,6 +21,7 @@ from mtlbench.randomness import named_generator
 from mtlbench.store.folds import NO_LABEL
 from mtlbench.store.runs import npz_bytes
 from mtlbench.store.schema import DONE
+from mtlbench.suites.build import changed_parameters
 from mtlbench.tasks.task import Task
 from mtlbench.training.batches import Batches
 from mtlbench.training.evaluation import forward, instance_losses
@@ -73,6 +74,7 @@ class FoldRun(Run):
             "tasks": [task.name for task in self.tasks],
             "folds": self.folds,
             "clean": not self.variant.clauses,
+            "changed": changed_parameters(self.spec),
         }
         arrays = self.predict_held_out()
         arrays["rows"] = self.held_out.numpy()

@@ -19,7 +19,14 @@ from mtlbench.store.runs import DamagedRunError, Store, npz_bytes
 
 FOLDS = 2
 SPEC = RunSpec("mine", {}, "clean", "equal", {}, 0, {})
-ABOUT = {"spec": asdict(SPEC), "hash": SPEC.hash, "tasks": ["side"], "folds": FOLDS, "clean": True}
+ABOUT = {
+    "spec": asdict(SPEC),
+    "hash": SPEC.hash,
+    "tasks": ["side"],
+    "folds": FOLDS,
+    "clean": True,
+    "changed": [],
+}
 
 
 def content(fold: int, count: int = 4, *, about: Any = ABOUT, **changes: Any) -> bytes:

@@ -744,9 +744,10 @@ def test_folds_of_other_settings_are_not_compared(study: Path, folds: list[FoldJ
     hashes = [tiny_spec("equal", VARIANT).hash]
     frame = compare_detectors(study, "digits", hashes=hashes)
     assert set(frame["detector"]) == {LOSS, MARGIN}
-    frame = compare_detectors(study, "digits", detectors=["fold-loss"])
-    assert len(frame) == 3
-    assert frame["last"].all()
+    frame = compare_detectors(study, "digits", [VARIANT], detectors=[LOSS, "fold-loss"])
+    frame = frame[frame["last"]].set_index("detector")
+    assert frame.loc["fold-loss", "settings"].tolist() == ["epochs=1"] * 3
+    assert "epochs=1" not in set(frame.loc[LOSS, "settings"])
 
 
 def test_a_fold_never_trains_on_what_it_predicts(folds: list[FoldJob]) -> None:

@@ -28,6 +28,7 @@ from mtlbench.analysis.printing import (
 )
 from mtlbench.analysis.results import load_results, require_suite
 from mtlbench.analysis.selection import select
+from mtlbench.analysis.settings import settings_of
 from mtlbench.analysis.table import Column, Section, Table
 from mtlbench.analysis.writers import write
 from mtlbench.errors import UserError, require_known
@@ -64,6 +65,7 @@ def stored_scores(
     """
     require_known("detector", detectors, DETECTORS)
     found: list[tuple[str, str, Scores]] = []
+    specs, changed = [], []
     read = [name for name in detectors if name not in FOLDED]
     if read:
         frame = load_results(results)
@@ -76,13 +78,19 @@ def stored_scores(
             frame["path"], frame["variant"], frame["settings"], frame["strategy"], strict=True
         ):
             mine = [name for name in read if STRATEGY[name] == strategy]
-            scores = _scores_of(read_run(Path(path)), mine)
-            found += [(variant, settings, each) for each in scores]
+            run = read_run(Path(path))
+            found += [(variant, settings, each) for each in _scores_of(run, mine)]
+            specs.append(run.info["spec"])
+            changed.append(run.info["changed"])
     folded = [name for name in detectors if name in FOLDED]
     if folded:
         store = Store(results).require()
-        for about, scores in fold_scores(store, suite, variants, hashes, folded):
-            found += [(about["spec"]["variant"], "", each) for each in scores]
+        known = fold_scores(store, suite, variants, hashes, folded)
+        specs += [about["spec"] for about, _ in known]
+        changed += [about["changed"] for about, _ in known]
+        told = settings_of(specs, changed=changed)[len(specs) - len(known) :]
+        for (about, scores), settings in zip(known, told, strict=True):
+            found += [(about["spec"]["variant"], settings, each) for each in scores]
     return found
 
 
