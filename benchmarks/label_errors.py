@@ -15,8 +15,9 @@ standard deviation; of the logarithm for some).
 - `wrong`: half a unit from the truth or more, or of another substance, by judgement; each stands
   with its reason in `label_errors.csv`. Looked at were all labels that other sources contradict
   more than they confirm, all boiling points below the melting point (both: `comparison` in the
-  column `found`), and the first 20 of every list below (`suspects`): of means over the seeds, and
-  of single seeds where the ridge regression is half a unit away.
+  column `found`), and the first 20 of every list below but those of the out-of-fold loss
+  (`suspects`): of means over the seeds, and of single seeds where the ridge regression is half a
+  unit away.
 - `unknown`: all others.
 
 Who judged had seen the lists, and what the ridge regression below predicts. Labels of `comparison`
