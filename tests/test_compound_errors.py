@@ -154,9 +154,9 @@ def test_numbers_of_the_readme_are_those_measured(measured: pd.DataFrame) -> Non
     def first(detector: str) -> str:
         return f"{shares.xs((detector, 20)).mean():.0f}"
 
-    sigma, loss, ridge, robust = map(first, ("sigma", "loss", "ridge", "loss-l1"))
+    sigma, loss, folded, robust = map(first, ("sigma", "loss", "fold-loss", "fold-loss-l1"))
     assert (
-        f"{sigma} % of σ's, {loss} of the summed loss's, {ridge} of a ridge regression's and "
-        f"{robust} of the summed loss's with `--set loss=l1`"
+        f"{sigma} % of σ's, {loss} of the summed loss's, {folded} of the out-of-fold loss's and "
+        f"{robust} of that with `--set loss=l1` are wrong labels"
     ) in text
     assert f"[{(label_errors.written()['verdict'] == 'wrong').sum()} are known" in text
