@@ -23,8 +23,9 @@ from mtlbench.store.runs import Store, read_run
 from mtlbench.store.schema import DONE
 from mtlbench.study import run as studies
 from mtlbench.study.plan import plan
+from mtlbench.suites.build import suite_of
 from mtlbench.training.job import run_directory
-from mtlbench.training.jobs import cross_validations
+from mtlbench.training.jobs import FoldJob, cross_validations
 
 DEFAULT_DETECTORS = (SIGMA, ILT_LOSS, LOSS, MARGIN)
 """Detectors that need no more than one run of `equal` and one of `ilt`."""
@@ -70,6 +71,11 @@ def train_missing(
     Raises:
         UserError: of some strategy no run ended well, or a fold did not.
     """
+    store = Store(results)
+    folds = cross_validations([s for s in specs if s.strategy == "equal" and CLEANLAB in chosen])
+    studies.require_way(folds, store)
+    if folds:
+        _require_instances(folds[0])
     read = {STRATEGY[name] for name in chosen if name != CLEANLAB}
     if read:
         studies.run_study(
@@ -84,9 +90,9 @@ def train_missing(
             traces=frozenset(read),
             trackers=(),
         )
-        _require_done([spec for spec in specs if spec.strategy in read], Store(results))
-    if CLEANLAB in chosen:
-        _train_folds([s for s in specs if s.strategy == "equal"], plugins, results, resources)
+        _require_done([spec for spec in specs if spec.strategy in read], store)
+    if folds:
+        _train_folds(folds, plugins, store, resources)
 
 
 def _require_done(specs: Sequence[RunSpec], store: Store) -> None:
@@ -107,13 +113,26 @@ def _require_done(specs: Sequence[RunSpec], store: Store) -> None:
             )
 
 
+def _require_instances(fold: FoldJob) -> None:
+    """Makes sure that each fold has an instance, before anything is trained.
+
+    Raises:
+        UserError: there are too few.
+    """
+    count = len(suite_of(fold.spec).data().train)
+    if count < fold.folds:
+        raise UserError(
+            f"{CLEANLAB!r} needs a training instance for each of {fold.folds} folds, but suite "
+            f"{fold.spec.suite!r} has {count}"
+        )
+
+
 def _train_folds(
-    specs: Sequence[RunSpec],
+    folds: Sequence[FoldJob],
     plugins: Sequence[PluginFile],
-    results: str | Path,
+    store: Store,
     resources: Resources,
 ) -> None:
-    store, folds = Store(results), cross_validations(specs)
     studies.train_missing(
         folds, store, "cross-validation", "folds", plugins=plugins, resources=resources
     )

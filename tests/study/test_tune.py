@@ -360,7 +360,7 @@ def test_what_is_no_space_is_refused(space: Any, monkeypatch: pytest.MonkeyPatch
         trials(["mtu"])
 
 
-@pytest.mark.parametrize("name", [".trials", ".tuned"])
+@pytest.mark.parametrize("name", [".trials", ".tuned", "digits"])
 def test_a_file_in_the_way_is_said_before_anything_is_trained(
     name: str, here: None, tmp_path: Path
 ) -> None:
@@ -423,6 +423,7 @@ def test_the_command_tunes_on_a_cluster_to_the_bits_of_this_process(
     ended = finish(start_mtlbench([*command, "--results", str(tmp_path / "there")]))
     assert ended.status == 0, ended.err
     assert "ILT Params (tuned)" in ended.out
+    assert "digits/left@0.4/ilt/seed-0 (tuned) done" in ended.err
     tune(
         "digits", strategies=["ilt"], variants=["left@0.4"], trials=3, seeds=1,
         overrides=TINY, results=tmp_path / "here",
