@@ -355,6 +355,8 @@ def _keep(store: Store, tuning: Tuning) -> None:
             else:
                 if before.trials == tuning.trials:
                     tuning = tuning.with_seeds(before.seeds)
+                    if tuning == before:  # which may lie where nothing can be written
+                        return
                 else:
                     progress.say(f"{path} has other scores; set aside as {store.set_aside(path)}")
         write_tuning(path, tuning)

@@ -343,8 +343,11 @@ def test_a_tuning_that_contradicts_itself_is_named_and_set_aside(
 def test_a_tuning_of_more_seeds_stays(here: None, tmp_path: Path) -> None:
     options: Any = {"strategies": ["equal"], "variants": ["clean"], "trials": 2, "overrides": TINY}
     tune("digits", **options, seeds=2, results=tmp_path)
+    (file,) = (tmp_path / ".tuned").iterdir()
+    written = file.stat().st_mtime_ns
     tune("digits", **options, seeds=1, results=tmp_path)
     assert tunings(Store(tmp_path))[0][0].seeds == [0, 1]
+    assert file.stat().st_mtime_ns == written  # it may lie where nothing can be written
 
 
 @pytest.mark.parametrize("trials_asked", [-1, 10**9, "3", 2.5, None, True])
