@@ -1,7 +1,7 @@
 """How well the detectors find wrong labels that nobody planted: those of the suite `compounds`.
 
-    mtlbench suspects compounds --detectors sigma,ilt-loss,loss --results DIR
-    mtlbench suspects compounds --detectors loss --set loss=l1 --results DIR
+    mtlbench suspects compounds --detectors sigma,ilt-loss,loss,fold-loss --results DIR
+    mtlbench suspects compounds --detectors loss,fold-loss --set loss=l1 --results DIR
     python benchmarks/label_errors.py DIR    measures, and writes results/compounds/detectors.csv
     python benchmarks/label_errors.py        the tables of that file
 
@@ -44,7 +44,14 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
 
 from mtlbench.analysis.label_errors.comparison import stored_scores
-from mtlbench.analysis.label_errors.scores import DETECTOR_LABELS, ILT_LOSS, LOSS, SIGMA, order
+from mtlbench.analysis.label_errors.scores import (
+    DETECTOR_LABELS,
+    FOLD_LOSS,
+    ILT_LOSS,
+    LOSS,
+    SIGMA,
+    order,
+)
 from mtlbench.data.compounds import PROPERTIES, cas_text, read_compounds, source_values
 from mtlbench.suites.compounds import SCALES, Compounds
 
@@ -56,10 +63,13 @@ AGREES, CONTRADICTS, COPY = 0.1, 0.5, 1 / 400
 
 FIRST = (20, 50, 100)
 SEEDS = (0, 1, 2)
-L1, MEDIAN, RIDGE, CHANCE, ALL = "loss-l1", "median", "ridge", "chance", "all"
+TRAINED = (SIGMA, ILT_LOSS, LOSS, FOLD_LOSS)
+L1, FOLD_L1 = f"{LOSS}-l1", f"{FOLD_LOSS}-l1"
+MEDIAN, RIDGE, CHANCE, ALL = "median", "ridge", "chance", "all"
 LABELS = {
-    **{name: DETECTOR_LABELS[name] for name in (SIGMA, ILT_LOSS, LOSS)},
+    **{name: DETECTOR_LABELS[name] for name in TRAINED},
     L1: "summed loss, `loss=l1`",
+    FOLD_L1: "out-of-fold loss, `loss=l1`",
     RIDGE: "ridge regression, out of fold",
     MEDIAN: "distance from the median",
     CHANCE: "chance",
@@ -186,10 +196,9 @@ Scored = dict[tuple[str, str, int], npt.NDArray[np.float64]]
 
 def scores(results: str, data: Training) -> Scored:
     found: Scored = {}
-    chosen = (SIGMA, ILT_LOSS, LOSS)
-    for _, settings, each in stored_scores(results, "compounds", ["clean"], detectors=chosen):
-        detector = L1 if "loss=l1" in settings else each.detector
-        found[detector, each.task, each.seed] = each.score
+    for _, settings, each in stored_scores(results, "compounds", ["clean"], detectors=TRAINED):
+        robust = "-l1" if "loss=l1" in settings else ""
+        found[each.detector + robust, each.task, each.seed] = each.score
     for name, scaled in data.scaled.items():
         for seed in SEEDS:
             found[RIDGE, name, seed] = np.abs(scaled - _out_of_fold(data.inputs, scaled, seed))
@@ -241,7 +250,7 @@ def measure(data: Training, scored: Scored) -> pd.DataFrame:
         rows.append((ALL, 0, name, len(known), *every))
         for first in FIRST:
             rows.append((CHANCE, 0, name, first, *(every * first / len(known))))
-        for detector in (SIGMA, ILT_LOSS, LOSS, L1, RIDGE, MEDIAN):
+        for detector in (*TRAINED, L1, FOLD_L1, RIDGE, MEDIAN):
             for seed in SEEDS:
                 ranked = [data.cas[row] for row in order(scored[detector, name, seed])]
                 for first in FIRST:

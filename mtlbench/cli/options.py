@@ -46,7 +46,8 @@ def add_detection(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--detectors",
         metavar="a,b",
-        help="sigma,ilt-loss,loss,margin (default); cleanlab trains 5 more networks a seed",
+        help="sigma,ilt-loss,loss,margin (default); fold-loss and cleanlab train 5 more networks a "
+        "seed",
     )
     add_training(parser)
 

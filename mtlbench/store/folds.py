@@ -24,8 +24,8 @@ NO_LABEL = -1
 
 Fold = tuple[dict[str, Any], dict[str, np.ndarray]]
 """What a fold is of, as `schema.FOLD` has it, and its arrays: `rows` [n] of the training data,
-`corrupted` [n, K], and of tasks `label/TASK` [n] and `probability/TASK` [n, C], or
-`quality/TASK` [n]."""
+`corrupted`, `loss` and `value` [n, K], `validation_loss` [M, K] of the validation data, and of
+classifications `label/TASK` [n] and `probability/TASK` [n, C], or `quality/TASK` [n]."""
 
 
 def group_of(hash: str, folds: int) -> str:
@@ -66,6 +66,12 @@ def _fit(tasks: Sequence[str], arrays: Mapping[str, np.ndarray]) -> bool:
     count = rows.shape
     fits = len(count) == 1 and rows.dtype.kind == "i" and corrupted.dtype.kind == "b"
     if not fits or corrupted.shape != (*count, len(tasks)):
+        return False
+    of_tasks = [arrays.get(name, nothing) for name in ("loss", "value")]
+    if any(each.shape != corrupted.shape or each.dtype.kind != "f" for each in of_tasks):
+        return False
+    validation = arrays.get("validation_loss", nothing)
+    if validation.shape[1:] != (len(tasks),) or validation.dtype.kind != "f":
         return False
     for task in tasks:
         label, quality = arrays.get(f"label/{task}"), arrays.get(f"quality/{task}")

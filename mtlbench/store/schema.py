@@ -191,6 +191,7 @@ FOLD = Fields(
         "tasks": _list(_name),
         "folds": _count,
         "clean": lambda value: isinstance(value, bool),
+        "changed": _list(_name),
     }
 )
 """Of what a fold's file says of itself."""

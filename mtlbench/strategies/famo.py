@@ -40,8 +40,8 @@ class FastAdaptiveWeighting(LossWeighting):
 
     Args:
         lr: learning rate of ξ, above 0; 0.025 in the paper and the authors' code.
-        weight_decay: decay of ξ, the paper's γ, at least 0; 0.001 in the paper and LibMTL. The
-            authors' code has 0.001 for QM9 and 0.01 for CelebA and in its example.
+        weight_decay: decay of ξ, the paper's γ, at least 0; 0.001 in the paper, LibMTL and the
+            authors' scripts for QM9, NYUv2 and CelebA, which have 0.01 for CityScapes.
         min_losses: task name to b; 0 for a task that is not named.
 
     Raises:

@@ -8,6 +8,7 @@ from mtlbench.analysis.label_errors.confident import require_cleanlab
 from mtlbench.analysis.label_errors.scores import (
     CLEANLAB,
     DETECTORS,
+    FOLDED,
     ILT_LOSS,
     LOSS,
     MARGIN,
@@ -52,7 +53,8 @@ def runs_read(
     seeds: int | None,
     overrides: Mapping[str, Any] | None,
 ) -> list[RunSpec]:
-    """The runs that the detectors read; for cleanlab those whose training its folds repeat."""
+    """The runs that the detectors read; for those of `FOLDED`, those whose training folds
+    repeat."""
     strategies = list(dict.fromkeys(STRATEGY.get(name, "equal") for name in chosen))
     return plan(suite, strategies=strategies, variants=variants, seeds=seeds, overrides=overrides)
 
@@ -72,11 +74,12 @@ def train_missing(
         UserError: of some strategy no run ended well, or a fold did not.
     """
     store = Store(results)
-    folds = cross_validations([s for s in specs if s.strategy == "equal" and CLEANLAB in chosen])
+    folded = bool(set(chosen) & set(FOLDED))
+    folds = cross_validations([s for s in specs if folded and s.strategy == "equal"])
     studies.require_way(folds, store)
     if folds:
         _require_instances(folds[0])
-    read = {STRATEGY[name] for name in chosen if name != CLEANLAB}
+    read = {STRATEGY[name] for name in chosen if name not in FOLDED}
     if read:
         studies.run_study(
             suite,
@@ -122,8 +125,8 @@ def _require_instances(fold: FoldJob) -> None:
     count = len(suite_of(fold.spec).data().train)
     if count < fold.folds:
         raise UserError(
-            f"{CLEANLAB!r} needs a training instance for each of {fold.folds} folds, but suite "
-            f"{fold.spec.suite!r} has {count}"
+            f"{fold.folds} folds need as many training instances, but suite {fold.spec.suite!r} "
+            f"has {count}"
         )
 
 

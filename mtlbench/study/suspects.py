@@ -56,8 +56,8 @@ def find_suspects(
         variant: of the training labels; a corrupted one shows how well suspects are found.
         tasks: whose labels. By default those of all, with tables and sheets of each where there are
             few tasks, and of the few that lead the list where there are many.
-        detectors: `sigma`, `ilt-loss`, `loss`, `margin`, `cleanlab`; by default all but the last,
-            which trains 5 more networks a seed.
+        detectors: `sigma`, `ilt-loss`, `loss`, `margin`, `fold-loss`, `cleanlab`; by default all
+            but the last two, which train 5 more networks a seed.
         seeds: how many, counted from 0; the suite's own number by default. Scores are averaged
             over them.
         top: how many suspects the list and the tables hold.
@@ -188,7 +188,7 @@ def _tasks(
 
 
 CLASSIFYING = {MARGIN, CLEANLAB}
-OTHERS = "others: 'sigma', 'ilt-loss', 'loss'"
+OTHERS = "others: 'sigma', 'ilt-loss', 'loss', 'fold-loss'"
 
 
 def _for_classes(chosen: Sequence[str]) -> str:

@@ -1,7 +1,8 @@
 """Cross-validation: predictions for training instances by networks that have not seen them.
 
 Each fold trains the suite's network by its recipe, with equal weights, on the instances of all
-other folds and predicts its own. Folds are no runs: no comparison reads them.
+other folds, and keeps what it predicts for its own, and its losses there and on validation data.
+Folds are no runs: no comparison reads them.
 """
 
 import json
@@ -20,10 +21,14 @@ from mtlbench.randomness import named_generator
 from mtlbench.store.folds import NO_LABEL
 from mtlbench.store.runs import npz_bytes
 from mtlbench.store.schema import DONE
+from mtlbench.suites.build import changed_parameters
 from mtlbench.tasks.task import Task
 from mtlbench.training.batches import Batches
-from mtlbench.training.evaluation import forward
+from mtlbench.training.evaluation import forward, instance_losses
 from mtlbench.training.run import Run
+
+TEMPERATURE = 0.1
+"""Of the soft minimum over the pixels of a label map; cleanlab's."""
 
 
 @dataclass(kw_only=True)
@@ -69,10 +74,13 @@ class FoldRun(Run):
             "tasks": [task.name for task in self.tasks],
             "folds": self.folds,
             "clean": not self.variant.clauses,
+            "changed": changed_parameters(self.spec),
         }
         arrays = self.predict_held_out()
         arrays["rows"] = self.held_out.numpy()
         arrays["corrupted"] = self.corrupted[self.held_out].numpy()
+        losses = instance_losses(self.suite, self.model, self.data.validation, self.device)
+        arrays["validation_loss"] = losses.cpu().numpy()
         arrays["about"] = np.array(json.dumps(about))
         return npz_bytes(arrays)
 
@@ -81,21 +89,30 @@ class FoldRun(Run):
 
     @torch.no_grad()
     def predict_held_out(self) -> dict[str, np.ndarray]:
-        """Of each classification task the probabilities [n, C] of the held-out instances; of one
-        with label maps their quality [n] instead, which needs less room."""
+        """Of the held-out instances `loss` [n, K] and, of regressions to one number, `value`
+        [n, K], NaN where there is no label; of each classification task `label/TASK` [n] and
+        `probability/TASK` [n, C], of one with label maps `quality/TASK` [n] instead, which needs
+        less room."""
         self.model.eval()
-        tasks = [(k, task) for k, task in enumerate(self.tasks) if task.kind == "classification"]
         parts: dict[str, list[np.ndarray]] = {}
         batches = Batches(self.train_split, self.held_out, self.suite.batch_size, self.device)
         for batch in batches:
             inputs = self.suite.prepare(batch.inputs)
             outputs = forward(self.suite, self.model, inputs, self.device)
             targets = self.suite.complete(batch.targets)
-            for k, task in tasks:
-                present = None if batch.present is None else batch.present[:, k].cpu().numpy()
-                kept = _held_out(task, outputs[task.name], targets[task.name], present)
-                for name, values in kept.items():
-                    parts.setdefault(f"{name}/{task.name}", []).append(values)
+            loss, value = torch.full((2, len(batch.index), len(self.tasks)), torch.nan)
+            kept = {"loss": loss, "value": value}
+            for k, task in enumerate(self.tasks):
+                output, target = outputs[task.name], targets[task.name]
+                present = None if batch.present is None else batch.present[:, k]
+                here = task.any_labelled(target, present)
+                loss[:, k] = torch.where(here, task.losses(output, target).float(), torch.nan)
+                if task.kind == "classification":
+                    kept |= _classes(task, output, target, here)
+                elif output.ndim == 1:
+                    value[:, k] = torch.where(here, task.predict(output.float()), torch.nan)
+            for name, values in kept.items():
+                parts.setdefault(name, []).append(values.cpu().numpy())
         return {name: np.concatenate(values) for name, values in parts.items()}
 
 
@@ -112,38 +129,36 @@ def _part(split: Split, rows: Tensor) -> Split:
     )
 
 
-def _held_out(
-    task: Task, output: Tensor, target: Tensor, present: np.ndarray | None
-) -> dict[str, np.ndarray]:
-    """Predictions that a fold keeps: `label` [n] and `probability` [n, C], or `quality`."""
-    probability = task.logits(output).float().softmax(1).cpu().numpy()
-    label, labelled = target.cpu().numpy(), task.labelled(target).cpu().numpy()
-    if label.ndim == 1:
-        here = labelled if present is None else labelled & present
-        return {
-            # Suites may store labels in 8 bits, without a sign.
-            "label": np.where(here, label.astype(np.int32), NO_LABEL),
-            "probability": probability,
-        }
-    if label.ndim != 3:
-        return {}
-    here = labelled.any(axis=(1, 2)) if present is None else labelled.any(axis=(1, 2)) & present
-    quality = map_quality(label.astype(np.int64), probability, labelled)
-    return {"quality": np.where(here, quality, np.nan)}
-
-
-def map_quality(labels: np.ndarray, probabilities: np.ndarray, labelled: np.ndarray) -> np.ndarray:
-    """Quality [N] of label maps: the soft minimum of the self-confidence of their pixels.
+def _classes(task: Task, output: Tensor, target: Tensor, here: Tensor) -> dict[str, Tensor]:
+    """What a fold keeps of a classification task: `label` [n] and `probability` [n, C], or
+    `quality` [n].
 
     Args:
-        labels: given classes [N, H, W].
-        probabilities: of each class, by a network that has not seen the instance [N, C, H, W].
-        labelled: which pixels have a label, bool [N, H, W]; the others count as right.
+        output: the network's [n, C, …].
+        target: given classes [n, …].
+        here: which instances have a label, bool [n].
     """
-    from cleanlab.segmentation.rank import get_label_quality_scores
+    probability = task.logits(output).float().softmax(1)
+    if target.ndim > 1:
+        quality = map_quality(target, probability, task.labelled(target))
+        return {f"quality/{task.name}": torch.where(here, quality, torch.nan)}
+    return {
+        # Suites may store labels in 8 bits, without a sign.
+        f"label/{task.name}": torch.where(here, target.to(torch.int32), NO_LABEL),
+        f"probability/{task.name}": probability,
+    }
 
-    labels = np.where(labelled, labels, 0)
-    probabilities = np.where(labelled[:, None], probabilities, 0)
-    probabilities[:, 0][~labelled] = 1
-    quality: np.ndarray = get_label_quality_scores(labels, probabilities, verbose=False)[0]
-    return quality
+
+def map_quality(labels: Tensor, probabilities: Tensor, labelled: Tensor) -> Tensor:
+    """Quality [N] of label maps: the soft minimum of the self-confidence of their pixels (Lad and
+    Mueller 2023).
+
+    Args:
+        labels: given classes [N, …].
+        probabilities: of each class, by a network that has not seen the instance [N, C, …].
+        labelled: which pixels have a label, bool [N, …]; the others count as right.
+    """
+    given = torch.where(labelled, labels, 0).long().unsqueeze(1)
+    confidence = probabilities.gather(1, given).squeeze(1)
+    confidence = torch.where(labelled, confidence, 1).flatten(1)
+    return (confidence * ((1 - confidence) / TEMPERATURE).softmax(1)).sum(1)

@@ -8,8 +8,6 @@ from conftest import TINY_OPTIONS, finish, here, run_mtlbench, start_mtlbench, w
 
 from mtlbench.training.folds import FoldRun
 
-pytest.importorskip("cleanlab")
-
 PLUGIN = """
 import os
 import time
@@ -48,7 +46,7 @@ def plugin(place: Path, what: str) -> Path:
 
 def command(place: Path) -> list[str]:
     options = [*TINY_OPTIONS, "--epochs", "3", "--seeds", "1", "--variants", "left@0.4"]
-    options += ["--detectors", "cleanlab", "--results", str(place / "runs")]
+    options += ["--detectors", "fold-loss", "--results", str(place / "runs")]
     return ["detectors", "digits", *options]
 
 

@@ -49,11 +49,13 @@ def fold(root: Path, number: int, suite: str = "maps", value: float = 1.0) -> Pa
     """A fold of five, of a task with label maps."""
     spec = RunSpec(suite, {}, "clean", "equal", {}, 0, {})
     about = {
-        "spec": asdict(spec), "hash": spec.hash, "tasks": ["left"], "folds": 5, "clean": True
+        "spec": asdict(spec), "hash": spec.hash, "tasks": ["left"], "folds": 5, "clean": True,
+        "changed": [],
     }  # fmt: skip
     arrays = {
         "rows": np.array([number, number + 5]),
         "corrupted": np.zeros((2, 1), bool),
+        **dict.fromkeys(("loss", "value", "validation_loss"), np.full((2, 1), 0.5, np.float32)),
         "quality/left": np.array([value, np.nan]),
         "about": np.array(json.dumps(about)),
     }

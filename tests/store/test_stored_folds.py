@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +19,14 @@ from mtlbench.store.runs import DamagedRunError, Store, npz_bytes
 
 FOLDS = 2
 SPEC = RunSpec("mine", {}, "clean", "equal", {}, 0, {})
-ABOUT = {"spec": asdict(SPEC), "hash": SPEC.hash, "tasks": ["side"], "folds": FOLDS, "clean": True}
+ABOUT = {
+    "spec": asdict(SPEC),
+    "hash": SPEC.hash,
+    "tasks": ["side"],
+    "folds": FOLDS,
+    "clean": True,
+    "changed": [],
+}
 
 
 def content(fold: int, count: int = 4, *, about: Any = ABOUT, **changes: Any) -> bytes:
@@ -26,6 +34,9 @@ def content(fold: int, count: int = 4, *, about: Any = ABOUT, **changes: Any) ->
     arrays = {
         "rows": np.arange(fold, count, 2),
         "corrupted": np.zeros((count // 2, 1), bool),
+        "loss": np.linspace(fold, 1, count // 2, dtype=np.float32)[:, None],
+        "value": np.full((count // 2, 1), np.nan, np.float32),
+        "validation_loss": np.full((3, 1), fold, np.float32),
         "label/side": np.arange(count // 2, dtype=np.int32) % 2,
         "probability/side": np.full((count // 2, 2), 0.5, np.float32),
         "about": np.array(json.dumps(about)),
@@ -61,6 +72,11 @@ def test_a_whole_fold_is_read(tmp_path: Path) -> None:
         {"probability/side": None},
         {"probability/side": np.full((1, 2), 0.5, np.float32)},
         {"quality/side": np.zeros(3)},
+        {"loss": None},
+        {"loss": np.zeros((2, 1), int)},
+        {"value": np.zeros((2, 2))},
+        {"validation_loss": None},
+        {"validation_loss": np.zeros(3)},
         {"about": []},
         {"about": {**ABOUT, "spec": None}},
         {"about": {**ABOUT, "folds": 0}},
@@ -117,6 +133,21 @@ def test_folds_that_do_not_fit_together_are_named(changes: dict[str, Any], tmp_p
     assert fold_scores(Store(tmp_path), "mine", hashes=["another"]) == []
 
 
+def test_the_out_of_fold_loss_needs_no_package_and_knows_that_of_validation_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cleanlab", None)
+    number = {"label/side": None, "probability/side": None}
+    path = folds(tmp_path, **number, value=np.array([[3], [5]], np.float32))
+    path.with_name("fold-1.npz").write_bytes(content(1, **number))
+    ((_, (scores,)),) = fold_scores(Store(tmp_path), "mine", detectors=["fold-loss"])
+    assert scores.score.tolist() == [0, 1, 1, 1]
+    assert scores.by_epoch().tolist() == [[0, 1, 1, 1]]
+    assert scores.losses is not None
+    assert scores.losses[1].tolist() == [0, 0, 0, 1, 1, 1]
+    np.testing.assert_array_equal(scores.predictions, [[3, np.nan, 5, np.nan]])
+
+
 @pytest.mark.parametrize(("count", "classes"), [(6, 2), (60, 1)], ids=["few", "one class"])
 def test_counts_of_few_labels_or_of_one_class_say_nothing(
     count: int, classes: int, tmp_path: Path
@@ -128,6 +159,6 @@ def test_counts_of_few_labels_or_of_one_class_say_nothing(
         path.parent.mkdir(parents=True, exist_ok=True)
         label = np.arange(count // 2, dtype=np.int32) % classes
         path.write_bytes(content(fold, count, **{"label/side": label}))
-    ((_, (scores,)),) = fold_scores(Store(root), "mine")
+    ((_, (scores,)),) = fold_scores(Store(root), "mine", detectors=["cleanlab"])
     np.testing.assert_allclose(scores.score, 0.5)
     assert np.isnan(scores.estimate)

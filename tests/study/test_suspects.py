@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -596,7 +597,10 @@ def test_a_suite_of_ones_own_without_pictures_or_known_errors_gets_suspects(
         (["--out", "way"], "'way/suspects.csv' is in the way: it is not a file"),
         (["--out", "sheet"], "'sheet/suspects_left_loss.png' is in the way: it is not a file"),
         (["--results", "folds", "--detectors", "cleanlab"], "'folds/.folds' is in the way"),
-        (["--detectors", "cleanlab", "--set", "train_size=4"], "but suite 'digits' has 4"),
+        (
+            ["--detectors", "cleanlab", "--set", "train_size=4"],
+            "5 folds need as many training instances, but suite 'digits' has 4",
+        ),
     ],
 )
 def test_bad_input_gets_one_line_and_nothing_is_trained(
@@ -632,7 +636,7 @@ def test_detectors_of_classes_are_refused_where_no_task_has_any(
         assert finished.status == 2
         assert finished.err == (
             "mtlbench: error: detectors 'margin' are for classification, but all tasks are "
-            "regressions; others: 'sigma', 'ilt-loss', 'loss'\n"
+            "regressions; others: 'sigma', 'ilt-loss', 'loss', 'fold-loss'\n"
         )
     assert not (tmp_path / "runs").exists()
 
@@ -721,13 +725,12 @@ def test_a_suite_without_corrupted_variants_needs_one_to_compare_detectors(
     assert "has no corrupted variant by default" in finished.err
 
 
-# --- confident learning -------------------------------------------------------------------------
+# --- cross-validation ---------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def folds(study: Path) -> list[FoldJob]:
     """A cross-validation in the study's directory."""
-    pytest.importorskip("cleanlab")
     folds = cross_validations([tiny_spec("equal", VARIANT, epochs=1)])
     for fold in folds:
         *_, ended = fold.train(Place(), None)
@@ -738,7 +741,8 @@ def folds(study: Path) -> list[FoldJob]:
 def test_each_instance_is_held_out_once_and_scored_by_its_given_class(
     study: Path, folds: list[FoldJob]
 ) -> None:
-    ((about, scores),) = fold_scores(Store(study), "digits")
+    pytest.importorskip("cleanlab")
+    ((about, scores),) = fold_scores(Store(study), "digits", detectors=["cleanlab"])
     assert about["hash"] == folds[0].spec.hash
     by_task = {each.task: each for each in scores}
     assert set(by_task) == {"left", "right"}
@@ -758,8 +762,10 @@ def test_folds_of_other_settings_are_not_compared(study: Path, folds: list[FoldJ
     hashes = [tiny_spec("equal", VARIANT).hash]
     frame = compare_detectors(study, "digits", hashes=hashes)
     assert set(frame["detector"]) == {LOSS, MARGIN}
-    frame = compare_detectors(study, "digits", detectors=["cleanlab"])
-    assert len(frame) == 2
+    frame = compare_detectors(study, "digits", [VARIANT], detectors=[LOSS, "fold-loss"])
+    frame = frame[frame["last"]].set_index("detector")
+    assert frame.loc["fold-loss", "settings"].tolist() == ["epochs=1"] * 3
+    assert "epochs=1" not in set(frame.loc[LOSS, "settings"])
 
 
 def test_a_fold_never_trains_on_what_it_predicts(folds: list[FoldJob]) -> None:
@@ -769,16 +775,24 @@ def test_a_fold_never_trains_on_what_it_predicts(folds: list[FoldJob]) -> None:
     assert other.group != folds[0].group
 
 
-def test_the_quality_of_a_map_is_the_soft_minimum_of_its_pixels() -> None:
-    pytest.importorskip("cleanlab")
-    from mtlbench.training.folds import map_quality
-
-    probability = np.array([[[[0.9, 0.2]], [[0.1, 0.8]]]])  # [1, 2, 1, 2]
-    labels = np.array([[[0, 0]]])
-    both = np.array([0.9, 0.2])
-    weights = np.exp((1 - both) / 0.1)
-    expected = (both * weights).sum() / weights.sum()
-    quality = map_quality(labels, probability, np.ones_like(labels, bool))
-    assert quality[0] == pytest.approx(expected)
-    without = map_quality(labels, probability, np.array([[[True, False]]]))
-    assert without[0] > quality[0]
+def test_suspects_by_the_out_of_fold_loss_have_what_networks_predict_that_have_not_seen_them(
+    study: Path,
+    folds: list[FoldJob],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "cleanlab", None)
+    options = [*TINY_OPTIONS, "--epochs", "1", "--seeds", "1", "--variant", VARIANT, "--top", "5"]
+    options += ["--task", "offset", "--detectors", "fold-loss"]
+    finished = here(["suspects", "digits", *options, "--results", study, "--out", tmp_path], capsys)
+    assert finished.status == 0, finished.err
+    values, losses = np.full((2, TINY["train_size"]), np.nan)
+    for fold in folds:
+        with np.load(fold.path(Store(study))) as part:
+            values[part["rows"]], losses[part["rows"]] = part["value"][:, 2], part["loss"][:, 2]
+    suspects = pd.read_csv(tmp_path / "suspects.csv")
+    worst = np.argsort(-losses)[:5]
+    assert suspects["index"].tolist() == worst.tolist()
+    np.testing.assert_allclose(suspects["predicted"], values[worst], rtol=1e-3)
+    np.testing.assert_allclose(suspects["fold-loss"], losses[worst], rtol=1e-3)

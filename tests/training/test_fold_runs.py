@@ -5,6 +5,7 @@ import io
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from conftest import tiny_spec
 
@@ -16,7 +17,7 @@ from mtlbench.store.folds import NO_LABEL
 from mtlbench.store.schema import DONE
 from mtlbench.suites.base import register_suite
 from mtlbench.suites.digits import Digits
-from mtlbench.training.folds import FoldRun
+from mtlbench.training.folds import FoldRun, map_quality
 from mtlbench.training.job import Ended
 from mtlbench.training.loop import train
 
@@ -41,7 +42,7 @@ def test_a_fold_of_a_suite_with_another_rule_of_the_epoch_keeps_the_last_one() -
         kept = trained_fold(tiny_spec(epoch_rule=rule))
         assert kept.keys() == last.keys()
         for name, values in last.items():
-            assert np.array_equal(kept[name], values), name
+            np.testing.assert_array_equal(kept[name], values, name)
 
 
 def test_a_fold_is_trained_on_all_others_once_an_epoch() -> None:
@@ -89,3 +90,49 @@ def test_a_fold_says_which_labels_are_absent() -> None:
     has_left = kept["rows"] % 8 < 5
     assert np.array_equal(kept["label/left"] == NO_LABEL, ~has_left)
     assert set(kept["label/left"][has_left]) <= set(range(10))
+
+
+def test_a_fold_keeps_the_losses_of_its_network_where_it_has_not_been_trained() -> None:
+    run = fold_of(tiny_spec(epochs=1))
+    run.train_epoch()
+    result = run.finish()
+    assert result is not None
+    with np.load(io.BytesIO(result)) as arrays:
+        kept = {name: arrays[name] for name in arrays}
+    split, suite = run.train_split, run.suite
+    rows = torch.from_numpy(kept["rows"])
+    run.model.eval()
+    with torch.no_grad():
+        outputs = suite.call(run.model, suite.prepare(split.inputs[rows]))
+    left = torch.nn.functional.cross_entropy(
+        outputs["left"], split.targets["left"][rows].long(), reduction="none"
+    )
+    offset = outputs["offset"] - split.targets["offset"][rows]
+    names = [task.name for task in run.tasks]
+    np.testing.assert_allclose(kept["loss"][:, names.index("left")], left, rtol=1e-4, atol=1e-6)
+    found = kept["loss"][:, names.index("offset")]
+    assert np.corrcoef(found, offset.square())[0, 1] > 0.99
+    np.testing.assert_allclose(
+        kept["value"][:, names.index("offset")], outputs["offset"], rtol=1e-4, atol=1e-6
+    )
+    assert np.isnan(kept["value"][:, names.index("left")]).all()
+    assert kept["validation_loss"].shape == (len(run.data.validation), len(names))
+    assert np.isfinite(kept["validation_loss"]).all()
+
+
+@pytest.mark.parametrize("hidden", [0, 3], ids=["all labelled", "some pixels without a label"])
+def test_the_quality_of_a_map_is_that_of_cleanlab(hidden: int) -> None:
+    rank = pytest.importorskip("cleanlab.segmentation.rank")
+    generator = named_generator("maps")
+    probability = torch.rand(5, 3, 4, 4, generator=generator, dtype=torch.float64).softmax(1)
+    labels = torch.randint(3, (5, 4, 4), generator=generator)
+    labelled = torch.ones_like(labels, dtype=torch.bool)
+    labelled.view(5, -1)[:, :hidden] = False
+    sure = torch.where(
+        labelled.unsqueeze(1),
+        probability,
+        torch.nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2),
+    )
+    expected, _ = rank.get_label_quality_scores(labels.numpy(), sure.numpy(), verbose=False)
+    quality = map_quality(torch.where(labelled, labels, -1), probability, labelled)
+    np.testing.assert_allclose(quality, expected, rtol=1e-12)

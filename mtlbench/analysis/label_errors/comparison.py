@@ -10,9 +10,9 @@ import pandas as pd
 from mtlbench.analysis.label_errors.folds import fold_scores
 from mtlbench.analysis.label_errors.mixture import estimate_share
 from mtlbench.analysis.label_errors.scores import (
-    CLEANLAB,
     DETECTOR_LABELS,
     DETECTORS,
+    FOLDED,
     STRATEGY,
     Scores,
 )
@@ -28,6 +28,7 @@ from mtlbench.analysis.printing import (
 )
 from mtlbench.analysis.results import load_results, require_suite
 from mtlbench.analysis.selection import select
+from mtlbench.analysis.settings import settings_of
 from mtlbench.analysis.table import Column, Section, Table
 from mtlbench.analysis.writers import write
 from mtlbench.errors import UserError, require_known
@@ -64,7 +65,8 @@ def stored_scores(
     """
     require_known("detector", detectors, DETECTORS)
     found: list[tuple[str, str, Scores]] = []
-    read = [name for name in detectors if name != CLEANLAB]
+    specs, changed = [], []
+    read = [name for name in detectors if name not in FOLDED]
     if read:
         frame = load_results(results)
         if hashes is not None:
@@ -76,11 +78,19 @@ def stored_scores(
             frame["path"], frame["variant"], frame["settings"], frame["strategy"], strict=True
         ):
             mine = [name for name in read if STRATEGY[name] == strategy]
-            scores = _scores_of(read_run(Path(path)), mine)
-            found += [(variant, settings, each) for each in scores]
-    if CLEANLAB in detectors:
-        for about, scores in fold_scores(Store(results).require(), suite, variants, hashes):
-            found += [(about["spec"]["variant"], "", each) for each in scores]
+            run = read_run(Path(path))
+            found += [(variant, settings, each) for each in _scores_of(run, mine)]
+            specs.append(run.info["spec"])
+            changed.append(run.info["changed"])
+    folded = [name for name in detectors if name in FOLDED]
+    if folded:
+        store = Store(results).require()
+        known = fold_scores(store, suite, variants, hashes, folded)
+        specs += [about["spec"] for about, _ in known]
+        changed += [about["changed"] for about, _ in known]
+        told = settings_of(specs, changed=changed)[len(specs) - len(known) :]
+        for (about, scores), settings in zip(known, told, strict=True):
+            found += [(about["spec"]["variant"], settings, each) for each in scores]
     return found
 
 

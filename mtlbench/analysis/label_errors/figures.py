@@ -24,6 +24,7 @@ from mtlbench.analysis.figures.style import (
     DOTTED,
     GREEN,
     ORANGE,
+    PURPLE,
     SOLID,
     VERMILION,
     Line,
@@ -33,6 +34,8 @@ from mtlbench.analysis.label_errors.comparison import MEASURES
 from mtlbench.analysis.label_errors.scores import (
     CLEANLAB,
     DETECTOR_LABELS,
+    FOLD_LOSS,
+    FOLDED,
     ILT_LOSS,
     LOSS,
     MARGIN,
@@ -45,6 +48,7 @@ LINES: dict[str, Line] = {
     ILT_LOSS: {"color": ORANGE, "dashes": (5, 1), "marker": "v"},
     LOSS: {"color": BLACK, "dashes": DASHED, "marker": "s"},
     MARGIN: {"color": BLUE, "dashes": DASH_DOT, "marker": "^"},
+    FOLD_LOSS: {"color": PURPLE, "dashes": (3, 1, 1, 1, 1, 1), "marker": "P"},
     CLEANLAB: {"color": GREEN, "dashes": DOTTED, "marker": "D"},
 }
 TOP = 100.5
@@ -77,8 +81,8 @@ def _figures(detected: pd.DataFrame) -> Iterator[tuple[str, Figure]]:
 def epochs_figure(detected: pd.DataFrame) -> Figure | None:
     """AUROC by epoch, had training been looked at then: a panel for each corrupted task.
 
-    The mean over seeds, in a band from lowest to highest. cleanlab has one value, from networks
-    trained to the end.
+    The mean over seeds, in a band from lowest to highest. Detectors that read folds have one
+    value, from networks trained to the end.
 
     Returns:
         None where nothing is corrupted.
@@ -90,11 +94,11 @@ def epochs_figure(detected: pd.DataFrame) -> Figure | None:
     figure, grid = panels(len(tasks), _handles(detected), height=2.0, most=2)
     for axes, task in zip(grid, tasks, strict=True):
         inside = detected[detected["task"] == task]
-        once = inside["detector"] == CLEANLAB
+        once = inside["detector"].isin(FOLDED)
         if not once.all():
             draw_lines(axes, inside[~once], LINES, x="epoch", y="roc_auc", by="detector")
-        if once.any():
-            axes.axhline(inside.loc[once, "roc_auc"].mean(), **{**LINES[CLEANLAB], "marker": ""})
+        for detector, rows in inside[once].groupby("detector"):
+            axes.axhline(rows["roc_auc"].mean(), **{**LINES[str(detector)], "marker": ""})
         axes.set_title(f"{task} ({inside['corrupted'].iloc[0]:.3g} % corrupted)")
         axes.set_ylabel("AUROC (%) ↑")
         epoch_axis(axes, inside["epoch"].max())

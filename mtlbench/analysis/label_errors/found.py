@@ -11,11 +11,12 @@ import pandas as pd
 
 from mtlbench.analysis.label_errors.mixture import ShareEstimate, estimate_share
 from mtlbench.analysis.label_errors.scores import (
-    CLEANLAB,
     DETECTOR_LABELS,
+    FOLDED,
+    ILT_LOSS,
     LOSS,
+    MARGIN,
     SIGMA,
-    STRATEGY,
     Scores,
     mean,
     order,
@@ -44,8 +45,9 @@ LEADING = 3
 DIGITS = 6
 """Of a score (significant ones)."""
 
-UNMOVED = (CLEANLAB, STRATEGY[SIGMA], STRATEGY[LOSS])
-"""Whose networks are moved least by wrong labels; measured in docs/suspects.md."""
+UNMOVED = (FOLDED, (SIGMA, ILT_LOSS), (LOSS, MARGIN))
+"""Detectors, those first whose networks are moved least by wrong labels; measured in
+docs/suspects.md."""
 
 Take = Callable[[str, np.ndarray, np.ndarray | None], Suspects]
 """A task's name, row numbers [M] and the mask of corrupted labels, bool [N] or None, to these
@@ -193,7 +195,7 @@ def _seen(suspects: Suspects, found: Sequence[Found]) -> Suspects:
     known = [each for each in found if each.scores[0].predictions is not None]
     if not known:
         return suspects
-    best = min(known, key=lambda each: UNMOVED.index(STRATEGY.get(each.detector, CLEANLAB)))
+    best = next(each for those in UNMOVED for each in known if each.detector in those)
     seen = [each.predictions for each in best.scores if each.predictions is not None]
     joined = np.concatenate([each[:, suspects.index] for each in seen])
     if not suspects.classify:

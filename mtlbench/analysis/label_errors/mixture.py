@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtlbench.analysis.label_errors.scores import CLEANLAB, ILT_LOSS, LOSS
+from mtlbench.analysis.label_errors.scores import CLEANLAB, FOLD_LOSS, ILT_LOSS, LOSS
 
 FEWEST = 50
 """Labels that a mixture is fitted to at least."""
@@ -149,7 +149,7 @@ def scaled(score: np.ndarray, detector: str) -> np.ndarray:
     """Scores on the scale on which the two groups are nearest to normal: log σ² and the margin as
     they are, the logarithm of the loss, the logit of cleanlab's."""
     score = score.astype(np.float64)
-    if detector in (LOSS, ILT_LOSS):
+    if detector in (LOSS, ILT_LOSS, FOLD_LOSS):
         return np.log(np.maximum(score, 1e-6))
     if detector == CLEANLAB:
         inside = score.clip(1e-4, 1 - 1e-4)

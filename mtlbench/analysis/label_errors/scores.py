@@ -10,19 +10,24 @@ import pandas as pd
 from mtlbench.errors import UserError
 from mtlbench.store.runs import StoredRun
 
-SIGMA, ILT_LOSS, LOSS, MARGIN, CLEANLAB = "sigma", "ilt-loss", "loss", "margin", "cleanlab"
-DETECTORS = (SIGMA, ILT_LOSS, LOSS, MARGIN, CLEANLAB)
+SIGMA, ILT_LOSS, LOSS, MARGIN = "sigma", "ilt-loss", "loss", "margin"
+FOLD_LOSS, CLEANLAB = "fold-loss", "cleanlab"
+DETECTORS = (SIGMA, ILT_LOSS, LOSS, MARGIN, FOLD_LOSS, CLEANLAB)
 
 DETECTOR_LABELS = {
     SIGMA: "σ",
     ILT_LOSS: "summed loss, ILT",
     LOSS: "summed loss",
     MARGIN: "AUM",
+    FOLD_LOSS: "out-of-fold loss",
     CLEANLAB: "cleanlab",
 }
 
 STRATEGY = {SIGMA: "ilt", ILT_LOSS: "ilt", LOSS: "equal", MARGIN: "equal"}
 """The strategy whose runs each detector reads."""
+
+FOLDED = (FOLD_LOSS, CLEANLAB)
+"""Detectors that read the folds of a cross-validation instead."""
 
 SCORE_COLUMNS = ["task", "detector", "seed", "index", "score", "corrupted"]
 
@@ -34,7 +39,7 @@ class Scores:
     Attributes:
         task, detector, seed: what they are of.
         trace: the value of each epoch, float32 [E, N]: log σ², loss or minus the margin, as it was
-            in the epoch's visit. E is 0 for cleanlab, which has one value only.
+            in the epoch's visit. E is 0 for those of `FOLDED`, which have one value only.
         score: [N], large where suspicious; NaN where there is no label.
         corrupted: whether the label is corrupted, bool [N]; None where the variant is clean.
         estimate: share of wrong labels, where the detector brings an estimate of its own; or NaN.
@@ -56,7 +61,7 @@ class Scores:
 
     def by_epoch(self) -> np.ndarray:
         """The scores [E, N], had training been looked at after each epoch only."""
-        if self.detector == CLEANLAB:
+        if self.detector in FOLDED:
             return self.score[None]
         if self.detector == SIGMA:
             return self.trace
