@@ -21,7 +21,8 @@ class Range:
         whole: whether only whole numbers are taken.
 
     Raises:
-        ValueError: the ends are exchanged or equal, not finite, or not above 0 for a logarithm.
+        ValueError: the ends are exchanged or equal, not finite, not above 0 for a logarithm, or
+            not whole where only whole numbers are taken.
     """
 
     low: float
@@ -30,8 +31,14 @@ class Range:
     whole: bool = False
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.low) and math.isfinite(self.high)):
+        try:
+            finite = math.isfinite(self.low) and math.isfinite(self.high)
+        except OverflowError:
+            raise ValueError("an end of a range is too large for a number") from None
+        if not finite:
             raise ValueError(f"the ends of a range must be finite, but are {self}")
+        if self.whole and not (float(self.low).is_integer() and float(self.high).is_integer()):
+            raise ValueError(f"a range of whole numbers must have whole ends, but is {self}")
         if not self.low < self.high:
             raise ValueError(f"a range must begin below its end, but is {self}")
         if self.log and self.low <= 0:
@@ -58,7 +65,7 @@ class Choice:
     """Some values.
 
     Raises:
-        ValueError: fewer than two.
+        ValueError: fewer than two, or one of them twice.
     """
 
     values: tuple[Any, ...]
@@ -66,6 +73,9 @@ class Choice:
     def __post_init__(self) -> None:
         if len(self.values) < 2:
             raise ValueError(f"a choice needs two values or more, but has {self.values}")
+        for number, value in enumerate(self.values):
+            if value in self.values[:number]:
+                raise ValueError(f"a choice has {value!r} twice")
 
     def at(self, shares: Sequence[float], tasks: Sequence[str] = ()) -> Any:
         """The value at a share of the values in [0, 1)."""

@@ -57,7 +57,10 @@ def test_around_a_value_lie_as_many_orders_of_magnitude_below_as_above() -> None
         lambda: Range(-1, 1, log=True),
         lambda: Range(float("nan"), 1),
         lambda: Range(0, float("inf")),
+        lambda: Range(1, 10**400),
+        lambda: Range(0.5, 8, whole=True),
         lambda: Choice(("one",)),
+        lambda: Choice((0.1, 0.2, 0.1)),
     ],
 )
 def test_what_is_no_space_is_refused(wrong: Any) -> None:

@@ -3,7 +3,7 @@
 Its columns stand in groups, such as the metrics of a task; its rows may stand in sections.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -87,6 +87,25 @@ class Table:
             range(len(self.columns)), lambda i: (self.columns[i].group or i, self.columns[i].group)
         )
         return [(group, list(places)) for (_, group), places in runs]
+
+    def spelled(self, spell: Callable[[str], str]) -> "Table":
+        """The table with other texts in place of all of its own."""
+        columns = [replace(c, name=spell(c.name), group=spell(c.group)) for c in self.columns]
+        sections = [
+            Section(
+                spell(section.heading),
+                [
+                    Row(
+                        spell(row.label),
+                        [replace(c, mean=spell(c.mean), std=spell(c.std)) for c in row.cells],
+                    )
+                    for row in section.rows
+                ],
+            )
+            for section in self.sections
+        ]
+        notes = list(map(spell, self.notes))
+        return Table(spell(self.title), columns, sections, notes, spell(self.corner), self.wide)
 
     def split(self, width: int) -> list["Table"]:
         """Tables of some columns each, in order, that are no wider than asked for.

@@ -23,6 +23,7 @@ from tabulate import tabulate
 from mtlbench.analysis.printing import BEST, MISSING, SECOND, Cell
 from mtlbench.analysis.table import FORMATS, Column, Table
 from mtlbench.errors import unknown
+from mtlbench.letters import as_printed
 
 if TYPE_CHECKING:
     from pandas.io.formats.style import Styler
@@ -104,6 +105,8 @@ def writer_of(format: str, terminal: bool) -> Callable[[Table], str]:
     }[format]
 
     def write_parts(table: Table) -> str:
+        if format == "table":
+            table = table.spelled(as_printed)
         whole = table.wide and format != "table"
         return "\n\n".join(map(writer, table.split(WIDEST if whole else widest)))
 
@@ -192,9 +195,9 @@ def _aligned(table: Table, place: int, terminal: bool) -> list[Text]:
         mean = 0 if table.columns[place].words else max(len(cell.mean) for cell in part)
         std = max(len(cell.std) for cell in part)
         for cell in part:
-            number = cell.mean or MISSING
+            number = cell.mean or as_printed(MISSING)
             written = Text(" " * (mean - len(number)))
-            number += f" ± {cell.std.rjust(std)}" if cell.std else ""
+            number += as_printed(f" ± {cell.std.rjust(std)}") if cell.std else ""
             style = {BEST: "bold", SECOND: "underline"}.get(cell.rank, "")
             written.append(number, style if terminal else "")
             if not terminal:

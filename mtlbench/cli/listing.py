@@ -2,10 +2,12 @@
 
 import shutil
 import textwrap
+from collections.abc import Iterator
 
 from tabulate import tabulate
 
 from mtlbench.data.corruption import CORRUPTIONS
+from mtlbench.letters import as_printed
 from mtlbench.registry import Entry
 from mtlbench.stages import STAGES
 from mtlbench.strategies.base import KINDS, strategies
@@ -32,9 +34,13 @@ def render(what: str) -> str:
         "variants": _variants,
         "corruptions": _corruptions,
     }[what]()
+    rows = [tuple(map(as_printed, row)) for row in rows]
     first = [max(len(row[c]) for row in rows) for c in range(len(rows[0]) - 2)]
     width = min(WIDTH, shutil.get_terminal_size((WIDTH, 0)).columns)
     left = width - sum(first) - 2 * len(rows[0])
+    title = textwrap.fill(title, max(LEAST, width), break_on_hyphens=False)
+    if left < 2 * LEAST:
+        return "\n".join([title, *_below_one_another(rows, max(LEAST, width))])
     middle = min(MIDDLE, max(LEAST, left // 2), max(len(row[-2]) for row in rows))
     lines = tabulate(
         rows,
@@ -44,10 +50,18 @@ def render(what: str) -> str:
         break_long_words=False,
         break_on_hyphens=False,
     )
-    title = textwrap.fill(title, max(LEAST, width), break_on_hyphens=False)
     return "\n".join(
         [title, *(f"  {line}".rstrip() for line in lines.replace(STAYS, " ").splitlines())]
     )
+
+
+def _below_one_another(rows: Rows, width: int) -> Iterator[str]:
+    """The last two cells of a row below the others, where a terminal is too narrow for columns."""
+    for *names, middle, last in rows:
+        yield "  " + "  ".join(names)
+        for text in (middle, last):
+            lines = textwrap.wrap(text, width - 6, break_long_words=False, break_on_hyphens=False)
+            yield from (f"      {line}".replace(STAYS, " ") for line in lines)
 
 
 def _strategies() -> tuple[str, Rows]:

@@ -5,9 +5,12 @@ import atexit
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from difflib import get_close_matches
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 from mtlbench.cli.streams import Forgiving, silence, spell_out
@@ -21,6 +24,8 @@ VERBS = (
 """Modules of this package, imported when all is ready for an interruption: that takes a while."""
 
 UNFINISHED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+ENDS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -40,7 +45,9 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a batch system's end is a Ctrl-C
+    for each in ENDS:  # that of a batch system, of a terminal: as Ctrl-C
+        if signal.getsignal(each) == signal.SIG_DFL:  # else it has been told not to, as by nohup
+            signal.signal(each, signal.default_int_handler)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by whoever started it
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (as long as the process)
@@ -49,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     status = 0
     try:
         try:
-            status = _run(arguments)
+            with _leaving_no_empty_cache():
+                status = _run(arguments)
         finally:  # also after --help, which exits by itself
             atexit.register(_ignore_signals)
             sys.stdout.flush()
@@ -73,9 +81,28 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     sys.exit(status)
 
 
+@contextmanager
+def _leaving_no_empty_cache() -> Iterator[None]:
+    """PyTorch's compiler makes a folder for what it will have compiled in every process that has an
+    optimiser, compiles nothing, and leaves it."""
+
+    def caches() -> set[Path]:
+        with suppress(OSError):  # there is no place for temporary files
+            return set(Path(tempfile.gettempdir()).glob("torchinductor_*"))
+        return set()
+
+    before = caches()
+    try:
+        yield
+    finally:
+        for folder in caches() - before:
+            with suppress(OSError):  # something was compiled, which is kept for the next time
+                folder.rmdir()
+
+
 def _ignore_signals() -> None:
     """All that is left to be interrupted is Python's own end, which would show a traceback."""
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in (signal.SIGINT, *ENDS):
         signal.signal(each, signal.SIG_IGN)
 
 

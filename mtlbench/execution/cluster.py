@@ -107,7 +107,7 @@ class Cluster:
 
     def end(self) -> None:
         """Ends Ray here, and all that it has started; its folder goes."""
-        with _ignoring_signals():
+        with deferring_signals():
             self._channel.close()
             if self._process is not None and self._process.stdin is not None:
                 self._process.kill()
@@ -222,18 +222,21 @@ def cluster(
 
 
 @contextmanager
-def _ignoring_signals() -> Iterator[None]:
-    """A second Ctrl-C does not cut short what the first has begun."""
+def deferring_signals() -> Iterator[None]:
+    """What has been begun is not cut short by a signal: it comes after that."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signals = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(each, signal.SIG_IGN) for each in signals]
+    came: list[int] = []
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(each, lambda number, _: came.append(number)) for each in signals]
     try:
         yield
     finally:
         for each, handler in zip(signals, before, strict=True):
             signal.signal(each, handler)
+    if came:
+        signal.raise_signal(came[0])
 
 
 def _check_reachable(address: str | None) -> None:

@@ -52,7 +52,9 @@ def read_fold(path: Path) -> Fold:
     if not FOLD(about) or not _fit(about["tasks"], arrays):
         raise DamagedRunError("is damaged: it does not hold what a fold does")
     spec = RunSpec.stored(about["spec"])
-    if about["hash"] != spec.hash or path.parent.name != group_of(spec.hash, about["folds"]):
+    numbers = {f"fold-{number}" for number in range(about["folds"])}
+    whole = path.parent.name == group_of(spec.hash, about["folds"]) and path.stem in numbers
+    if about["hash"] != spec.hash or not whole:
         raise DamagedRunError("is of another cross-validation")
     return about, arrays
 
@@ -91,8 +93,6 @@ def stored_folds(store: Store) -> Iterator[tuple[Path, list[Fold]]]:
         parts = []
         for path in below(folder, "fold-*.npz"):
             with suppress(DamagedRunError):
-                about, arrays = read_fold(path)
-                if path.stem in {f"fold-{number}" for number in range(about["folds"])}:
-                    parts.append((about, arrays))
+                parts.append(read_fold(path))
         if parts:
             yield folder, parts

@@ -19,6 +19,7 @@ import numpy as np
 from mtlbench.errors import UnfinishedError, UserError
 from mtlbench.files import below, remove, sync, unlisted
 from mtlbench.store.folds import DIRECTORY as FOLDS
+from mtlbench.store.folds import read_fold
 from mtlbench.store.runs import (
     RUN_FILE,
     DamagedRunError,
@@ -26,7 +27,6 @@ from mtlbench.store.runs import (
     Store,
     StoredRun,
     places,
-    read_npz,
     read_run,
 )
 from mtlbench.store.schema import FAILED
@@ -89,11 +89,13 @@ def merge_results(sources: Places, into: str | Path) -> Merged:
     files = [(kind, *found) for kind in KINDS for found in _readable(kind, stores, merged)]
     if not runs and not files:
         return merged
-    for source, path in (
-        *((source, run.path) for source, run in runs),
-        *((source, path) for _, source, path in files),
-    ):
-        _check_way(target, path.relative_to(source.root))
+    target.require_way(
+        target.root / path.relative_to(source.root)
+        for source, path in (
+            *((source, run.path) for source, run in runs),
+            *((source, path) for _, source, path in files),
+        )
+    )
     try:
         with _alone(target) as aside:
             for source, run in runs:
@@ -111,25 +113,23 @@ def _different(sources: Iterable[str | Path]) -> list[Store]:
     found: dict[Path, Store] = {}
     for source in sources:
         store = Store(source).require()
-        found.setdefault(store.root.resolve(), store)
+        found.setdefault(_real(store.root), store)
     return list(found.values())
 
 
+def _real(path: Path) -> Path:
+    """The path without links; `Path.resolve` raises at a loop of them."""
+    return Path(os.path.realpath(path))
+
+
 def _check(source: Store, target: Store) -> None:
-    here, there = source.root.resolve(), target.root.resolve()
+    here, there = _real(source.root), _real(target.root)
     if there == here:
         raise UserError(f"{str(target.root)!r} cannot be merged into itself")
     if here in there.parents:
         raise UserError(f"{str(target.root)!r} lies inside {str(source.root)!r}")
     if not any(source.run_directories()) and not any(kind.files(source) for kind in KINDS):
         raise UserError(f"{str(source.root)!r} holds nothing that can be merged")
-
-
-def _check_way(target: Store, place: Path) -> None:
-    """Makes sure that nothing but directories leads to a place inside the target."""
-    for part in [target.root / each for each in place.parents]:
-        if os.path.lexists(part) and not part.is_dir():
-            raise UserError(f"{str(part)!r} is in the way: it is not a directory")
 
 
 @contextmanager
@@ -233,7 +233,11 @@ class Kind(ABC):
 
     @abstractmethod
     def read(self, path: Path) -> Any:
-        """The content. Raises any exception where it is damaged."""
+        """The content.
+
+        Raises:
+            DamagedRunError: it does not hold what it should.
+        """
 
     def same(self, one: Any, other: Any) -> bool:
         return bool(one == other)
@@ -246,7 +250,7 @@ class Folds(Kind):
     counted, pattern = "folds", f"{FOLDS}/*/fold-*.npz"
 
     def read(self, path: Path) -> Any:
-        return read_npz(path)
+        return read_fold(path)[1]
 
     def same(self, one: Any, other: Any) -> bool:
         return _equal(one, other)
@@ -315,8 +319,6 @@ def _content(kind: Kind, path: Path, wrong: list[tuple[Path, str]]) -> Any:
         return kind.read(path)
     except DamagedRunError as error:
         wrong.append((path, str(error)))
-    except Exception:  # NumPy and its zip reader raise all kinds, and give advice not to follow
-        wrong.append((path, "is not a file of arrays, or damaged"))
     return None
 
 

@@ -45,7 +45,7 @@ LABELS_FILE = "labels.npz"
 PREDICTIONS_FILE = "predictions.npz"
 INSTANCE_FILE = "instance_parameters.npz"
 TRACES_FILE = "traces.npz"
-UNFINISHED, LOCK = ".unfinished", "lock"
+UNFINISHED, LOCK, SET_ASIDE = ".unfinished", "lock", ".set-aside"
 LARGEST_JSON = 2**24
 """Bytes of a JSON file; one that is larger is not read."""
 
@@ -242,19 +242,21 @@ class Store:
         Raises:
             UserError: the path is a file, or cannot be written to.
         """
-        shown = repr(str(self.root))
-        try:
-            with suppress(FileNotFoundError, NotADirectoryError):
-                self.root.stat()  # fails on a name that no file system takes
-            for part in (self.root, *self.root.absolute().parents):
-                if part.is_dir():
-                    with TemporaryDirectory(dir=part, prefix=".mtlbench-"):
-                        return
-                if os.path.lexists(part):
-                    kind = "a broken link" if part.is_symlink() else "a file"
-                    raise UserError(f"results path {str(part)!r} is {kind}, not a directory")
-        except OSError as error:
-            raise UserError(f"results path {shown} is not writable: {error.strerror}") from error
+        check_writable(self.root, "results path")
+
+    def require_way(self, paths: Iterable[Path]) -> None:
+        """Makes sure that nothing but directories leads to places in here.
+
+        Args:
+            paths: of files or directories to be; what stands there itself may be anything.
+
+        Raises:
+            UserError: something else is in the way.
+        """
+        folders = {part for path in paths for part in path.relative_to(self.root).parents}
+        for folder in sorted(self.root / part for part in folders - {Path()}):
+            if os.path.lexists(folder) and not folder.is_dir():
+                raise UserError(f"{str(folder)!r} is in the way: it is not a directory")
 
     def write(self, record: RunRecord) -> Path:
         """Writes a run whole: aside first, then renamed into its place.
@@ -293,7 +295,7 @@ class Store:
 
     def set_aside(self, path: Path) -> Path:
         """Moves a run directory or a file out of the way, so that it is neither read nor lost."""
-        target = self.root / ".set-aside" / path.relative_to(self.root)
+        target = self.root / SET_ASIDE / path.relative_to(self.root)
         target = target.with_name(f"{target.name}-{secrets.token_hex(2)}")
         target.parent.mkdir(parents=True, exist_ok=True)
         path.rename(target)
@@ -324,6 +326,30 @@ class Store:
         shutil.rmtree(self.root / UNFINISHED / hash, ignore_errors=True)
         with suppress(OSError):  # other runs are under way
             (self.root / UNFINISHED).rmdir()
+
+
+def check_writable(folder: Path, what: str) -> None:
+    """Makes sure that files can be written to a folder, which may be missing; writes nothing.
+
+    Args:
+        folder: which.
+        what: it is called.
+
+    Raises:
+        UserError: the path is a file, or cannot be written to.
+    """
+    try:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            folder.stat()  # fails on a name that no file system takes
+        for part in (folder, *folder.absolute().parents):
+            if part.is_dir():
+                with TemporaryDirectory(dir=part, prefix=".mtlbench-"):
+                    return
+            if os.path.lexists(part):
+                kind = "a broken link" if part.is_symlink() else "a file"
+                raise UserError(f"{what} {str(part)!r} is {kind}, not a directory")
+    except OSError as error:
+        raise UserError(f"{what} {str(folder)!r} is not writable: {error.strerror}") from error
 
 
 def job_folder(checkpoint: Path) -> Path:

@@ -10,13 +10,11 @@ were trained with what it chose.
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from mtlbench.errors import UserError
 from mtlbench.files import below, replacing
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import DamagedRunError, Store, finite, read_info
@@ -155,18 +153,6 @@ def _ranked(scores: Sequence[float | None]) -> list[int]:
 
 def trial_file(store: Store, hash: str) -> Path:
     return store.root / TRIALS / f"{hash}.json"
-
-
-def check_folders(store: Store) -> None:
-    """Makes sure that trials and tunings can be kept, before anything is trained.
-
-    Raises:
-        UserError: something else stands in the place of their folders.
-    """
-    for name in (TRIALS, TUNED):
-        folder = store.root / name
-        if os.path.lexists(folder) and not folder.is_dir():
-            raise UserError(f"{str(folder)!r} is in the way: it is not a directory")
 
 
 def write_trial(store: Store, info: Mapping[str, Any], history: Mapping[str, list[float]]) -> None:

@@ -24,8 +24,9 @@ from mtlbench.store.runs import Store, read_run
 from mtlbench.store.schema import DONE
 from mtlbench.study import run as studies
 from mtlbench.study.plan import plan
+from mtlbench.suites.build import suite_of
 from mtlbench.training.job import run_directory
-from mtlbench.training.jobs import cross_validations
+from mtlbench.training.jobs import FoldJob, cross_validations
 
 DEFAULT_DETECTORS = (SIGMA, ILT_LOSS, LOSS, MARGIN)
 """Detectors that need no more than one run of `equal` and one of `ilt`."""
@@ -72,6 +73,12 @@ def train_missing(
     Raises:
         UserError: of some strategy no run ended well, or a fold did not.
     """
+    store = Store(results)
+    folded = bool(set(chosen) & set(FOLDED))
+    folds = cross_validations([s for s in specs if folded and s.strategy == "equal"])
+    studies.require_way(folds, store)
+    if folds:
+        _require_instances(folds[0])
     read = {STRATEGY[name] for name in chosen if name not in FOLDED}
     if read:
         studies.run_study(
@@ -86,9 +93,9 @@ def train_missing(
             traces=frozenset(read),
             trackers=(),
         )
-        _require_done([spec for spec in specs if spec.strategy in read], Store(results))
-    if set(chosen) & set(FOLDED):
-        _train_folds([s for s in specs if s.strategy == "equal"], plugins, results, resources)
+        _require_done([spec for spec in specs if spec.strategy in read], store)
+    if folds:
+        _train_folds(folds, plugins, store, resources)
 
 
 def _require_done(specs: Sequence[RunSpec], store: Store) -> None:
@@ -109,13 +116,26 @@ def _require_done(specs: Sequence[RunSpec], store: Store) -> None:
             )
 
 
+def _require_instances(fold: FoldJob) -> None:
+    """Makes sure that each fold has an instance, before anything is trained.
+
+    Raises:
+        UserError: there are too few.
+    """
+    count = len(suite_of(fold.spec).data().train)
+    if count < fold.folds:
+        raise UserError(
+            f"{fold.folds} folds need as many training instances, but suite {fold.spec.suite!r} "
+            f"has {count}"
+        )
+
+
 def _train_folds(
-    specs: Sequence[RunSpec],
+    folds: Sequence[FoldJob],
     plugins: Sequence[PluginFile],
-    results: str | Path,
+    store: Store,
     resources: Resources,
 ) -> None:
-    store, folds = Store(results), cross_validations(specs)
     studies.train_missing(
         folds, store, "cross-validation", "folds", plugins=plugins, resources=resources
     )

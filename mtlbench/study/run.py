@@ -21,7 +21,7 @@ from mtlbench.execution.trackers.tracking import load, tracking
 from mtlbench.plugins import PluginFile, read_plugins
 from mtlbench.spec import RunSpec
 from mtlbench.store import DEFAULT_RESULTS
-from mtlbench.store.runs import Store, read_run
+from mtlbench.store.runs import SET_ASIDE, Store, read_run
 from mtlbench.study.frozen import Found, found_in
 from mtlbench.study.plan import plan
 from mtlbench.training.job import Ended, Job
@@ -257,6 +257,7 @@ def train_missing(
         return
     for job in missing:
         job.require_workers(resources.processes)
+    require_way(missing, store)
     store.check_writable()
     with (
         cluster(resources, plugins, len(missing), max(job.gpu_share for job in missing)) as ray,
@@ -281,6 +282,18 @@ def train_missing(
                 track(event)
 
             ray.train(missing, store, report)
+
+
+def require_way(jobs: Iterable[Job], store: Store) -> None:
+    """Makes sure that nothing is in the way of what jobs leave behind, before any is trained.
+
+    Raises:
+        UserError: something is.
+    """
+    aside = store.root / SET_ASIDE
+    store.require_way(
+        path for job in jobs for path in (job.path(store), job.checkpoint(store), aside / job.hash)
+    )
 
 
 def _trained_elsewhere(found: Iterable[Ended | None], *, on_gpus: bool) -> str:

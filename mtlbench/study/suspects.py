@@ -15,6 +15,8 @@ from mtlbench.analysis.label_errors.found import (
     Found,
     leading,
     list_suspects,
+    stem_of,
+    write_csv,
     write_found,
 )
 from mtlbench.analysis.label_errors.scores import CLEANLAB, MARGIN, Scores
@@ -23,6 +25,7 @@ from mtlbench.errors import UserError, listed, require_known
 from mtlbench.execution.resources import Resources
 from mtlbench.plugins import read_plugins
 from mtlbench.store import DEFAULT_RESULTS
+from mtlbench.store.runs import check_writable
 from mtlbench.study.detectors import chosen_detectors, runs_read, train_missing
 from mtlbench.study.examples import Examples
 from mtlbench.suites.base import Suite, suites
@@ -78,7 +81,7 @@ def find_suspects(
     _require_classes(built, chosen)
     names = _tasks(built, asked, chosen, detectors is not None)
     out = Path(out) if out is not None else Path("suspects") / suite / variant
-    _make_directory(out)
+    _check_out(out, names, chosen)
     train_missing(suite, specs, chosen, overrides, files, results, resources or Resources())
 
     hashes = {spec.hash for spec in specs}
@@ -104,7 +107,8 @@ def find_suspects(
         )
     take = examples.take
     suspects = list_suspects(found, take, top)
-    suspects.to_csv(out / LIST_FILE, index=False)
+    out.mkdir(parents=True, exist_ok=True)
+    write_csv(suspects, out / LIST_FILE)
     detailed = names if asked or len(names) <= FEW_TASKS else leading(suspects)
     detailed = [name for name in detailed if any(each.task == name for each in found)]
     title = f"{suite} {variant}"
@@ -157,20 +161,17 @@ def study_detectors(
     return compare_detectors(results, suite, names, detectors=chosen, hashes=hashes)
 
 
-def _make_directory(out: Path) -> None:
-    """Makes a directory to write into, before anything is trained.
+def _check_out(out: Path, tasks: Sequence[str], detectors: Sequence[str]) -> None:
+    """Makes sure that tables and sheets can be written, before anything is trained.
 
     Raises:
-        UserError: it cannot be made or written into.
+        UserError: they cannot.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(
-            f"output path {str(out)!r} cannot be a directory: {error.strerror}"
-        ) from error
-    if not os.access(out, os.W_OK):
-        raise UserError(f"output path {str(out)!r} cannot be written into")
+    check_writable(out, "output path")
+    stems = [stem_of(task, detector) for task in tasks for detector in detectors]
+    for name in (LIST_FILE, *(f"{stem}{end}" for stem in stems for end in (".csv", ".png"))):
+        if os.path.lexists(out / name) and not (out / name).is_file():
+            raise UserError(f"{str(out / name)!r} is in the way: it is not a file")
 
 
 def _tasks(

@@ -180,10 +180,12 @@ def _checked_space(
 
 
 def _ends(dimension: Dimension) -> tuple[Any, ...]:
-    """The values of a choice, and the outermost ones of a range."""
+    """The values of a choice; the outermost ones of a range and one between, which need not be as
+    whole as its ends."""
     if isinstance(dimension, Choice):
         return dimension.values
-    return (dimension.at([0.0]), dimension.at([1 - 1e-9])) if isinstance(dimension, Range) else ()
+    shares = (0.0, 0.381966, 1 - 1e-9) if isinstance(dimension, Range) else ()
+    return tuple(dimension.at([share]) for share in shares)
 
 
 def strategy_space(strategy: str) -> Space:

@@ -24,7 +24,6 @@ from mtlbench.store.trials import (
     TrialScore,
     Tuning,
     best_half,
-    check_folders,
     read_trial,
     read_tuning,
     trial_file,
@@ -153,7 +152,10 @@ def tune_study(
 
     # First all that can be known before anything is trained.
     candidates = trials_with(lambda spec: {})
-    check_folders(store)
+    for candidate in candidates:
+        spec = candidate.default
+        files = [place(store, spec.hash) for place in (trial_file, tuning_file)]
+        store.require_way([*files, run_directory(spec, store)])
     finals, left_out = plan_with_sources(
         suite, study, store, plugins=plugins, resources=resources, trackers=known_trackers
     )
@@ -180,6 +182,7 @@ def tune_study(
             progress.say(
                 f"{tuning.variant}/{tuning.strategy}: no trial ended well; default parameters"
             )
+    plain = {spec.hash for spec in finals}
     finals += [
         replace(
             tuning.spec(tuning.chosen, seed),
@@ -191,7 +194,7 @@ def tune_study(
     ]
     unique = {spec.hash: spec for spec in sorted(finals, key=lambda spec: spec.seed)}
     train_missing(
-        [RunJob(spec) for spec in unique.values()],
+        [RunJob(spec, tuned=spec.hash not in plain) for spec in unique.values()],
         store,
         suite,
         "runs",
@@ -352,6 +355,8 @@ def _keep(store: Store, tuning: Tuning) -> None:
             else:
                 if before.trials == tuning.trials:
                     tuning = tuning.with_seeds(before.seeds)
+                    if tuning == before:  # which may lie where nothing can be written
+                        return
                 else:
                     progress.say(f"{path} has other scores; set aside as {store.set_aside(path)}")
         write_tuning(path, tuning)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from mtlbench.files import replacing
@@ -21,13 +21,20 @@ _TENSOR, _CHANNELS_LAST, _DICT, _TUPLE = "tensor", "channels last", "dict", "tup
 
 
 def save_tree(path: Path, tree: Any) -> None:
-    """Writes the tree; a kill leaves the old file."""
+    """Writes the tree; a kill leaves the old file.
+
+    Raises:
+        OSError: it cannot be written, on a full disk for example.
+    """
     tensors: dict[str, torch.Tensor] = {}
     skeleton = json.dumps(_flatten(tree, tensors))
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as aside:
         metadata = {"tree": skeleton, "sha256": _digest(skeleton, tensors)}
-        save_file(tensors, aside, metadata=metadata)
+        try:
+            save_file(tensors, aside, metadata=metadata)
+        except SafetensorError as error:  # which is no OSError
+            raise OSError(str(error)) from error
 
 
 def load_tree(path: Path) -> Any:

@@ -37,6 +37,7 @@ class RunJob(Job):
         spec: the run.
         traces: keep what `Traces` notes of every training instance.
         tested: as for `training.run.Run`.
+        tuned: whether a tuning has chosen its parameters, for people to read.
         networks: how many are trained for it.
         label, stage: of its strategy. They travel with the job: where it ends there may be no such
             strategy.
@@ -48,6 +49,7 @@ class RunJob(Job):
     networks: int = field(init=False, compare=False)
     label: str = field(init=False, compare=False)
     stage: str = field(init=False, compare=False)
+    tuned: bool = field(default=False, compare=False, kw_only=True)
 
     def __post_init__(self) -> None:
         from mtlbench.strategies.compose import Composition
@@ -75,7 +77,7 @@ class RunJob(Job):
         return _gpu_share(self.spec)
 
     def __str__(self) -> str:
-        return str(self.spec)
+        return f"{self.spec} (tuned)" if self.tuned else str(self.spec)
 
     def path(self, store: Store) -> Path:
         return run_directory(self.spec, store)

@@ -226,6 +226,7 @@ def test_an_unknown_suite_is_an_error_and_writes_nothing(results: Path, tmp_path
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.filterwarnings("error")  # as with PYTHONWARNINGS=error
 def test_one_epoch_of_three_tasks_can_be_drawn() -> None:
     corrupted = np.zeros((50, 3), dtype=bool)
     corrupted[:20, 1:] = True

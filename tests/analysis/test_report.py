@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import math
+import os
 import re
 import shlex
 from html.parser import HTMLParser
@@ -343,6 +344,10 @@ def test_an_older_report_is_replaced_and_nothing_else(tmp_path):
         with pytest.raises(UserError, match="is there and is not a report"):
             write_report(results, out)
         assert out.read_text() == content
+    out.unlink()
+    os.mkfifo(out)  # nobody writes to it: who waits for that waits for ever
+    with pytest.raises(UserError, match="is there and is not a report"):
+        write_report(results, out)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "runs"]
 
 
@@ -420,6 +425,15 @@ STUDIES: dict[str, list[dict[str, Any]]] = {
         },
     ],
 }  # fmt: skip
+
+
+def test_runs_of_several_directories_are_trained_into_their_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(tmp_path / "a", metric(50.0))
+    write_run(tmp_path / "b", metric(51.0), strategy="mtu")
+    text = Page(render_report(["a", "b"])).text
+    assert "--strategies equal --variants clean --seeds 1 --results a" in text
+    assert "--strategies mtu --variants clean --seeds 1 --results b" in text
 
 
 @pytest.mark.parametrize("name", STUDIES)

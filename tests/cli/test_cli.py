@@ -8,6 +8,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -90,8 +91,10 @@ def mtlbench(
     (tmp_path / "binary.py").write_bytes(b"\xff\xfe")
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
+    (tmp_path / "way").mkdir()
+    (tmp_path / "way" / ".unfinished").write_text("")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere" / "at all")
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
 
     def run(line: str, **places: object) -> Finished:
         capsys.readouterr()
@@ -101,7 +104,8 @@ def mtlbench(
         return Finished(ended.value.code, out, err)
 
     yield run
-    signal.signal(signal.SIGTERM, handler)
+    for each, handler in handlers.items():
+        signal.signal(each, handler)
 
 
 # --- bad input ----------------------------------------------------------------------------------
@@ -175,6 +179,7 @@ BAD = [
     ("list --plugin raising.py", ["'raising.py'", "RuntimeError"]),
     # places
     ("run digits --results file", ["'file'", "is a file"]),
+    ("run digits --results way", ["'way/.unfinished'", "in the way"]),
     ("run digits --results file/under/it", ["file'", "is a file"]),
     ("run digits --results dangling", ["dangling"]),
     ("run digits --results {long}", ["results path", "name too long"]),
@@ -280,13 +285,20 @@ def find_spec(name, *_):
 sys.meta_path.insert(0, types.SimpleNamespace(find_spec=find_spec))
 """
 
+CLOSED = WHILE_IMPORTED.replace("SIGINT", "SIGHUP")
+
 AT_THE_END = "atexit.register(os.kill, os.getpid(), signal.SIGINT)"
 
 
 @pytest.mark.parametrize(
     ("when", "ends"),
-    [(WHILE_IMPORTED, (130, INTERRUPTED)), (AT_THE_END, (0, ""))],
-    ids=["while verbs are imported", "at the end"],
+    [
+        (WHILE_IMPORTED, (130, INTERRUPTED)),
+        (CLOSED, (130, INTERRUPTED)),
+        (f"signal.signal(signal.SIGHUP, signal.SIG_IGN){CLOSED}", (0, "")),
+        (AT_THE_END, (0, "")),
+    ],
+    ids=["while verbs are imported", "its terminal is closed", "under nohup", "at the end"],
 )
 def test_an_interruption_shows_no_traceback(when: str, ends: tuple[int, str]) -> None:
     code = "import atexit, os, signal, sys, types\n" + when
@@ -298,6 +310,23 @@ def test_an_interruption_shows_no_traceback(when: str, ends: tuple[int, str]) ->
         env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
     )
     assert (ended.returncode, ended.stderr) == ends
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_no_empty_folder_of_pytorchs_compiler_is_left(
+    compiled: bool, mtlbench: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "temporary"
+    (temporary / "torchinductor_another").mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    made = temporary / "torchinductor_me" / "of_a_graph"
+    (tmp_path / "compiling.py").write_text(
+        f"import pathlib; pathlib.Path({str(made if compiled else made.parent)!r}).mkdir("
+        "parents=True)"
+    )
+    assert mtlbench("list corruptions --plugin compiling.py").status == 0
+    kept = ["torchinductor_another", *(["torchinductor_me"] if compiled else [])]
+    assert sorted(path.name for path in temporary.iterdir()) == kept
 
 
 # --- lists --------------------------------------------------------------------------------------
@@ -334,6 +363,15 @@ def test_a_list_fits_its_terminal(
     too_long = [line for line in lines if len(line) > min(columns, 120)]
     # A name is never cut, and few are longer than what is left for them.
     assert len(too_long) <= (len(lines) // 10 if columns < 120 else 0)
+
+
+def test_a_list_is_in_lines_where_a_terminal_is_too_narrow_for_columns(
+    mtlbench: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    out = mtlbench("list").out
+    assert all(len(line) <= 60 for line in out.splitlines())
+    assert "\n  ilt  instance\n      Learns one log" in out
 
 
 def test_a_plugin_is_listed_with_its_parameters(mtlbench: Run, tmp_path: Path) -> None:

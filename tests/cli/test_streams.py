@@ -2,8 +2,10 @@
 
 import io
 import os
+import re
 import subprocess
 import sys
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -35,11 +37,18 @@ def test_letters_that_a_stream_does_not_know_are_written_as_words(
     assert buffer.getvalue() == written
 
 
-def test_tables_are_written_where_the_terminal_knows_ascii_alone(tmp_path: Path) -> None:
+def test_tables_are_aligned_where_the_terminal_knows_ascii_alone(tmp_path: Path) -> None:
     ended = run_mtlbench(["compare", "digits", "--reference"], cwd=tmp_path, **ASCII)
     assert ended.status == 0, ended.err
-    assert " +- " in ended.out
     assert ended.out.isascii()
+    _, _, heads, rule, *rows = ended.out.split("\n\n")[0].splitlines()
+    rows = list(takewhile(lambda row: not row.startswith("mean "), rows))
+    assert len(rows) > 40
+    for column in re.findall(r"  (\S+(?: \S+)*)", heads):
+        place = heads.index(f"  {column}")
+        assert {row[place : place + 2] for row in rows} == {"  "}
+    assert set(rule) == {"-"}
+    assert max(map(len, (heads, *rows))) <= len(rule)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from gated import (
     read_until,
     require_undisturbed,
 )
+
+from mtlbench.execution.cluster import deferring_signals
 
 HOST = """
 import json, os, sys
@@ -228,3 +231,22 @@ def test_the_death_of_the_head_ends_the_command_soon_and_in_one_line(
     _, error = ended.err.splitlines()  # the first says what is to be trained
     assert error.startswith("mtlbench: error: ")
     assert error.endswith("; the same command goes on from here")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_ray_is_ended_comes_after_that(number: int) -> None:
+    """Between the trials and the runs of a tuning, for example: it is not lost."""
+    before = signal.signal(number, signal.default_int_handler)
+    ended = []
+
+    def end() -> None:
+        with deferring_signals():
+            signal.raise_signal(number)
+            ended.append(True)
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            end()
+    finally:
+        signal.signal(number, before)
+    assert ended

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from hypothesis import strategies as st
 
 from mtlbench.cli.main import main
 from mtlbench.errors import UnfinishedError, UserError
+from mtlbench.spec import RunSpec
 from mtlbench.store import merge
+from mtlbench.store.folds import fold_file, group_of
 from mtlbench.store.merge import merge_results
 from mtlbench.store.runs import RUN_FILE, Store, npz_bytes, read_run
 
@@ -42,10 +45,23 @@ def runs(root: Path, seeds: Sequence[int], **others: object) -> None:
         )  # fmt: skip
 
 
-def fold(root: Path, number: int, group: str = "0123456789ab", value: float = 1.0) -> Path:
-    path = root / ".folds" / group / f"fold-{number}.npz"
+def fold(root: Path, number: int, suite: str = "maps", value: float = 1.0) -> Path:
+    """A fold of five, of a task with label maps."""
+    spec = RunSpec(suite, {}, "clean", "equal", {}, 0, {})
+    about = {
+        "spec": asdict(spec), "hash": spec.hash, "tasks": ["left"], "folds": 5, "clean": True,
+        "changed": [],
+    }  # fmt: skip
+    arrays = {
+        "rows": np.array([number, number + 5]),
+        "corrupted": np.zeros((2, 1), bool),
+        **dict.fromkeys(("loss", "value", "validation_loss"), np.full((2, 1), 0.5, np.float32)),
+        "quality/left": np.array([value, np.nan]),
+        "about": np.array(json.dumps(about)),
+    }
+    path = fold_file(Store(root), group_of(spec.hash, 5), number)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(npz_bytes({"quality/left": np.array([value, np.nan])}))
+    path.write_bytes(npz_bytes(arrays))
     return path
 
 
@@ -90,7 +106,7 @@ placed = st.dictionaries(
 def scatter(root: Path, placement: dict[tuple[str, int], int]) -> list[Path]:
     for (strategy, seed), number in placement.items():
         runs(root / f"source-{number}", [seed], strategy=strategy)
-        fold(root / f"source-{number}", seed, group=f"{strategy:0<12}")
+        fold(root / f"source-{number}", seed, suite=strategy)
     return sorted(root.glob("source-*"))
 
 
@@ -195,9 +211,21 @@ def test_damaged_runs_and_folds_are_named_and_left_out_with_status_1(
         == f"{tmp_path / 'b'}: 2 runs, 0 folds, 0 trials and 0 tunings copied, 0 there already\n"
     )
     assert f"mtlbench: {broken} is left out: history.parquet was altered\n" in ended.err
-    assert f"mtlbench: {damaged} is left out: is not a file of arrays" in ended.err
+    assert f"mtlbench: {damaged} is left out: is damaged\n" in ended.err
     assert "Traceback" not in ended.err
     assert len(list(Store(tmp_path / "b").run_directories())) == 2
+
+
+def test_a_fold_of_another_cross_validation_or_without_predictions_is_not_copied(
+    tmp_path: Path,
+) -> None:
+    good, other, empty = (fold(tmp_path / "a", number) for number in range(3))
+    other.write_bytes(good.read_bytes())
+    other = other.rename(other.with_name("fold-9.npz"))
+    empty.write_bytes(npz_bytes({"x": np.zeros(3)}))
+    merged = merge_results([tmp_path / "a"], tmp_path / "b")
+    assert merged.folds == 1
+    assert [path for path, _ in merged.damaged] == [empty, other]
 
 
 def test_where_everything_is_damaged_nothing_is_written(tmp_path: Path) -> None:
@@ -243,6 +271,9 @@ def test_a_run_that_says_it_belongs_elsewhere_is_damaged(suite: object, tmp_path
 # --- bad input ----------------------------------------------------------------------------------
 
 
+LOOP = "results path 'loop' is not writable: Too many levels of symbolic links"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -253,6 +284,7 @@ def test_a_run_that_says_it_belongs_elsewhere_is_damaged(suite: object, tmp_path
         (["a", "--into", "a"], "'a' cannot be merged into itself"),
         (["a", "--into", "empty/../a/"], "'empty/../a' cannot be merged into itself"),
         (["a", "--into", "link"], "'link' cannot be merged into itself"),
+        (["a", "--into", "loop"], LOOP),
         (["a", "--into", "a/inside"], "'a/inside' lies inside 'a'"),
         (["a", "--into", "file"], "results path 'file' is a file, not a directory"),
         (["a", "--into", "file/b"], "results path 'file' is a file, not a directory"),
@@ -271,6 +303,7 @@ def test_bad_input_gets_one_line_and_nothing_is_written(
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("kept")
     (tmp_path / "link").symlink_to("a")
+    (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "way").mkdir()
     (tmp_path / "way" / "streets").write_text("kept")
     before = sorted(map(str, tmp_path.rglob("*")))

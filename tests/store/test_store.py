@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from mtlbench.errors import UserError
 from mtlbench.store.merge import merge_results
@@ -309,6 +311,18 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(
     with pytest.raises(OSError, match="killed here"):
         save_tree(path, {"epoch": 2})
     assert load_tree(path) == {"epoch": 1, "nested": [(1, None), {2: "two"}]}
+
+
+def test_a_disk_that_has_no_room_for_a_checkpoint_is_an_error_of_the_system(tmp_path: Path) -> None:
+    """Of others, training makes a failure."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # bytes of a file
+    try:
+        with pytest.raises(OSError, match="too large"):
+            save_tree(tmp_path / "checkpoint.safetensors", {"weights": torch.zeros(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not any(tmp_path.iterdir())
 
 
 # --- locks --------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -591,19 +592,36 @@ def test_a_suite_of_ones_own_without_pictures_or_known_errors_gets_suspects(
             "is a regression; others: 'sigma', 'ilt-loss', 'loss'",
         ),
         (["--variant", "lift@0.4"], "unknown task in variant 'lift@0.4'"),
-        (["--out", __file__], "cannot be a directory: File exists"),
-        (["--out", f"{__file__}/x"], "cannot be a directory: Not a directory"),
+        (["--out", __file__], "is a file, not a directory"),
+        (["--out", f"{__file__}/x"], "is a file, not a directory"),
+        (["--out", "way"], "'way/suspects.csv' is in the way: it is not a file"),
+        (["--out", "sheet"], "'sheet/suspects_left_loss.png' is in the way: it is not a file"),
+        (["--results", "folds", "--detectors", "cleanlab"], "'folds/.folds' is in the way"),
+        (
+            ["--detectors", "cleanlab", "--set", "train_size=4"],
+            "5 folds need as many training instances, but suite 'digits' has 4",
+        ),
     ],
 )
 def test_bad_input_gets_one_line_and_nothing_is_trained(
-    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    root = tmp_path / "runs"
-    finished = here(["suspects", "digits", *options, "--results", root], capsys)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sheet" / "suspects_left_loss.png").mkdir(parents=True)
+    for folder in ("way", "folds"):
+        (tmp_path / folder).mkdir()
+    os.mkfifo(tmp_path / "way" / "suspects.csv")
+    (tmp_path / "folds" / ".folds").write_text("kept")
+    before = sorted(tmp_path.rglob("*"))
+    finished = here(["suspects", "digits", *options], capsys)
     assert finished.status == 2
     (line,) = finished.err.splitlines()
     assert message in line
-    assert not root.exists()
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_detectors_of_classes_are_refused_where_no_task_has_any(

@@ -343,8 +343,11 @@ def test_a_tuning_that_contradicts_itself_is_named_and_set_aside(
 def test_a_tuning_of_more_seeds_stays(here: None, tmp_path: Path) -> None:
     options: Any = {"strategies": ["equal"], "variants": ["clean"], "trials": 2, "overrides": TINY}
     tune("digits", **options, seeds=2, results=tmp_path)
+    (file,) = (tmp_path / ".tuned").iterdir()
+    written = file.stat().st_mtime_ns
     tune("digits", **options, seeds=1, results=tmp_path)
     assert tunings(Store(tmp_path))[0][0].seeds == [0, 1]
+    assert file.stat().st_mtime_ns == written  # it may lie where nothing can be written
 
 
 @pytest.mark.parametrize("trials_asked", [-1, 10**9, "3", 2.5, None, True])
@@ -360,7 +363,7 @@ def test_what_is_no_space_is_refused(space: Any, monkeypatch: pytest.MonkeyPatch
         trials(["mtu"])
 
 
-@pytest.mark.parametrize("name", [".trials", ".tuned"])
+@pytest.mark.parametrize("name", [".trials", ".tuned", "digits"])
 def test_a_file_in_the_way_is_said_before_anything_is_trained(
     name: str, here: None, tmp_path: Path
 ) -> None:
@@ -423,6 +426,7 @@ def test_the_command_tunes_on_a_cluster_to_the_bits_of_this_process(
     ended = finish(start_mtlbench([*command, "--results", str(tmp_path / "there")]))
     assert ended.status == 0, ended.err
     assert "ILT Params (tuned)" in ended.out
+    assert "digits/left@0.4/ilt/seed-0 (tuned) done" in ended.err
     tune(
         "digits", strategies=["ilt"], variants=["left@0.4"], trials=3, seeds=1,
         overrides=TINY, results=tmp_path / "here",

@@ -1,6 +1,7 @@
 """σ of the instances by epoch, one run: box plots and single instances (Figs. 3 and 6)."""
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -65,12 +66,14 @@ def sigma_boxplots(sigma: np.ndarray, corrupted: np.ndarray, tasks: Sequence[str
         mask = corrupted[:, k] if k in shown else corrupted.any(axis=1)
         by_epoch = pd.DataFrame({epoch: sigma[epoch - 1, :, k] for epoch in epochs})
         by_epoch["labels"] = np.where(mask, "corrupted", "clean")
-        sns.boxplot(
-            by_epoch.melt("labels", var_name="epoch", value_name="σ"), x="epoch", y="σ",
-            hue="labels", palette=colors, hue_order=list(colors), saturation=1, whis=(5, 95),
-            showfliers=False, gap=0.1, linewidth=0.6, linecolor=BLACK, boxprops={"alpha": 0.75},
-            medianprops={"linewidth": 1}, legend=False, ax=axes,
-        )  # fmt: skip
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "vert: bool was deprecated")  # seaborn 0.13.2 uses it
+            sns.boxplot(
+                by_epoch.melt("labels", var_name="epoch", value_name="σ"), x="epoch", y="σ",
+                hue="labels", palette=colors, hue_order=list(colors), saturation=1, whis=(5, 95),
+                showfliers=False, gap=0.1, linewidth=0.6, linecolor=BLACK,
+                boxprops={"alpha": 0.75}, medianprops={"linewidth": 1}, legend=False, ax=axes,
+            )  # fmt: skip
         axes.set_title(f"{tasks[k]} ({'corrupted' if k in shown else 'not corrupted'})")
     # Only now: on a logarithmic axis, the quartiles would be those of the logarithms.
     for axes in grid:

@@ -31,6 +31,7 @@ from mtlbench.analysis.label_errors.sheet import (
 from mtlbench.analysis.printing import Cell, decimals, digits
 from mtlbench.analysis.table import Column, Row, Section, Table
 from mtlbench.analysis.writers import wrapped, writer_of
+from mtlbench.files import replacing
 from mtlbench.tasks.detection import average_precision, detection_accuracy, roc_auc
 
 LIST_FILE = "suspects.csv"
@@ -238,6 +239,17 @@ def _significant(values: np.ndarray) -> np.ndarray:
 # --- the files of a task ------------------------------------------------------------------------
 
 
+def stem_of(task: str, detector: str) -> str:
+    """What the files of a detector's suspects in a task are called."""
+    return f"suspects_{task}_{detector}"
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> None:
+    """Writes a table, whole or not at all."""
+    with replacing(path) as aside:
+        table.to_csv(aside, index=False)
+
+
 def write_found(
     found: Found, others: Sequence[Found], take: Take, top: int, out: Path, title: str
 ) -> None:
@@ -252,7 +264,7 @@ def write_found(
     ordered = order(found.score)
     ranked = ordered[:top]
     suspects = _seen(take(found.task, ranked, found.corrupted), others)
-    stem = f"suspects_{found.task}_{found.detector}"
+    stem = stem_of(found.task, found.detector)
     trace = mean(np.stack([each.trace[:, ranked] for each in found.scores]))
     columns = {
         "rank": np.arange(1, len(ranked) + 1),
@@ -262,7 +274,7 @@ def write_found(
         **{f"epoch_{e}": _significant(values) for e, values in enumerate(trace, start=1)},
     }
     table = pd.DataFrame(columns).dropna(axis=1, how="all")
-    table.to_csv(out / f"{stem}.csv", index=False)
+    write_csv(table, out / f"{stem}.csv")
     first = suspects.first(MOST_TILES)
     heading = (
         f"{title}: {found.task}, the {len(first.index)} of {len(ordered):,} with the "

@@ -27,6 +27,7 @@ from mtlbench.analysis.figures.style import (
     STYLE,
     legend_columns,
 )
+from mtlbench.files import replacing
 
 MOST_TILES = 60
 GAP, TEXT, LINE = 0.06, 6.0, 0.11
@@ -101,8 +102,11 @@ def draw_sheet(suspects: Suspects, title: str, path: Path) -> None:
     class or a number. Text is red where the label is known to be corrupted, blue where it is known
     not to be.
     """
-    with mpl.rc_context({**STYLE, "figure.constrained_layout.use": False}):
-        sheet_figure(suspects, title).savefig(path, metadata={"Software": None})
+    with (
+        mpl.rc_context({**STYLE, "figure.constrained_layout.use": False}),
+        replacing(path) as aside,
+    ):
+        sheet_figure(suspects, title).savefig(aside, format="png", metadata={"Software": None})
 
 
 def sheet_figure(suspects: Suspects, title: str) -> Figure:

@@ -7,6 +7,7 @@ content security policy forbids it to.
 
 import os
 import shlex
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -113,8 +114,10 @@ def _check(out: Path) -> None:
         raise UserError(f"no directory {str(out.parent)!r} to write {out.name!r} into")
     if os.path.lexists(out):
         try:
-            with out.open("rb") as file:
-                ours = GENERATOR.encode() in file.read(4096)
+            ours = False
+            if stat.S_ISREG(out.stat().st_mode):  # a pipe would be waited for
+                with out.open("rb") as file:
+                    ours = GENERATOR.encode() in file.read(4096)
         except OSError as error:
             raise UserError(f"{shown} is there and cannot be read: {error.strerror}") from error
         if not ours:

@@ -149,11 +149,20 @@ def gather(
         _suite(number, comparison, css, runs, painter)
         for number, comparison in enumerate(comparisons)
     ]
-    results_directory = str(roots[0]) if roots else DEFAULT_RESULTS
+    inside: dict[str, list[RunSummary]] = {}
+    for hash, run in runs.items():
+        inside.setdefault(_directory(by_hash[hash], roots), []).append(run)
+    commands = [each for root, some in inside.items() for each in run_commands(some, root)]
     return Content(
         list(runs.values()), board, board.stages, pages, _relative(damaged, roots),
-        run_commands(list(runs.values()), results_directory), painter.left_out,
+        commands, painter.left_out,
     )  # fmt: skip
+
+
+def _directory(path: str, roots: Sequence[Path]) -> str:
+    """The results directory of a run; the first for one of the reference results."""
+    holding = [root for root in roots if path and Path(path).is_relative_to(root)]
+    return str([*holding, *roots, DEFAULT_RESULTS][0])
 
 
 def _chosen(
