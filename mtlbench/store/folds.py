@@ -42,7 +42,7 @@ def read_fold(path: Path) -> Fold:
     """A fold, from its file.
 
     Raises:
-        DamagedRunError: the file does not hold what it should, or one of another cross-validation.
+        DamagedRunError: the file does not hold what it should, or another fold.
     """
     try:
         arrays = read_npz(path)
@@ -52,10 +52,11 @@ def read_fold(path: Path) -> Fold:
     if not FOLD(about) or not _fit(about["tasks"], arrays):
         raise DamagedRunError("is damaged: it does not hold what a fold does")
     spec = RunSpec.stored(about["spec"])
-    numbers = {f"fold-{number}" for number in range(about["folds"])}
-    whole = path.parent.name == group_of(spec.hash, about["folds"]) and path.stem in numbers
-    if about["hash"] != spec.hash or not whole:
+    group = group_of(spec.hash, about["folds"])
+    if about["hash"] != spec.hash or path.parent.name != group:
         raise DamagedRunError("is of another cross-validation")
+    if path.stem != f"fold-{about['fold']}" or about["fold"] >= about["folds"]:
+        raise DamagedRunError("is another fold")
     return about, arrays
 
 

@@ -190,6 +190,7 @@ FOLD = Fields(
         "hash": _folder,
         "tasks": _list(_name),
         "folds": _count,
+        "fold": _size,
         "clean": lambda value: isinstance(value, bool),
         "changed": _list(_name),
     }

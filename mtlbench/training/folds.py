@@ -73,6 +73,7 @@ class FoldRun(Run):
             "hash": self.spec.hash,
             "tasks": [task.name for task in self.tasks],
             "folds": self.folds,
+            "fold": self.fold,
             "clean": not self.variant.clauses,
             "changed": changed_parameters(self.spec),
         }

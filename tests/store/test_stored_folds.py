@@ -24,12 +24,13 @@ ABOUT = {
     "hash": SPEC.hash,
     "tasks": ["side"],
     "folds": FOLDS,
+    "fold": 0,
     "clean": True,
     "changed": [],
 }
 
 
-def content(fold: int, count: int = 4, *, about: Any = ABOUT, **changes: Any) -> bytes:
+def content(fold: int, count: int = 4, *, about: Any = None, **changes: Any) -> bytes:
     """The file of a fold that holds every second of the instances; None leaves an array out."""
     arrays = {
         "rows": np.arange(fold, count, 2),
@@ -39,7 +40,7 @@ def content(fold: int, count: int = 4, *, about: Any = ABOUT, **changes: Any) ->
         "validation_loss": np.full((3, 1), fold, np.float32),
         "label/side": np.arange(count // 2, dtype=np.int32) % 2,
         "probability/side": np.full((count // 2, 2), 0.5, np.float32),
-        "about": np.array(json.dumps(about)),
+        "about": np.array(json.dumps({**ABOUT, "fold": fold} if about is None else about)),
     }
     arrays |= changes
     return npz_bytes({name: values for name, values in arrays.items() if values is not None})
@@ -81,6 +82,8 @@ def test_a_whole_fold_is_read(tmp_path: Path) -> None:
         {"about": {**ABOUT, "spec": None}},
         {"about": {**ABOUT, "folds": 0}},
         {"about": {**ABOUT, "folds": 5}},
+        {"about": {**ABOUT, "fold": 1}},
+        {"about": {**ABOUT, "fold": -1}},
         {"about": {**ABOUT, "hash": "0123456789ab"}},
     ],
     ids=str,
