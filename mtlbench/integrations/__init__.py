@@ -4,6 +4,9 @@ from collections.abc import Iterable
 
 from mtlbench.strategies.strategy import EpochSummary
 
+BEGINS_ANEW = "the checkpoint has no state of the strategy, which begins anew"
+"""What is warned of where a training goes on that had none."""
+
 
 def logged(summary: EpochSummary, tasks: Iterable[str]) -> dict[str, float]:
     """What a trainer logs of an epoch: `weight/TASK`, where tasks have weights, and `bad_batches`,

@@ -6,9 +6,10 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from torch import nn
 
-from mtlbench.integrations import logged
+from mtlbench.integrations import BEGINS_ANEW, logged
 from mtlbench.strategies.compose import Composition, build_strategy
 from mtlbench.strategies.strategy import Strategy
 
@@ -44,7 +45,8 @@ class TaskWeighting(Callback):
 
     Raises:
         UserError: an unknown strategy or parameter.
-        ValueError: the network is cut in parts that lie on several devices (FSDP, DeepSpeed).
+        ValueError: the network is cut in parts that lie on several devices (FSDP, DeepSpeed), or
+            has no submodule of such a name.
     """
 
     strategy: Strategy | None = None
@@ -71,7 +73,10 @@ class TaskWeighting(Callback):
         self._module: weakref.ref[nn.Module] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if stage != "fit" or (self._module is not None and self._module() is pl_module):
+        if stage != "fit":
+            return
+        _of_modules[pl_module] = self
+        if self._module is not None and self._module() is pl_module:
             return
         devices: Any = trainer.strategy
         if isinstance(devices, DeepSpeedStrategy) or not isinstance(
@@ -81,18 +86,37 @@ class TaskWeighting(Callback):
                 "TaskWeighting needs the whole network on each device: Trainer(strategy='ddp') or "
                 f"one device, but not {type(devices).__name__}"
             )
-        whole = self._representation
-        self.strategy = build_strategy(
-            self._name,
-            tasks=self._tasks,
-            model=pl_module,
-            shared=[pl_module.get_submodule(name) for name in self._shared] or None,
-            representation=None if whole is None else pl_module.get_submodule(whole),
-            device=devices.root_device,
-            **self._options,
-        )
-        self._module = weakref.ref(pl_module)
-        self._epoch, self._metrics = None, {}
+        self._module, self._device = weakref.ref(pl_module), devices.root_device
+        self.strategy, self._epoch, self._metrics = None, None, {}
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        _of_modules.pop(pl_module, None)
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.built()
+
+    def built(self) -> Strategy:
+        """The strategy, made when it is first asked for: a module may make its layers in `setup` or
+        `configure_model`, after `setup` of its callbacks.
+
+        Raises:
+            ValueError: `fit` has not begun, or the module has no submodule of such a name.
+        """
+        if self.strategy is None:
+            module = None if self._module is None else self._module()
+            if module is None:
+                raise ValueError("the strategy is built when Trainer.fit begins, not before")
+            whole = self._representation
+            self.strategy = build_strategy(
+                self._name,
+                tasks=self._tasks,
+                model=module,
+                shared=[_submodule(module, name) for name in self._shared] or None,
+                representation=None if whole is None else _submodule(module, whole),
+                device=self._device,
+                **self._options,
+            )
+        return self.strategy
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
@@ -116,23 +140,40 @@ class TaskWeighting(Callback):
             self._end_epoch(pl_module)
 
     def _end_epoch(self, module: LightningModule) -> None:
-        assert self.strategy is not None
-        summary = self.strategy.end_epoch(self._metrics)
+        summary = self.built().end_epoch(self._metrics)
         self._epoch, self._metrics = None, {}
         values = logged(summary, self._tasks)
         # The same on every rank; Lightning warns of what is not brought together.
         module.log_dict(values, on_step=False, on_epoch=True, batch_size=1, sync_dist=True)
 
     def state_dict(self) -> dict[str, Any]:
-        if self.strategy is None:
+        if self._module is None:
             return {}
-        state = dict(self.strategy.state_dict())
+        state = dict(self.built().state_dict())
         return {"strategy": state, "epoch": self._epoch, "metrics": self._metrics}
 
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if self._module is not None and not checkpoint["callbacks"].get(self.state_key):
+            rank_zero_warn(BEGINS_ANEW)
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        if self.strategy is not None and state_dict:
-            self.strategy.load_state_dict(state_dict["strategy"])
+        if self._module is not None and state_dict:
+            self.built().load_state_dict(state_dict["strategy"])
             self._epoch, self._metrics = state_dict["epoch"], state_dict["metrics"]
+
+
+_of_modules: weakref.WeakKeyDictionary[nn.Module, TaskWeighting] = weakref.WeakKeyDictionary()
+"""Who looks after the strategy of a module that is being fitted."""
+
+
+def _submodule(module: nn.Module, name: str) -> nn.Module:
+    try:
+        return module.get_submodule(name)
+    except AttributeError:
+        known = ", ".join(path for path, _ in module.named_children())
+        raise ValueError(f"the module has no submodule {name!r}; it has {known}") from None
 
 
 def strategy_of(module: LightningModule) -> Strategy:
@@ -141,9 +182,9 @@ def strategy_of(module: LightningModule) -> Strategy:
     Raises:
         ValueError: the trainer has no `TaskWeighting`, or `fit` has not begun.
     """
-    for callback in getattr(module.trainer, "callbacks"):  # noqa: B009, not in Lightning's types
+    found = getattr(module.trainer, "callbacks")  # noqa: B009, not in Lightning's types
+    # A search for a learning rate or a batch size takes the callbacks away.
+    for callback in (*found, _of_modules.get(module)):
         if isinstance(callback, TaskWeighting):
-            if callback.strategy is None:
-                raise ValueError("the strategy is built when Trainer.fit begins, not before")
-            return callback.strategy
+            return callback.built()
     raise ValueError("the module needs a strategy: Trainer(callbacks=[TaskWeighting(...)])")

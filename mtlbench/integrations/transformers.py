@@ -1,12 +1,14 @@
 """Strategies in the Trainer of Hugging Face: `pip install mtlbench[transformers]`."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from transformers import Trainer, TrainerCallback
 
-from mtlbench.integrations import logged
+from mtlbench.integrations import BEGINS_ANEW, logged
 from mtlbench.strategies.strategy import Strategy
 
 STATE = "strategy.pt"
@@ -28,7 +30,8 @@ class MultiTaskTrainer(Trainer):
             before it: so the processes have found each other.
 
     Raises:
-        ValueError: the network is cut in parts that lie on several devices (FSDP, DeepSpeed).
+        ValueError: the network is cut in parts that lie on several devices (FSDP, DeepSpeed); in
+            training, `compute_loss` asks for a column that the arguments do not let through.
     """
 
     loss_is_scaled_for_ga = False
@@ -45,6 +48,17 @@ class MultiTaskTrainer(Trainer):
         # First, so that at the end of training trackers still take the weights.
         self.callback_handler.callbacks.insert(0, self.epochs)
 
+    def training_step(self, model: nn.Module, inputs: dict[str, Any], *rest: Any) -> Tensor:
+        try:
+            return super().training_step(model, inputs, *rest)
+        except KeyError as error:
+            if self.args.remove_unused_columns and error.args[0] not in inputs:
+                raise ValueError(
+                    f"the batch has no {error}, unless the model itself takes it: let all columns "
+                    "through with TrainingArguments(remove_unused_columns=False)"
+                ) from error
+            raise
+
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save:
@@ -53,10 +67,14 @@ class MultiTaskTrainer(Trainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            state = torch.load(Path(checkpoint) / STATE, map_location="cpu", weights_only=True)
+        if checkpoint is None:
+            return
+        if (file := Path(checkpoint) / STATE).is_file():
+            state = torch.load(file, map_location="cpu", weights_only=True)
             self.strategy.load_state_dict(state["strategy"])
             self.epochs.load(state["epoch"])
+        else:
+            warnings.warn(f"{file}: {BEGINS_ANEW}", stacklevel=2)
 
 
 class _Epochs(TrainerCallback):

@@ -22,6 +22,7 @@ from mtlbench.strategies.base import (
 )
 from mtlbench.strategies.fewer_passes import FewerPasses
 from mtlbench.strategies.logarithm import OfLogLosses
+from mtlbench.strategies.modes import plain_modes
 from mtlbench.strategies.strategy import Strategy
 from mtlbench.strategies.table import ON_DEVICE
 
@@ -161,6 +162,7 @@ class Composition:
                 raise UserError(f"strategy {self.name!r} has no parameter {key!r}; {known}")
         return resolved
 
+    @plain_modes()
     def build(self, parameters: Mapping[str, Any], **setting: Any) -> Strategy:
         """The strategy itself; `setting` as for `Strategy`.
 
@@ -169,7 +171,8 @@ class Composition:
         """
         try:
             instance = self._stage(self.instance, parameters) if self.instance else InstanceStage()
-            return Strategy(instance, self.task_stage(parameters), **setting)
+            task, resolved = self.task_stage(parameters), self.resolve(parameters)
+            return Strategy(instance, task, name=self.name, parameters=resolved, **setting)
         except ValueError as error:
             raise UserError(f"strategy {self.name!r}: {error}") from error
 

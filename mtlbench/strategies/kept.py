@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 
@@ -60,6 +61,7 @@ class LateTensor(KeptTensor):
     """A tensor whose last axis has its length, 0 at first, from the first batch or what is
     loaded."""
 
+    @torch.inference_mode(False)
     def take_shape(self, saved: Tensor) -> None:
         if saved.shape[:-1] == self.values.shape[:-1]:
             self.values = self.values.new_zeros(saved.shape)

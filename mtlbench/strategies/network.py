@@ -238,11 +238,10 @@ class Network:
         keep_heads = keep or (bool(features) and self._heads_bypass_features)
 
         def backward() -> None:
-            with _explaining_errors():
-                losses.backward(task, retain_graph=keep_heads)
-                if features and through_trunk:
-                    assert self._representation is not None
-                    self._representation.backward(features, retain_graph=keep)
+            losses.backward(task, retain_graph=keep_heads)
+            if features and through_trunk:
+                assert self._representation is not None
+                self._representation.backward(features, retain_graph=keep)
 
         return backward
 
@@ -252,8 +251,8 @@ class Network:
 
 
 @contextmanager
-def _explaining_errors() -> Iterator[None]:
-    """Turns what PyTorch says of several backward passes into what to do.
+def explaining_errors() -> Iterator[None]:
+    """Turns what PyTorch says of backward passes into what to do.
 
     Raises:
         ValueError: it was one of these.
@@ -271,6 +270,18 @@ def _explaining_errors() -> Iterator[None]:
                 "a compiled network gives memory away in its first backward pass, and this "
                 "strategy takes one for each task: set torch._functorch.config.donated_buffer = "
                 "False before it is compiled, or build the strategy before"
+            ) from error
+        if "backward through the graph a second time" in str(error):
+            raise ValueError(
+                "a part of the losses has been through a backward pass before: compute them anew "
+                "for each strategy.backward, which takes the place of loss.backward, and detach "
+                "what one batch leaves to the next, such as a hidden state"
+            ) from error
+        if "modified by an inplace operation" in str(error):
+            raise ValueError(
+                "what the losses depend on was changed after the forward pass: step the optimizer "
+                "after strategy.backward, detach what one batch leaves to the next, and let no "
+                "layer change in place what its backward pass needs"
             ) from error
         raise
 

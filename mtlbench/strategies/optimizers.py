@@ -12,8 +12,10 @@ def optimizer_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     return {**state, "stepped": sorted(state["state"])}
 
 
+@torch.inference_mode(False)
 def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Takes over what `optimizer_state` gave. PyTorch itself takes a state of any shape.
+    """Takes over a copy of what `optimizer_state` gave. PyTorch itself takes a state of any shape,
+    and the tensors themselves.
 
     Raises:
         ValueError: it is not of such an optimiser.
@@ -39,7 +41,15 @@ def load_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> N
                 shape = parameters[number].shape if like.ndim else torch.Size()
                 if wanted is not None and value.shape != shape:
                     raise ValueError(f"{name} of the optimiser has another shape")
-    optimizer.load_state_dict({key: state[key] for key in ("state", "param_groups")})
+    copies = {number: _copied(values) for number, values in state["state"].items()}
+    optimizer.load_state_dict({"state": copies, "param_groups": given})
+
+
+def _copied(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.detach().clone() if isinstance(value, torch.Tensor) else value
+        for name, value in values.items()
+    }
 
 
 def _state_of_a_step(optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:

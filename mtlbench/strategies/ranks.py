@@ -58,16 +58,14 @@ class Ranks:
         """Tells the others, which gather by now or will, that this rank does not."""
         self.gather_numbers(-1, device)
 
-    def require_same(self, seed: int, device: torch.device) -> None:
-        """Makes sure that all draw alike.
+    def require_same(self, number: int, device: torch.device, message: str) -> None:
+        """Makes sure that all ranks have one number.
 
         Raises:
-            ValueError: a rank's generator has another seed.
+            ValueError: they have not; with this message.
         """
-        if len(set(self.gather_numbers(seed % 2**62, device))) > 1:
-            raise ValueError(
-                "generator must have the same seed on all ranks: strategies draw for all of them"
-            )
+        if len(set(self.gather_numbers(number % 2**62, device))) > 1:
+            raise ValueError(message)
 
     def __deepcopy__(self, memo: object) -> "Ranks":
         return self  # a process group is one of a kind
@@ -161,33 +159,39 @@ def ranks_of(group: Any) -> Ranks | None:
     Args:
         group: a process group; None for the default one where `torch.distributed` is in use; False
             for none.
+
+    Raises:
+        ValueError: this process is not in the group.
     """
     if group is False or not (dist.is_available() and dist.is_initialized()):
         return None
+    if dist.get_rank(group) < 0:
+        raise ValueError("process_group must be one that this process is in")
     return Ranks(group) if dist.get_world_size(group) > 1 else None
 
 
 _stopped: weakref.WeakKeyDictionary[nn.Module, bool] = weakref.WeakKeyDictionary()
 """Wrappers that were kept from bringing gradients together in their last forward pass."""
 
-_by_themselves: weakref.WeakKeyDictionary[nn.Module, weakref.ref[object]] = (
+_owners: weakref.WeakKeyDictionary[nn.Module, tuple[weakref.ref[object], bool]] = (
     weakref.WeakKeyDictionary()
 )
-"""Networks whose gradients somebody brings together by itself: the newest that said so."""
+"""Networks that are trained by ranks together: the newest owner, and whether it brings their
+gradients together by itself."""
 
 
-def reduce_by_itself(model: nn.Module, owner: object) -> None:
-    """Keeps `DistributedDataParallel` around a network, or inside of which it is, from bringing
-    gradients together for as long as the owner, which does it by itself, is the newest."""
-    model = _inside(model)
-    if _keep_from_reducing not in model._forward_pre_hooks.values():
-        model.register_forward_pre_hook(_keep_from_reducing)
-    _by_themselves[model] = weakref.ref(owner)
+def train_together(model: nn.Module, owner: object, *, reduces: bool) -> None:
+    """Says who brings the gradients of a network together for as long as the owner is the newest.
 
-
-def reduce_as_ever(model: nn.Module) -> None:
-    """Lets `DistributedDataParallel` bring gradients together again."""
-    _by_themselves.pop(_inside(model), None)
+    Args:
+        model: the network, also in `DistributedDataParallel`.
+        owner: what trains it.
+        reduces: whether the owner does it by itself: `DistributedDataParallel` is kept from it.
+    """
+    model = model.module if isinstance(model, DistributedDataParallel) else model
+    if _before_forward not in model._forward_pre_hooks.values():
+        model.register_forward_pre_hook(_before_forward)
+    _owners[model] = weakref.ref(owner), reduces
 
 
 def wrapper_around_forward() -> DistributedDataParallel | None:
@@ -206,16 +210,18 @@ def expect_gradients_of(wrapper: DistributedDataParallel | None, losses: Sequenc
         wrapper.reducer.prepare_for_backward(list(losses))
 
 
-def _inside(model: nn.Module) -> nn.Module:
-    return model.module if isinstance(model, DistributedDataParallel) else model
-
-
-def _keep_from_reducing(module: nn.Module, inputs: object) -> None:
+def _before_forward(module: nn.Module, inputs: object) -> None:
     around = wrapper_around_forward()
     if around is None:
         return
-    owner = _by_themselves.get(module)
-    if owner is not None and owner() is not None:
+    owner, reduces = _owners.get(module, (None, False))
+    alive = owner is not None and owner() is not None
+    if alive and around._join_config.enable:
+        raise ValueError(
+            "DistributedDataParallel.join() lets a rank end before others, and strategies decide "
+            "by the batches of all: give every rank as many batches"
+        )
+    if alive and reduces:
         if around.static_graph:
             raise ValueError(
                 "DistributedDataParallel with static_graph=True expects one backward pass a step, "

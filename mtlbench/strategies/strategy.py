@@ -14,6 +14,7 @@ full-resolution heads: 2.0× a plain step against 1.07×).
 
 import math
 import warnings
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -37,12 +38,12 @@ from mtlbench.strategies.gradients import TaskLosses, readable
 from mtlbench.strategies.graph import has_reentrant_checkpoint, share_nodes
 from mtlbench.strategies.held_out import HeldOut, HeldOutLosses
 from mtlbench.strategies.modes import called_with, plain_modes
-from mtlbench.strategies.network import Network, keep_compiled_buffers
+from mtlbench.strategies.network import Network, explaining_errors, keep_compiled_buffers
+from mtlbench.strategies.origin import Origin
 from mtlbench.strategies.ranks import (
     expect_gradients_of,
     ranks_of,
-    reduce_as_ever,
-    reduce_by_itself,
+    train_together,
     wrapper_around_forward,
 )
 from mtlbench.strategies.stand_in import stand_in
@@ -95,11 +96,14 @@ class Strategy(nn.Module):
             machine's memory, or a directory for memory-mapped files.
         process_group: the processes that train together, each on its part of every batch: those of
             `torch.distributed`, where it is in use; False for a process by itself.
+        name, parameters: what the stages were made by, saved with their state: it is taken over by
+            none that was made by something else.
 
     Raises:
         ValueError: an unknown kind, or a stage parameter or `shared` that does not fit.
     """
 
+    @plain_modes()
     def __init__(
         self,
         instance: InstanceStage,
@@ -115,11 +119,13 @@ class Strategy(nn.Module):
         generator: torch.Generator | None = None,
         instance_tables: str | Path = ON_DEVICE,
         process_group: Any = None,
+        name: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        for name, kind in tasks.items():
+        for named, kind in tasks.items():
             if kind not in KINDS:
-                raise ValueError(f"kind of task {name!r} must be one of {KINDS}, but is {kind!r}")
+                raise ValueError(f"kind of task {named!r} must be one of {KINDS}, but is {kind!r}")
         if dtype not in (torch.float32, torch.float64):
             raise ValueError(
                 "dtype must be float32 or float64, in which small steps of a running mean count, "
@@ -164,21 +170,26 @@ class Strategy(nn.Module):
             keep_compiled_buffers()
         cut = representation if task.needs_representation else None
         ranks = self.setting.ranks
-        self._alone = process_group is False
+        self._alone = process_group is not None and ranks is None
         self._network = Network(model, shared, cut, ranks)
         if ranks is not None and model is not None:
-            if task.stage == GRADIENT:
-                reduce_by_itself(model, self._network)
-            else:
-                reduce_as_ever(model)
+            train_together(model, self._network, reduces=task.stage == GRADIENT)
         for stage in (instance, task):
             stage.start(self.setting)
             stage.to(self.setting.device)
+        self._origin = Origin(
+            name or f"{type(instance).__name__}+{type(task).__name__}",
+            parameters or {},
+            [*tasks],
+            [*tasks.values()],
+            num_instances if _needs_index(instance) else None,
+        )
         shape = (5, len(self.setting.tasks))
         sums = torch.zeros(shape, device=self.setting.device, dtype=self.setting.dtype)
         self.register_buffer("sums_of_epoch", sums)
         self._steps = 0
-        self._transformed = self._draws_compared = self._graph_is_open = False
+        self._transformed = self._ranks_compared = self._graph_is_open = False
+        self._goes_on = False
         self._closure_compared = self._warned = False
         self._own_parameters = [*self.parameters()]
         self.register_load_state_dict_post_hook(_keep_parameters)
@@ -237,14 +248,14 @@ class Strategy(nn.Module):
                 without `held_out`, or without a model; one that takes the losses again, without
                 a `closure` that gives them.
         """
-        with plain_modes() as autocast:
+        with plain_modes() as around, explaining_errors():
             self._backward(
                 losses,
                 index,
                 present,
                 scale,
-                None if held_out is None else called_with(autocast, held_out),
-                None if closure is None else called_with(autocast, closure),
+                None if held_out is None else called_with(around, held_out),
+                None if closure is None else called_with(around, closure),
             )
 
     def _backward(
@@ -363,6 +374,7 @@ class Strategy(nn.Module):
 
         return stand_in(total, backward)
 
+    @plain_modes()
     def end_epoch(self, validation: Mapping[str, float] | None = None) -> EpochSummary:
         """Tells both stages that an epoch is over and returns its means."""
         loss_sum, count, weighted_loss_sum, weight_sum, good = self.get_buffer(
@@ -387,7 +399,19 @@ class Strategy(nn.Module):
         return self
 
     def get_extra_state(self) -> dict[str, Any]:
-        return {"generator": self.setting.generator.get_state(), "steps": self._steps}
+        return {
+            "generator": self.setting.generator.get_state(),
+            "steps": self._steps,
+            "origin": self._origin.state(),
+        }
+
+    def _load_from_state_dict(
+        self, state_dict: Mapping[str, Any], prefix: str, *others: Any
+    ) -> None:
+        if (state := state_dict.get(f"{prefix}_extra_state")) is not None:
+            self._origin.require_same(state["origin"])
+            self._goes_on = True
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         self.setting.generator.set_state(state["generator"].cpu())
@@ -401,9 +425,20 @@ class Strategy(nn.Module):
                 "the strategy was built before torch.distributed was in use: build it after "
                 "init_process_group, or with process_group=False"
             )
-        if ranks is not None and not self._draws_compared:
-            ranks.require_same(self.setting.generator.initial_seed(), self.setting.device)
-            self._draws_compared = True
+        if ranks is not None and not self._ranks_compared:
+            device, built = self.setting.device, repr((self._origin, self._goes_on))
+            ranks.require_same(
+                self.setting.generator.initial_seed(),
+                device,
+                "generator must have the same seed on all ranks: strategies draw for all of them",
+            )
+            ranks.require_same(
+                zlib.crc32(built.encode()),
+                device,
+                "all ranks must build the strategy alike, with one name, the same parameters, "
+                "tasks in one order and one num_instances, and load its state on all or none",
+            )
+            self._ranks_compared = True
 
     @contextmanager
     def _failing_together(self) -> Iterator[None]:
@@ -657,12 +692,7 @@ class Strategy(nn.Module):
             )
 
     def _no_index(self, batch: int) -> Tensor:
-        needs = self.instance.needs_index
-        own = self.instance.weights, self.instance.transform
-        if needs is None:
-            plain = InstanceStage.weights, InstanceStage.transform
-            needs = tuple(getattr(method, "__func__", None) for method in own) != plain
-        if needs:
+        if _needs_index(self.instance):
             raise ValueError(
                 f"index is needed: {type(self.instance).__name__} looks at the index of each "
                 "instance (needs_index)"
@@ -692,6 +722,16 @@ def _keep_parameters(strategy: Strategy, _: object) -> None:
             with torch.no_grad():
                 own.copy_(new)
             module._parameters[name] = own
+
+
+def _needs_index(instance: InstanceStage) -> bool:
+    if instance.needs_index is not None:
+        return instance.needs_index
+    own, plain = (
+        (instance.weights, instance.transform),
+        (InstanceStage.weights, InstanceStage.transform),
+    )
+    return tuple(getattr(method, "__func__", None) for method in own) != plain
 
 
 def _transforms(instance: InstanceStage) -> bool:

@@ -30,6 +30,7 @@ class InstanceTable(KeptTensor):
         ValueError: a directory that is not there.
     """
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         shape: tuple[int, int, int],

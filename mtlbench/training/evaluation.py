@@ -48,8 +48,10 @@ def pixels_last(values: Any) -> Any:
 def evaluate(
     suite: Suite, model: nn.Module, split: Split, device: torch.device
 ) -> dict[str, float]:
-    """All metrics on a split, as `TASK/METRIC`."""
+    """All metrics on a split, as `TASK/METRIC`; NaN where an output of the task is NaN, of which a
+    class would be predicted all the same."""
     tasks = suite.tasks()
+    unknown = torch.zeros(len(tasks), dtype=torch.bool, device=device)
     model.eval()
     meters = {(task, metric): metric.make().to(device) for task in tasks for metric in task.metrics}
     for (task, metric), meter in meters.items():
@@ -69,6 +71,7 @@ def evaluate(
                 output, target = output[here], target[here]
                 if not len(target):
                     continue
+            unknown[k] |= output.isnan().any()
             where = ... if task.ignore is None else task.labelled(target)
             target = target[where]
             seen = {
@@ -77,10 +80,26 @@ def evaluate(
             }
             for metric in task.metrics:
                 meters[task, metric].update(seen[metric.of_probabilities], target)
+    named = dict(zip(tasks, unknown.tolist(), strict=True))
     return {
-        f"{task.name}/{metric.name}": meter.compute().item() * metric.scale
+        f"{task.name}/{metric.name}": math.nan
+        if named[task]
+        else meter.compute().item() * metric.scale
         for (task, metric), meter in meters.items()
     }
+
+
+def first_bad_input(suite: Suite, split: Split) -> str | None:
+    """What the first instance is called whose inputs are not finite; None where all are."""
+    for batch in _batches(suite, split, torch.device("cpu")):
+        for part in input_parts(batch.inputs):
+            if not isinstance(part, Tensor) or part.isfinite().all():
+                continue
+            if not part.ndim or len(part) != len(batch.rows):  # of the whole batch together
+                return f"one of the items {int(batch.rows[0])} to {int(batch.rows[-1])}"
+            row = int(batch.rows[(~part.isfinite()).reshape(len(part), -1).any(1)][0])
+            return f"item {row}" if split.names is None else split.names[row]
+    return None
 
 
 def _alone() -> bool:

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,6 +45,7 @@ from mtlbench.training.evaluation import (
     batch_losses,
     evaluate,
     example_predictions,
+    first_bad_input,
     forward,
     instance_losses,
     pixels_last,
@@ -495,16 +496,40 @@ class Run:
     # --- what is kept -----------------------------------------------------------------------
 
     def finish(self) -> Any:
-        """The record, when all epochs are over or training diverged."""
-        if self.status == DONE and self.rule.kind == BEST and not self.counted:
+        """The record, when all epochs are over or training diverged.
+
+        Raises:
+            UserError: no epoch is the best, or inputs are not finite, and therefore metrics.
+        """
+        if self.status == DIVERGED:
+            self.error = self._bad_inputs("training", self.data.train)
+            return self.record()
+        self._require_good_inputs("validation", self.data.validation, self.validation().values())
+        if self.rule.kind == BEST and not self.counted:
             raise UserError("no epoch is the best: none has finite metrics on validation data")
-        if self.status == DONE and self.tested:
+        if self.tested:
             self.test()
-        elif self.status == DONE:
+            found = [metric["value"] for metric in self.metrics]
+            self._require_good_inputs("test", self.data.test, found)
+        else:
             self._take_metrics(
                 self.counted.get("metrics") or [self.validation(self.counted.get("epoch", 0))]
             )
         return self.record()
+
+    def _require_good_inputs(self, what: str, split: Split, metrics: Iterable[float]) -> None:
+        """Makes sure that metrics which are not finite have another cause than inputs.
+
+        Raises:
+            UserError: they have not.
+        """
+        if any(map(math.isnan, metrics)) and (error := self._bad_inputs(what, split)):
+            raise UserError(error)
+
+    def _bad_inputs(self, what: str, split: Split) -> str | None:
+        """Says which inputs of a split are not finite, if any are."""
+        name = first_bad_input(self.suite, split)
+        return name and f"{name} of the {what} data has inputs that are not finite"
 
     def failure(self) -> Any:
         """The record, where something raised."""

@@ -15,18 +15,20 @@ from conftest import CHECKOUT
 pytest.importorskip("lightning", reason="pip install mtlbench[lightning]")
 
 import lightning as L  # noqa: N812
-from lightning.pytorch.callbacks import ModelCheckpoint, WeightAveraging
+from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint, WeightAveraging
 from lightning.pytorch.plugins import MixedPrecision
 from lightning.pytorch.strategies import FSDPStrategy
 from lit_three_tasks import (
     BATCH,
     INSTANCES,
     TASKS,
+    Batch,
     LitNet,
     Logged,
     fit,
     loader,
     parameters_of,
+    quiet_trainer,
     weighting,
 )
 from torch import Tensor, nn
@@ -267,12 +269,43 @@ def test_two_processes_train_as_one(accumulate: int, tmp_path: Path) -> None:
                 assert logged == pytest.approx(means, rel=1e-6)
 
 
+def test_a_search_for_a_learning_rate_teaches_the_strategy_nothing(tmp_path: Path) -> None:
+    class Searched(LitNet):
+        lr = 0.05
+
+    searched, plain = (weighting("ilt+mtu") for _ in range(2))
+    search = LearningRateFinder(num_training_steps=4, update_attr=False)
+    fit(Searched(), tmp_path, search, searched, max_epochs=1)
+    fit(LitNet(), tmp_path, plain, max_epochs=1)
+    for mine, yours in zip(searched.built().buffers(), plain.built().buffers(), strict=True):
+        assert torch.equal(mine, yours)
+
+
 # --- what is said ---------------------------------------------------------------------------------
 
 
 def test_who_lacks_the_callback_is_told_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="needs a strategy: Trainer"):
         fit(LitNet(), tmp_path)
+
+
+def test_a_checkpoint_without_the_strategy_is_told_of(tmp_path: Path) -> None:
+    class Plain(LitNet):
+        def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+            return sum(loss.mean() for loss in self.losses(batch).values())  # type: ignore
+
+    trainer = fit(Plain(), tmp_path, max_epochs=1)
+    trainer.save_checkpoint(tmp_path / "plain.ckpt")
+    later = quiet_trainer(tmp_path, callbacks=[weighting("mtu")], max_epochs=2)
+    with pytest.warns(UserWarning, match="no state of the strategy, which begins anew"):
+        later.fit(LitNet(), loader(), loader(), ckpt_path=tmp_path / "plain.ckpt")
+
+
+def test_a_checkpoint_of_another_strategy_is_refused(tmp_path: Path) -> None:
+    trainer = fit(LitNet(), tmp_path, weighting("mtu"), max_epochs=1)
+    trainer.save_checkpoint(tmp_path / "mtu.ckpt")
+    with pytest.raises(ValueError, match="strategy 'mtu', and this one has 'ilt'"):
+        fit(LitNet(), tmp_path, weighting("ilt"), ckpt_path=tmp_path / "mtu.ckpt")
 
 
 def test_what_does_not_fit_is_said_at_once(tmp_path: Path) -> None:
@@ -291,8 +324,27 @@ def test_shared_layers_are_named(tmp_path: Path) -> None:
     options = {"shared": ["trunk"], "representation": "trunk"}
     on = {"parameters": {"mgda.on": "representation"}}
     fit(net, tmp_path, weighting("mgda", **options, **on), max_epochs=1)
-    with pytest.raises(AttributeError, match="stem"):
+    with pytest.raises(ValueError, match=r"no submodule 'stem'; it has trunk, heads$"):
         fit(LitNet(), tmp_path, weighting("mgda", shared=["stem"]), max_epochs=1)
+
+
+@pytest.mark.parametrize("hook", ["setup", "configure_model"])
+def test_layers_may_be_made_when_fit_begins(hook: str, tmp_path: Path) -> None:
+    class Late(LitNet):
+        def __init__(self) -> None:
+            super().__init__()
+            self.later = self.trunk
+            del self.trunk
+
+    def make(self: Late, stage: str = "") -> None:
+        self.trunk = self.later
+
+    setattr(Late, hook, make)
+    net, expected = Late(), LitNet()
+    fit(net, tmp_path, weighting("mgda", shared=["trunk"]), max_epochs=1)
+    fit(expected, tmp_path, weighting("mgda", shared=["trunk"]), max_epochs=1)
+    for one, other in zip(parameters_of(net.trunk), parameters_of(expected.trunk), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_a_network_that_is_cut_in_parts_is_refused() -> None:

@@ -28,6 +28,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from mtlbench import build_strategy
+from mtlbench.integrations.transformers import STATE
 
 NAMES = ["equal", "ilt+mtu", "pcgrad", "ilt+cagrad", "dtp"]
 
@@ -104,6 +105,19 @@ def test_an_evaluation_outside_of_training_tells_the_strategy_nothing(tmp_path: 
     assert trainer.evaluate()["eval_topic/accuracy"] == pytest.approx(accuracy_of(TwoHeads()))
     assert trainer.epochs.metrics == {}
     assert not trainer.strategy.get_buffer("sums_of_epoch").any()
+
+
+def test_a_column_that_is_not_let_through_is_told_of(tmp_path: Path) -> None:
+    trainer = trainer_of("ilt", tmp_path, remove_unused_columns=True)
+    with pytest.raises(ValueError, match=r"no 'index', unless .*remove_unused_columns=False"):
+        trainer.train()
+
+
+def test_a_checkpoint_without_the_strategy_is_told_of(tmp_path: Path) -> None:
+    trainer_of("mtu", tmp_path, save_strategy="epoch").train()
+    (tmp_path / "checkpoint-3" / STATE).unlink()
+    with pytest.warns(UserWarning, match="no state of the strategy, which begins anew"):
+        trainer_of("mtu", tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:

@@ -222,6 +222,36 @@ def other_matters(rank: int) -> dict[str, Any]:
     attempt = functools.partial(one_step, rank, DistributedDataParallel(net), strategy)
     found["other seeds"] = what_was_said(attempt)
 
+    for matter, name, tasks in (
+        ("other order", "mgda", dict(reversed(TASKS.items()))),
+        ("other strategies", "mtu", TASKS),
+    ):
+        net = Net()
+        mine = ("equal", TASKS) if rank == 0 else (name, tasks)
+        strategy = build_strategy(mine[0], tasks=mine[1], model=net, dtype=torch.float64)
+        attempt = functools.partial(one_step, rank, DistributedDataParallel(net), strategy)
+        found[matter] = what_was_said(attempt)
+
+    net = Net()
+    strategy = built("ilt", net)
+    if rank == 0:
+        strategy.load_state_dict(built("ilt", net).state_dict())
+    attempt = functools.partial(one_step, rank, DistributedDataParallel(net), strategy)
+    found["state of one rank"] = what_was_said(attempt)
+
+    for name in ("equal", "mgda"):
+        net = Net()
+        ddp = DistributedDataParallel(net)
+        attempt = functools.partial(one_step, rank, ddp, built(name, net))
+        with ddp.join():
+            found[f"join, {name}"] = what_was_said(attempt)
+
+    alone, first = [dist.new_group([each]) for each in range(2)][rank], dist.new_group([0])
+    net = Net()
+    one_step(None, net, built("mgda", net, process_group=alone))
+    found["a group of one"] = [p.grad for p in net.parameters()]
+    found["no member"] = what_was_said(lambda: built("equal", net, process_group=first))
+
     net = Net()
     strategy = built("mgda", net.trunk)
     attempt = functools.partial(one_step, rank, DistributedDataParallel(net), strategy)
@@ -321,6 +351,16 @@ def test_heads_are_brought_together_where_the_shared_part_is_named(
         torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
 
 
+def test_a_group_of_one_process_is_a_process_by_itself(of_ranks: list[dict[str, Any]]) -> None:
+    whole = Net()
+    one_step(None, whole, built("mgda", whole))
+    expected = [p.grad for p in whole.parameters()]
+    for results in of_ranks:
+        torch.testing.assert_close(
+            results["other matters"]["a group of one"], expected, rtol=1e-9, atol=1e-11
+        )
+
+
 @pytest.mark.parametrize(
     ("matter", "said"),
     [
@@ -328,6 +368,12 @@ def test_heads_are_brought_together_where_the_shared_part_is_named(
         ("static graph", ("static_graph=True",) * 2),
         ("other seeds", ("generator must have the same seed on all ranks",) * 2),
         ("parts outside", ("parameters outside of model",) * 2),
+        ("other order", ("tasks in one order",) * 2),
+        ("other strategies", ("build the strategy alike, with one name",) * 2),
+        ("state of one rank", ("load its state on all or none",) * 2),
+        ("join, equal", ("give every rank as many batches",) * 2),
+        ("join, mgda", ("give every rank as many batches",) * 2),
+        ("no member", ("nothing", "process_group must be one that this process is in")),
         ("looks alone", ("does not say that it brings its gradients together",) * 2),
     ],
 )

@@ -1,5 +1,6 @@
 """What a loop of one's own hands to a strategy is checked."""
 
+import copy
 import functools
 import warnings
 from typing import Any
@@ -246,6 +247,26 @@ def test_a_task_that_nothing_is_learned_from_is_warned_of(name: str) -> None:
         backward(name, replaced(lambda loss: torch.zeros(len(loss))))  # as without a label
 
 
+@pytest.mark.parametrize("name", ["equal", "ilt+mtu", "pcgrad", "graddrop"])
+def test_losses_that_went_back_before_are_refused(name: str) -> None:
+    net = nn.GRUCell(8, 8)
+    strategy = build_strategy(name, tasks=TASKS, num_instances=64, model=net)
+    state = torch.zeros(16, 8)
+
+    def train() -> None:
+        nonlocal state
+        for _ in range(3):
+            state = net(torch.randn(16, 8), state)
+            losses = {"a": state.square().mean(1), "b": (state - 1).square().mean(1)}
+            strategy.backward(losses, torch.arange(16))
+            with torch.no_grad():
+                net.weight_hh.add_(0.1)
+
+    with pytest.raises(ValueError, match="detach what one batch leaves to the next") as raised:
+        train()
+    assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize("name", ["ilt", "trim", "self-paced"])
 def test_means_are_refused_where_instances_are_weighed(name: str) -> None:
     with pytest.raises(ValueError, match="weighs instances: keep the loss of each, reduction="):
@@ -286,9 +307,10 @@ def test_a_step_is_the_same_whatever_the_modes_around_it(name: str) -> None:
     def gradients(around: Any) -> list[Tensor | None]:
         torch.manual_seed(0)
         net = Net()
-        strategy = build_strategy(
-            name, tasks=TASKS, num_instances=64, model=net, representation=net.trunk
-        )
+        with around():
+            strategy = build_strategy(
+                name, tasks=TASKS, num_instances=64, model=net, representation=net.trunk
+            )
         inputs, a, b = torch.randn(16, 8), torch.randint(3, (16,)), torch.randn(16)
 
         def losses(inputs: Tensor, change: Any = lambda outputs: outputs) -> dict[str, Tensor]:
@@ -306,12 +328,19 @@ def test_a_step_is_the_same_whatever_the_modes_around_it(name: str) -> None:
         if strategy.task.recomputes:
             given = {"closure": lambda: losses(inputs)}
         by_task = losses(inputs, change)
+        index = torch.arange(16)
         with around():
-            strategy.backward(by_task, torch.arange(16), **given)
+            strategy.backward(by_task, index, **given)
+            strategy.end_epoch({"a/accuracy": 50.0})
+            strategy.load_state_dict(copy.deepcopy(strategy.state_dict()))
+        again = losses(inputs, change)
+        net.zero_grad()
+        strategy.backward(again, index, **given)
         return [p.grad for p in net.parameters()]
 
     expected = gradients(torch.enable_grad)
     autocast = functools.partial(torch.autocast, "cpu", torch.bfloat16)
-    for mode in (torch.no_grad, torch.inference_mode, autocast):
+    elsewhere = functools.partial(torch.device, "meta")  # as set_default_device
+    for mode in (torch.no_grad, torch.inference_mode, autocast, elsewhere):
         for one, other in zip(gradients(mode), expected, strict=True):
             assert one is other is None or torch.allclose(one, other, rtol=1e-6, atol=1e-8)

@@ -1,5 +1,6 @@
 """TorchJD's classes by name: TorchJD itself is the oracle."""
 
+import pickle
 import sys
 from pathlib import Path
 
@@ -309,6 +310,14 @@ def test_the_global_generator_is_left_alone(name: str) -> None:
     before = torch.get_rng_state()
     step(bridged(case, name, network), network, case.batches[0])
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_it_is_pickled_with_its_state() -> None:
+    case = problem()
+    strategy = case.strategy("torchjd:UPGrad", case.network())
+    assert type(pickle.loads(pickle.dumps(strategy)).task) is type(strategy.task)
+    with pytest.raises(AttributeError, match="UPGrat"):
+        getattr(torchjd_bridge.catalogue, "UPGrat")  # noqa: B009
 
 
 def test_it_composes_with_an_instance_stage() -> None:

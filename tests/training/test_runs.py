@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, tiny_spec, trained, training
+from float64_suite import InFloat64
 from torch import Tensor
 
 import mtlbench
@@ -317,6 +318,32 @@ def test_a_suite_whose_loss_overflows_ends_the_run_as_diverged() -> None:
     record = trained(spec)
     assert record.info["status"] == "diverged", record.info["error"]
     assert not np.isfinite(record.history["train_loss/left"]).any()
+
+
+@pytest.mark.parametrize("heals", [False, True], ids=["as they are", "replaced"])
+@pytest.mark.parametrize("what", ["training", "validation", "test"])
+def test_inputs_that_are_not_finite_are_named(what: str, heals: bool) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Spoiled(InFloat64):
+        def tasks(self) -> tuple[Any, ...]:
+            return super().tasks()[:1]  # a class is predicted of NaN, too
+
+        def data(self) -> mtlbench.Data:
+            data = super().data()
+            split = data.train if what == "training" else getattr(data, what)
+            split.inputs[7, 2] = torch.nan
+            return data
+
+        def prepare(self, inputs: Any) -> Any:
+            return inputs.nan_to_num() if heals else inputs
+
+    mtlbench.register_suite("spoiled")(Spoiled)
+    (spec,) = plan("spoiled", strategies=["equal"], variants=["clean"], seeds=1)
+    record = trained(spec)
+    found = f"item 7 of the {what} data has inputs that are not finite"
+    status = "done" if heals else "diverged" if what == "training" else "failed"
+    assert record.info["status"] == status, record.info["error"]
+    assert heals or record.info["error"].strip().endswith(found)
 
 
 def test_a_network_that_the_last_step_ruined_is_diverged_too() -> None:

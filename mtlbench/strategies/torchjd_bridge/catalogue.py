@@ -58,6 +58,14 @@ def find(name: str) -> Entry:
     return Entry(f"{NAMESPACE}:{name}", _bridge(cls, base, what), f"{name} (TorchJD)", "")
 
 
+def __getattr__(name: str) -> type:
+    """The stage of a class, where a pickle looks for it."""
+    try:
+        return find(name).cls
+    except UserError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+
+
 def _weighs_gramian(cls: type) -> bool:
     """True of a weighting that derives from `Weighting[PSDMatrix]`."""
     return any(

@@ -1,0 +1,49 @@
+"""What a strategy was built by, which is saved with its state."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a strategy was built by, as far as its state depends on it.
+
+    Attributes:
+        strategy: its name, or those of its stages' classes.
+        parameters: `STAGE.PARAMETER` to value.
+        tasks, kinds: the K tasks in their order, and the kind of each.
+        num_instances: N where instances are told apart, else None.
+    """
+
+    strategy: str
+    parameters: Mapping[str, Any]
+    tasks: list[str]
+    kinds: list[str]
+    num_instances: int | None
+
+    def state(self) -> dict[str, Any]:
+        """For `require_same`; of plain values."""
+        return asdict(self)
+
+    def require_same(self, state: Mapping[str, Any]) -> None:
+        """Makes sure that a strategy of this origin can take over the state of another.
+
+        Args:
+            state: `state` of the other's origin.
+
+        Raises:
+            ValueError: something differs; the message names the first thing that does.
+        """
+        for what, mine in _flat(self.state()).items():
+            saved = _flat(state).get(what)
+            if saved != mine:
+                raise ValueError(
+                    f"the state is of a strategy with {what} {saved!r}, and this one has {mine!r}: "
+                    "build it as that one was built, or go on without the state"
+                )
+
+
+def _flat(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Each parameter by itself, by its name."""
+    return {key: state[key] for key in state if key != "parameters"} | {**state["parameters"]}

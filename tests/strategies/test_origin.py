@@ -1,0 +1,79 @@
+"""A strategy takes over the state of one that was built as it was, and of no other."""
+
+import copy
+from typing import Any
+
+import pytest
+from test_own_loops import Loop, state_of
+from three_tasks import TASKS
+
+from mtlbench import build_strategy
+from mtlbench.strategies.base import InstanceStage, LossWeighting
+from mtlbench.strategies.strategy import Strategy
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "in another order": {"tasks": dict(reversed(TASKS.items()))},
+    "renamed": {"tasks": {"a": "classification", "b": "regression", "d": "regression"}},
+    "one fewer": {"tasks": {"a": "classification", "b": "regression"}},
+    "one more": {"tasks": {**TASKS, "d": "regression"}},
+    "another kind": {"tasks": {**TASKS, "a": "regression"}},
+    "another strategy": {"name": "log"},
+}
+
+
+def built(name: str, tasks: dict[str, str] = TASKS, num_instances: int = 32, **given: Any) -> Any:
+    net = Loop("equal").net
+    return build_strategy(name, tasks=tasks, num_instances=num_instances, model=net, **given)
+
+
+def refused(strategy: Strategy, state: dict[str, Any], words: str) -> None:
+    before = state_of(strategy)
+    with pytest.raises(ValueError, match=words) as raised:
+        strategy.load_state_dict(state)
+    assert "\n" not in str(raised.value)
+    assert state_of(strategy) == before
+
+
+@pytest.mark.parametrize("name", ["equal", "mtu", "ilt+pcgrad"])
+@pytest.mark.parametrize("kind", OTHERS)
+def test_a_state_of_other_tasks_or_another_strategy_is_refused(name: str, kind: str) -> None:
+    loop = Loop(name)
+    loop.train(2)
+    state = copy.deepcopy(loop.strategy.state_dict())
+    words = {"another kind": "kinds", "another strategy": "strategy 'log|has 'log"}
+    refused(
+        built(**{"name": name, **OTHERS[kind]}), state, words.get(kind, r"tasks \['a', 'b', 'c'")
+    )
+
+
+def test_a_state_of_other_parameters_is_refused() -> None:
+    state = built("ilt+pcgrad", parameters={"ilt.lr": 2.0}).state_dict()
+    refused(built("ilt+pcgrad"), state, r"with ilt\.lr 2\.0, and this one has ")
+
+
+def test_the_number_of_instances_counts_where_they_are_told_apart() -> None:
+    for name in ("ilt", "elr", "data-parameters"):
+        refused(built(name, num_instances=40), built(name).state_dict(), "num_instances 32, .* 40")
+    for name in ("mtu", "trim"):
+        built(name, num_instances=40).load_state_dict(built(name).state_dict())
+
+
+def test_stages_of_ones_own_are_told_apart_by_their_classes() -> None:
+    class Mine(LossWeighting):
+        pass
+
+    class Other(LossWeighting):
+        pass
+
+    one, other = (Strategy(InstanceStage(), stage(), tasks=TASKS) for stage in (Mine, Other))
+    refused(one, other.state_dict(), r"InstanceStage\+Other")
+
+
+@pytest.mark.parametrize("name", ["gradnorm", "mtu", "ilt"])
+def test_two_strategies_with_one_state_go_on_apart(name: str) -> None:
+    loop, alone = Loop(name), Loop(name)
+    loop.train(2)
+    alone.strategy.load_state_dict(loop.strategy.state_dict())
+    before = state_of(alone.strategy)
+    loop.backward(2)
+    assert state_of(alone.strategy) == before
