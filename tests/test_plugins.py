@@ -127,6 +127,7 @@ def test_plugins_work_in_workers_and_those_that_misbehave_spoil_no_other_run(
     ):
         command += ["--plugin", str(plugin(tmp_path / name, text))]
     command += ["--strategies", "raising,dying,nanny,huge,equal,half", "--variants", "clean"]
+    command += ["--cpus-per-run", "2"]  # one at a time: a worker less to start
 
     with pytest.raises(SystemExit) as ended:
         main(command)

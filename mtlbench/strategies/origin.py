@@ -46,4 +46,5 @@ class Origin:
 
 def _flat(state: Mapping[str, Any]) -> dict[str, Any]:
     """Each parameter by itself, by its name."""
-    return {key: state[key] for key in state if key != "parameters"} | {**state["parameters"]}
+    own = {key: value for key, value in state.items() if key != "parameters"}
+    return own | {**state.get("parameters", {})}

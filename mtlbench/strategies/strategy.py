@@ -409,7 +409,7 @@ class Strategy(nn.Module):
         self, state_dict: Mapping[str, Any], prefix: str, *others: Any
     ) -> None:
         if (state := state_dict.get(f"{prefix}_extra_state")) is not None:
-            self._origin.require_same(state["origin"])
+            self._origin.require_same(state.get("origin", {}))
             self._goes_on = True
         super()._load_from_state_dict(state_dict, prefix, *others)
 

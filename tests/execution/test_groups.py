@@ -23,14 +23,17 @@ AT_THE_END_OF_THE_SECOND_EPOCH = """
 
 
 def test_a_run_of_several_processes_outlives_one_of_them(
-    cluster_address: str, tmp_path: Path
+    cluster_address: str,
+    train_here: None,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """It has the numbers of one process, to rounding, and its record says how many trained it."""
     plugin = plugin_of("mortal", tmp_path, AT_THE_END_OF_THE_SECOND_EPOCH.strip())
     command = ["run", "digits", *TINY_OPTIONS, "--epochs", "3", "--variants", "clean"]
     command += ["--strategies", "mortal", "--seeds", "1", "--plugin", str(plugin)]
-    command += ["--address", cluster_address, "--results", str(tmp_path / "runs")]
-    done = run_mtlbench([*command, "--workers-per-run", "2"])
+    command += ["--results", str(tmp_path / "runs")]
+    done = run_mtlbench([*command, "--address", cluster_address, "--workers-per-run", "2"])
     assert done.status == 0, done.err
     assert "1 at a time, each in 2 processes, each with 1 CPU, into" in done.err
     assert "has lost its worker; goes on from where it was saved last" in done.err
@@ -40,7 +43,7 @@ def test_a_run_of_several_processes_outlives_one_of_them(
     found = {name: column.tolist() for name, column in run.history().items()}
     for name in ("train_loss/left", "train_loss/right", "train_loss/offset"):
         assert found[name] == pytest.approx(expected[name], rel=1e-4)
-    more = run_mtlbench([*command, "--seeds", "2"])
+    more = here([*command, "--seeds", "2"], capsys)
     assert (
         "1 finished before was trained by 2 processes together: by one the same spec has other "
         "last digits; --workers-per-run 2 goes on as before"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import finish, start_mtlbench, wait_until
+from conftest import finish, here, start_mtlbench, wait_until
 from gated import (
     at_the_gate,
     command,
@@ -62,11 +62,11 @@ def gone(driver: psutil.Process) -> bool:
     return True
 
 
-@pytest.mark.parametrize("victims", [("driver", "raylet"), ("gcs_server",)])
+@pytest.mark.parametrize(("victims", "seeds"), [(("driver", "raylet"), 2), (("gcs_server",), 1)])
 def test_a_ray_that_dies_is_started_again(
-    victims: Sequence[str], plugin: Path, temporary: Path
+    victims: Sequence[str], seeds: int, plugin: Path, temporary: Path
 ) -> None:
-    process = local(plugin, temporary)
+    process = local(plugin, temporary, seeds)
     drivers, before = [], 0
     for victim in victims:
         wait_until(lambda seen=before: at_the_gate(plugin) > seen, what="a run")
@@ -83,12 +83,14 @@ def test_a_ray_that_dies_is_started_again(
     open_the_gate(plugin)
     ended = finish(process)
     assert ended.status == 0, ended.err
-    require_undisturbed(plugin, seeds=2)
+    require_undisturbed(plugin, seeds=seeds)
     assert all(map(gone, drivers))
     assert not list(temporary.glob(f"{FOLDER}*"))
 
 
-def test_nothing_is_left_of_a_command_that_is_killed(plugin: Path, temporary: Path) -> None:
+def test_nothing_is_left_of_a_command_that_is_killed(
+    train_here: None, plugin: Path, temporary: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     process = local(plugin, temporary)
     wait_until(lambda: at_the_gate(plugin), what="a run")
     driver = driver_of(process)
@@ -99,7 +101,7 @@ def test_nothing_is_left_of_a_command_that_is_killed(plugin: Path, temporary: Pa
     wait_until(lambda: not list(temporary.iterdir()), seconds=180, what="an empty folder")
 
     open_the_gate(plugin)
-    assert finish(local(plugin, temporary)).status == 0
+    assert here(command(plugin, seeds=2), capsys).status == 0
     require_undisturbed(plugin, seeds=2)
 
 

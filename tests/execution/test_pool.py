@@ -173,10 +173,19 @@ def test_no_folder_for_ray_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None
 # --- closed streams -----------------------------------------------------------------------------
 
 
+ALL_CLOSED = "<&- >&- 2>&-"
+SOON = [("compare digits --reference", 0), ("compare nosuch --reference", 2), ("--version", 0)]
+"""Commands that import no PyTorch."""
+
+
 @pytest.mark.parametrize(
-    ("command", "status"), [("list suites", 0), ("run nosuch", 2), ("--version", 0)]
+    ("command", "status", "closed"),
+    [
+        *((*each, closed) for each in SOON for closed in ("<&-", ">&-", "2>&-", ALL_CLOSED)),
+        ("list suites", 0, ALL_CLOSED),
+        ("run nosuch", 2, ALL_CLOSED),
+    ],
 )
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_a_command_works_with_closed_streams(command: str, status: int, closed: str) -> None:
     line = f"{sys.executable} -m mtlbench {command} {closed}"
     environment = {**os.environ, "PYTHONPATH": str(CHECKOUT)}

@@ -362,10 +362,11 @@ def test_a_run_interrupted_then_killed_continues_to_the_same_bits(
     assert read_run(path).info["metrics"] == read_run(whole).info["metrics"]
 
 
-def test_a_run_that_is_told_to_end_ends_as_by_ctrl_c(tmp_path: Path) -> None:
+def test_a_run_that_is_told_to_end_ends_as_by_ctrl_c(cluster_address: str, tmp_path: Path) -> None:
     root, plugin = tmp_path / "runs", gated_plugin(tmp_path)
     command = ["run", "digits", *TINY_OPTIONS, "--strategies", "gated", "--seeds", "1"]
     command += ["--variants", "clean", "--plugin", str(plugin), "--results", str(root)]
+    command += ["--address", cluster_address]
     process = start_mtlbench(command)
     wait_until((tmp_path / "epochs").exists, what="the first epoch")
     process.send_signal(signal.SIGTERM)  # as a batch system does

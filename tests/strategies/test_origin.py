@@ -51,6 +51,12 @@ def test_a_state_of_other_parameters_is_refused() -> None:
     refused(built("ilt+pcgrad"), state, r"with ilt\.lr 2\.0, and this one has ")
 
 
+def test_a_state_that_does_not_say_where_it_is_from_is_refused() -> None:
+    state = built("mtu").state_dict()
+    del state["_extra_state"]["origin"]
+    refused(built("mtu"), state, "with strategy None, and this one has 'mtu'")
+
+
 def test_the_number_of_instances_counts_where_they_are_told_apart() -> None:
     for name in ("ilt", "elr", "data-parameters"):
         refused(built(name, num_instances=40), built(name).state_dict(), "num_instances 32, .* 40")

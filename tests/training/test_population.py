@@ -407,6 +407,7 @@ def test_a_search_ends_as_its_members_do_and_the_rest_of_the_study_goes_on(
     strategies = "poisoned+evolution,raising+evolution,dying+evolution,equal"
     command = ["run", "digits", *SEARCH, "--strategies", strategies, "--variants", "clean"]
     command += ["--seeds", "1", "--plugin", str(plugin), "--address", cluster_address]
+    command += ["--cpus-per-run", "2"]  # one at a time: fewer workers to die, and to start again
     ended = run_mtlbench([*command, "--results", str(tmp_path / "runs")])
     assert ended.status == 1
     runs, damaged = Store(tmp_path / "runs").load()
