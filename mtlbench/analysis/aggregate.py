@@ -9,7 +9,7 @@ import pandas as pd
 from mtlbench.analysis.remarks import remarks_on, remarks_on_tuning
 from mtlbench.analysis.repeats import repeats
 from mtlbench.analysis.results import load_copies, named, require_suite
-from mtlbench.analysis.selection import configured, select
+from mtlbench.analysis.selection import configured, first_seeds, select
 from mtlbench.analysis.settings import configuration, is_tuned, labelled
 from mtlbench.errors import listed
 from mtlbench.store.runs import Places, places
@@ -60,6 +60,7 @@ def compare(
     strategies: Iterable[str] | None = None,
     *,
     metrics: Iterable[str] | None = None,
+    seeds: int | None = None,
     hashes: Collection[str] | None = None,
     tunings: Collection[str] | None = None,
     reference: bool = False,
@@ -74,6 +75,7 @@ def compare(
         variants: which variants, in this order; all by default.
         strategies: which strategies; all by default.
         metrics: which metrics; all by default.
+        seeds: only runs with so many seeds, counted from 0; all by default.
         hashes: only the runs with these hashes; all by default.
         tunings: of tuned strategies only those of the tunings with these hashes; all by default.
         reference: beside the reference results that come with the package. The remarks then tell
@@ -81,12 +83,13 @@ def compare(
         thorough: as for `load_results`.
 
     Raises:
-        UserError: there is no such directory, suite, variant, strategy or metric.
+        UserError: there is no such directory, suite, variant, strategy or metric, or `seeds` is no
+            number of seeds.
     """
     results = None if results is None else places(results)
     metrics = listed("metric", metrics)
     copies = load_copies(results, reference=reference, thorough=thorough)
-    counted = copies.counted
+    counted = first_seeds(copies.counted, seeds)
     if hashes is not None:
         counted = counted[counted["hash"].isin(list(hashes))]
     if tunings is not None:

@@ -19,7 +19,7 @@ from mtlbench.analysis.cells import blocks
 from mtlbench.analysis.results import load_results
 from mtlbench.analysis.scope import COUNTS, Bootstrap, Field, Scope
 from mtlbench.analysis.scope_notes import notes
-from mtlbench.analysis.selection import APART, configured, paper_order
+from mtlbench.analysis.selection import APART, configured, first_seeds, paper_order
 from mtlbench.analysis.settings import is_tuned, labelled
 from mtlbench.data.variants import CLEAN
 from mtlbench.errors import UserError, listed, require_known
@@ -124,10 +124,7 @@ def leaderboard(
     tunings: Tunings = frame.attrs.get("tunings", {})
     if frame.empty:
         raise UserError("there are no runs to rank")
-    if seeds is not None:
-        if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
-            raise UserError(f"seeds must be at least 1, but is {seeds!r}")
-        frame = frame[frame["seed"] < seeds]
+    frame = first_seeds(frame, seeds)
     suites, variants = listed("suite", suites), listed("variant", variants)
     strategies = listed("strategy", strategies)
     for column, names in (("suite", suites), ("variant", variants)):

@@ -7,7 +7,7 @@ import pandas as pd
 
 from mtlbench.analysis.settings import configuration
 from mtlbench.data.variants import CLEAN
-from mtlbench.errors import listed, require_known
+from mtlbench.errors import UserError, listed, require_known
 
 APART = ("single",)
 """Strategies that others are held against: first in a table, and not ranked among them."""
@@ -19,6 +19,19 @@ def configured(results: pd.DataFrame) -> pd.DataFrame:
     """The same rows with one more column `configuration`: the strategy's key with its settings."""
     keys = map(configuration, results["strategy"], results["settings"])
     return results.assign(configuration=pd.Series(keys, index=results.index, dtype=object))
+
+
+def first_seeds(results: pd.DataFrame, seeds: int | None) -> pd.DataFrame:
+    """The rows of the first so many seeds, counted from 0; all where None.
+
+    Raises:
+        UserError: that is no number of seeds.
+    """
+    if seeds is None:
+        return results
+    if not isinstance(seeds, int) or isinstance(seeds, bool) or seeds < 1:
+        raise UserError(f"seeds must be at least 1, but is {seeds!r}")
+    return results[results["seed"] < seeds]
 
 
 def select(

@@ -25,6 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("suite", metavar="SUITE")
     add_study(parser)
     parser.add_argument("--metrics", metavar="a,b", help="only these metrics")
+    parser.add_argument("--seeds", type=int, metavar="N", help="only the first N")
     add_output(parser)
     parser.add_argument(
         "--wide",
@@ -48,6 +49,7 @@ def command(options: argparse.Namespace) -> int:
         variants=options.variants,
         strategies=names(options.strategies, "strategy"),
         metrics=names(options.metrics, "metric"),
+        seeds=options.seeds,
         format=options.format,
         wide=options.wide,
         contributions=options.contributions,
@@ -65,6 +67,7 @@ def print_comparison(
     variants: Sequence[str] | None,
     strategies: Sequence[str] | None,
     metrics: Sequence[str] | None = None,
+    seeds: int | None = None,
     hashes: set[str] | None = None,
     tunings: Collection[str] | None = None,
     format: str = "table",
@@ -98,6 +101,7 @@ def print_comparison(
         variants,
         strategies,
         metrics=metrics,
+        seeds=seeds,
         hashes=hashes,
         tunings=tunings,
         reference=reference,
@@ -123,6 +127,8 @@ def print_comparison(
     if figures is not None:
         from mtlbench.analysis.figures.runs import draw_figures
 
-        drawn = draw_figures(results, suite, figures, variants, strategies, reference=reference)
+        drawn = draw_figures(
+            results, suite, figures, variants, strategies, seeds=seeds, reference=reference
+        )
         name_figures(drawn, figures)
     return not comparison.damaged

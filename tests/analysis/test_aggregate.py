@@ -42,6 +42,17 @@ def test_a_single_run_has_a_mean_and_no_standard_deviation(tmp_path: Path) -> No
     assert math.isnan(row["std"])
 
 
+def test_the_first_seeds_are_compared_where_some_strategies_have_more(tmp_path: Path) -> None:
+    seeds(tmp_path, [1.0, 3.0, 50.0])
+    seeds(tmp_path, [2.0, 6.0], strategy="ilt")
+    summary = compare(tmp_path, "streets", seeds=2).summary
+    assert summary["mean"].tolist() == [2, 4]
+    assert summary["n"].tolist() == [2, 2]
+    for wrong in (0, True, 1.5):
+        with pytest.raises(UserError, match="seeds must be at least 1, but is"):
+            compare(tmp_path, "streets", seeds=wrong)  # type: ignore[arg-type]
+
+
 def test_columns_are_the_promised_ones(tmp_path: Path) -> None:
     seeds(tmp_path, [1.0, 2.0])
     results = load_results(tmp_path)

@@ -27,6 +27,7 @@ def draw_figures(
     variants: Iterable[str] | None = None,
     strategies: Iterable[str] | None = None,
     *,
+    seeds: int | None = None,
     hashes: Collection[str] | None = None,
     reference: bool = False,
 ) -> list[Path]:
@@ -38,6 +39,7 @@ def draw_figures(
         out: the directory for the figures; made where missing.
         variants: which variants; all by default.
         strategies: which strategies; all by default.
+        seeds: only runs with so many seeds, counted from 0; all by default.
         hashes: only the runs with these hashes; all by default.
         reference: the reference results, too, in figures of final metrics only: there is nothing
             else of them. Runs with a file that was altered are left out.
@@ -49,7 +51,14 @@ def draw_figures(
         UserError: there is no such directory, suite, variant or strategy.
     """
     comparison = compare(
-        results, suite, variants, strategies, hashes=hashes, reference=reference, thorough=True
+        results,
+        suite,
+        variants,
+        strategies,
+        seeds=seeds,
+        hashes=hashes,
+        reference=reference,
+        thorough=True,
     )
     return save_figures(_figures(comparison, directories(results, reference)), out)
 
