@@ -44,6 +44,15 @@ class Origin:
                 )
 
 
+def plain_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers and arrays of NumPy and tensors as those of Python, which any file takes and which
+    can be compared."""
+    return {
+        name: value.tolist() if hasattr(value, "tolist") else value
+        for name, value in parameters.items()
+    }
+
+
 def _flat(state: Mapping[str, Any]) -> dict[str, Any]:
     """Each parameter by itself, by its name."""
     return {key: state[key] for key in state if key != "parameters"} | {**state["parameters"]}
