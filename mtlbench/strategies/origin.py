@@ -44,6 +44,15 @@ class Origin:
                 )
 
 
+def plain_values(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers and arrays of NumPy and tensors as those of Python, which any file takes and which
+    can be compared."""
+    return {
+        name: value.tolist() if hasattr(value, "tolist") else value
+        for name, value in parameters.items()
+    }
+
+
 def _flat(state: Mapping[str, Any]) -> dict[str, Any]:
     """Each parameter by itself, by its name."""
     own = {key: value for key, value in state.items() if key != "parameters"}

@@ -39,7 +39,7 @@ from mtlbench.strategies.graph import has_reentrant_checkpoint, share_nodes
 from mtlbench.strategies.held_out import HeldOut, HeldOutLosses
 from mtlbench.strategies.modes import called_with, plain_modes
 from mtlbench.strategies.network import Network, explaining_errors, keep_compiled_buffers
-from mtlbench.strategies.origin import Origin
+from mtlbench.strategies.origin import Origin, plain_values
 from mtlbench.strategies.ranks import (
     expect_gradients_of,
     ranks_of,
@@ -179,7 +179,7 @@ class Strategy(nn.Module):
             stage.to(self.setting.device)
         self._origin = Origin(
             name or f"{type(instance).__name__}+{type(task).__name__}",
-            parameters or {},
+            plain_values(parameters or {}),
             [*tasks],
             [*tasks.values()],
             num_instances if _needs_index(instance) else None,

@@ -93,8 +93,11 @@ class FoldRun(Run):
         """Of the held-out instances `loss` [n, K] and, of regressions to one number, `value`
         [n, K], NaN where there is no label; of each classification task `label/TASK` [n] and
         `probability/TASK` [n, C], of one with label maps `quality/TASK` [n] instead, which needs
-        less room."""
+        less room. A task that the network saw no label of counts as one without labels."""
         self.model.eval()
+        learned = [
+            not np.isnan(self.history[f"train_loss/{task.name}"]).all() for task in self.tasks
+        ]
         parts: dict[str, list[np.ndarray]] = {}
         batches = Batches(self.train_split, self.held_out, self.suite.batch_size, self.device)
         for batch in batches:
@@ -106,7 +109,7 @@ class FoldRun(Run):
             for k, task in enumerate(self.tasks):
                 output, target = outputs[task.name], targets[task.name]
                 present = None if batch.present is None else batch.present[:, k]
-                here = task.any_labelled(target, present)
+                here = task.any_labelled(target, present) & learned[k]
                 loss[:, k] = torch.where(here, task.losses(output, target).float(), torch.nan)
                 if task.kind == "classification":
                     kept |= _classes(task, output, target, here)

@@ -119,10 +119,6 @@ class Run:
             self.suite, spec.suite, self.variant, self.data, self.device
         )
         self.seconds["data"] = time.perf_counter() - started
-        present = self.train_split.present
-        self.labelled_tasks = (
-            torch.ones(len(self.tasks), dtype=torch.bool) if present is None else present.any(0)
-        )
         with global_draws_kept():
             seed = derive_seed("initialisation", spec.suite, spec.seed)
             seed_global_draws(seed, of_devices=True)
@@ -256,7 +252,7 @@ class Run:
         for key, value in row.items():
             self.history.setdefault(key, []).append(value)
         self._count_epoch(validation)
-        losses_finite = losses[self.labelled_tasks].isfinite().all()
+        losses_finite = not summary.bad_batches and not losses.isinf().any()
         weights_finite = all(p.isfinite().all() for p in self.model.parameters())
         if not (losses_finite and weights_finite):
             self.status = DIVERGED

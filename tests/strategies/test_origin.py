@@ -1,9 +1,12 @@
 """A strategy takes over the state of one that was built as it was, and of no other."""
 
 import copy
+import io
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from test_own_loops import Loop, state_of
 from three_tasks import TASKS
 
@@ -73,6 +76,24 @@ def test_stages_of_ones_own_are_told_apart_by_their_classes() -> None:
 
     one, other = (Strategy(InstanceStage(), stage(), tasks=TASKS) for stage in (Mine, Other))
     refused(one, other.state_dict(), r"InstanceStage\+Other")
+
+
+def test_parameters_of_numpy_and_tensors_are_saved_as_plain_ones() -> None:
+    class Mine(LossWeighting):
+        pass
+
+    def mine(*parameters: Any) -> Strategy:
+        given = dict(zip("abc", parameters, strict=True))
+        return Strategy(InstanceStage(), Mine(), tasks=TASKS, parameters=given)
+
+    file = io.BytesIO()
+    array, tensor = np.array([1.0, 2.0]), torch.tensor([3, 4])
+    torch.save(mine(np.float64(2), array, tensor).state_dict(), file)
+    file.seek(0)
+    state = torch.load(file, weights_only=True)
+    mine(np.float64(2), array, tensor).load_state_dict(state)
+    mine(2, [1, 2], [3, 4]).load_state_dict(state)
+    refused(mine(2, [1, 5], [3, 4]), state, r"with b \[1\.0, 2\.0\], and this one has \[1, 5\]")
 
 
 @pytest.mark.parametrize("name", ["gradnorm", "mtu", "ilt"])

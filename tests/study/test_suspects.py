@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,7 +22,13 @@ import mtlbench
 from mtlbench.analysis.label_errors.comparison import compare_detectors, summarise
 from mtlbench.analysis.label_errors.figures import levels_figure
 from mtlbench.analysis.label_errors.folds import fold_scores
-from mtlbench.analysis.label_errors.found import Found, Take, list_suspects
+from mtlbench.analysis.label_errors.found import (
+    Findings,
+    Found,
+    Take,
+    list_suspects,
+    render_found,
+)
 from mtlbench.analysis.label_errors.mixture import estimate_share
 from mtlbench.analysis.label_errors.scores import (
     ILT_LOSS,
@@ -725,6 +732,24 @@ def test_a_suite_without_corrupted_variants_needs_one_to_compare_detectors(
     assert "has no corrupted variant by default" in finished.err
 
 
+def test_suspects_with_units_and_without_and_label_maps_are_printed_in_one_list() -> None:
+    nan = float("nan")
+    rows = {
+        "rank": [1, 2, 3],
+        "task": ["size", "map", "side"],
+        "index": [4, 5, 6],
+        "label": [300.0, nan, "yes"],
+        "predicted": [nan, nan, "no"],
+        "unit": ["K", nan, None],
+        "top_percent": [1.0, 2.0, 3.0],
+    }
+    found = Findings("mine clean", pd.DataFrame(rows), [], ["size"], Path("out"), 1)
+    lines = [line.split() for line in render_found(found, 3).splitlines()]
+    assert ["1", "size", "#4", "300.0", "–", "K", "1"] in lines
+    assert ["2", "map", "#5", "–", "–", "–", "2"] in lines
+    assert ["3", "side", "#6", "yes", "no", "–", "3"] in lines
+
+
 # --- cross-validation ---------------------------------------------------------------------------
 
 
@@ -796,3 +821,17 @@ def test_suspects_by_the_out_of_fold_loss_have_what_networks_predict_that_have_n
     assert suspects["index"].tolist() == worst.tolist()
     np.testing.assert_allclose(suspects["predicted"], values[worst], rtol=1e-3)
     np.testing.assert_allclose(suspects["fold-loss"], losses[worst], rtol=1e-3)
+
+
+def test_a_directory_with_folds_alone_is_compared_without_cleanlab(
+    study: Path, folds: list[FoldJob], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "cleanlab", None)
+    assert set(compare_detectors(study, "digits")["detector"]) >= {LOSS, "fold-loss"}
+    shutil.copytree(study / ".folds", tmp_path / ".folds")
+    frame = compare_detectors(tmp_path, "digits", VARIANT)
+    assert set(frame["detector"]) == {"fold-loss"}
+    with pytest.raises(mtlbench.UserError, match=r"needs the package cleanlab"):
+        compare_detectors(tmp_path, "digits", detectors=["cleanlab"])
+    with pytest.raises(mtlbench.UserError, match="no runs of suite 'streets'"):
+        compare_detectors(tmp_path, "streets")

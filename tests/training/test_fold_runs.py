@@ -92,6 +92,26 @@ def test_a_fold_says_which_labels_are_absent() -> None:
     assert set(kept["label/left"][has_left]) <= set(range(10))
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Once(Digits):
+    """Digits of which one alone, in fold 1 of 4, has a label of `left`."""
+
+    def data(self) -> Data:
+        data = super().data()
+        order = torch.randperm(len(data.train), generator=named_generator("folds", "once", 4))
+        present = torch.ones(len(data.train), 3, dtype=torch.bool)
+        present[:, 0] = torch.arange(len(data.train)) == order[1]
+        return dataclasses.replace(data, train=dataclasses.replace(data.train, present=present))
+
+
+def test_a_network_that_saw_no_label_of_a_task_gives_no_scores_of_it() -> None:
+    register_suite("once")(Once)
+    kept = trained_fold(dataclasses.replace(tiny_spec(), suite="once"))
+    assert np.isnan(kept["loss"][:, 0]).all()
+    assert (kept["label/left"] == NO_LABEL).all()
+    assert np.isfinite(kept["loss"][:, 1:]).all()
+
+
 def test_a_fold_keeps_the_losses_of_its_network_where_it_has_not_been_trained() -> None:
     run = fold_of(tiny_spec(epochs=1))
     run.train_epoch()

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mtlbench.analysis.label_errors.confident import has_cleanlab, require_cleanlab
 from mtlbench.analysis.label_errors.folds import fold_scores
 from mtlbench.analysis.label_errors.mixture import estimate_share
 from mtlbench.analysis.label_errors.scores import (
+    CLEANLAB,
     DETECTOR_LABELS,
     DETECTORS,
     FOLDED,
@@ -31,7 +33,7 @@ from mtlbench.analysis.selection import select
 from mtlbench.analysis.settings import settings_of
 from mtlbench.analysis.table import Column, Section, Table
 from mtlbench.analysis.writers import write
-from mtlbench.errors import UserError, require_known
+from mtlbench.errors import UserError, listed, require_known
 from mtlbench.store.runs import Store, read_run
 from mtlbench.store.schema import DONE
 from mtlbench.tasks.detection import average_precision, detection_accuracy, roc_auc
@@ -48,7 +50,7 @@ def stored_scores(
     suite: str,
     variants: Sequence[str] | None = None,
     *,
-    detectors: Sequence[str] = DETECTORS,
+    detectors: Sequence[str] | None = None,
     hashes: Collection[str] | None = None,
 ) -> list[tuple[str, str, Scores]]:
     """The scores of every detector that a results directory holds, as (variant, settings, scores).
@@ -57,21 +59,28 @@ def stored_scores(
         results: the results directory.
         suite: the suite's name.
         variants: which; all by default.
-        detectors: which.
+        detectors: which; by default all whose package is installed.
         hashes: only runs, and cross-validations of runs, with these hashes; all by default.
 
     Raises:
-        UserError: there is no such directory, suite, variant or detector.
+        UserError: there is no such directory, suite, variant or detector, or its package is not
+            installed.
     """
+    if detectors is None:
+        detectors = [name for name in DETECTORS if name != CLEANLAB or has_cleanlab()]
     require_known("detector", detectors, DETECTORS)
+    if CLEANLAB in detectors:
+        require_cleanlab()
+    variants = listed("variant", variants)
     found: list[tuple[str, str, Scores]] = []
     specs, changed = [], []
     read = [name for name in detectors if name not in FOLDED]
+    folded = [name for name in detectors if name in FOLDED]
+    known = []
+    if folded:
+        known = fold_scores(Store(results).require(), suite, variants, hashes, folded)
     if read:
-        frame = load_results(results)
-        if hashes is not None:
-            frame = frame[frame["hash"].isin(list(hashes))]
-        frame = select(require_suite(frame, suite, repr(str(results))), suite, variants)
+        frame = _runs(results, suite, variants, hashes, {a["spec"]["variant"] for a, _ in known})
         frame = frame[(frame["status"] == DONE) & frame["strategy"].isin(STRATEGY.values())]
         frame = frame.drop_duplicates("hash")
         for path, variant, settings, strategy in zip(
@@ -82,16 +91,32 @@ def stored_scores(
             found += [(variant, settings, each) for each in _scores_of(run, mine)]
             specs.append(run.info["spec"])
             changed.append(run.info["changed"])
-    folded = [name for name in detectors if name in FOLDED]
-    if folded:
-        store = Store(results).require()
-        known = fold_scores(store, suite, variants, hashes, folded)
-        specs += [about["spec"] for about, _ in known]
-        changed += [about["changed"] for about, _ in known]
-        told = settings_of(specs, changed=changed)[len(specs) - len(known) :]
-        for (about, scores), settings in zip(known, told, strict=True):
-            found += [(about["spec"]["variant"], settings, each) for each in scores]
+    specs += [about["spec"] for about, _ in known]
+    changed += [about["changed"] for about, _ in known]
+    told = settings_of(specs, changed=changed)[len(specs) - len(known) :]
+    for (about, scores), settings in zip(known, told, strict=True):
+        found += [(about["spec"]["variant"], settings, each) for each in scores]
     return found
+
+
+def _runs(
+    results: str | Path,
+    suite: str,
+    variants: Sequence[str] | None,
+    hashes: Collection[str] | None,
+    folded: Collection[str],
+) -> pd.DataFrame:
+    """The rows of a suite's runs; there may be none of the variants `folded`, which have
+    cross-validations."""
+    frame = load_results(results)
+    if hashes is not None:
+        frame = frame[frame["hash"].isin(list(hashes))]
+    there = set(frame.loc[frame["suite"] == suite, "variant"])
+    if folded and not there:
+        return frame[:0]
+    if variants is not None:
+        variants = [name for name in variants if name in there or name not in folded]
+    return select(require_suite(frame, suite, repr(str(results))), suite, variants)
 
 
 def compare_detectors(
@@ -99,7 +124,7 @@ def compare_detectors(
     suite: str,
     variants: Sequence[str] | None = None,
     *,
-    detectors: Sequence[str] = DETECTORS,
+    detectors: Sequence[str] | None = None,
     hashes: Collection[str] | None = None,
 ) -> pd.DataFrame:
     """How well each detector finds corrupted labels, by variant, task, seed and epoch.
@@ -108,7 +133,7 @@ def compare_detectors(
         results: a results directory with runs of `equal` and `ilt` that kept traces, and folds.
         suite: the suite's name.
         variants: which; all by default. Of clean labels there is only `estimate`.
-        detectors: which of `DETECTORS`.
+        detectors: which of `DETECTORS`; by default all whose package is installed.
         hashes: only runs, and cross-validations of runs, with these hashes; all by default.
 
     Returns:
@@ -120,7 +145,8 @@ def compare_detectors(
         configurations apart where there is more than one.
 
     Raises:
-        UserError: there is no such directory, suite, variant or detector, or nothing to compare.
+        UserError: there is no such directory, suite, variant or detector, its package is not
+            installed, or there is nothing to compare.
     """
     scored = stored_scores(results, suite, variants, detectors=detectors, hashes=hashes)
     scored.sort(key=lambda each: DETECTORS.index(each[2].detector))

@@ -10,13 +10,18 @@ import numpy as np
 from mtlbench.errors import UserError
 
 
+def has_cleanlab() -> bool:
+    """Whether the package is there."""
+    return find_spec("cleanlab") is not None
+
+
 def require_cleanlab() -> None:
     """Makes sure that the package is there.
 
     Raises:
         UserError: it is not.
     """
-    if find_spec("cleanlab") is None:
+    if not has_cleanlab():
         raise UserError(
             "detector 'cleanlab' needs the package cleanlab: pip install 'mtlbench[cleanlab]'"
         )

@@ -304,7 +304,8 @@ def _list_table(found: Findings, shown: int) -> Table:
     """The first so many of the list."""
     first = found.suspects[:shown]
     rows = []
-    for row in first.to_dict("records"):
+    # Where only some tasks have a unit, or a label that is one number, there is NaN for the others.
+    for row in first.astype(object).where(first.notna(), None).to_dict("records"):
         given, seen, apart = (row.get(name) for name in ("label", "predicted", "difference"))
         cells = {"task": row["task"], "instance": _instance(row)}
         if "corrupted" in row:
@@ -312,7 +313,7 @@ def _list_table(found: Findings, shown: int) -> Table:
         if isinstance(given, str):
             cells |= {"label": given, "predicted": "" if seen is None else seen}
         elif given is not None:
-            there = [v for v in (given, seen) if v is not None and not np.isnan(v)]
+            there = [v for v in (given, seen) if v is not None]
             places = decimals(map(abs, there), [])
             cells |= {
                 name: "" if value is None else digits(value, places)
