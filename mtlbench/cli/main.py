@@ -25,7 +25,7 @@ VERBS = (
 
 UNFINISHED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
-ENDS = (signal.SIGTERM, signal.SIGHUP)
+ENDS = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]  # not on Windows
 
 
 class _Parser(argparse.ArgumentParser):

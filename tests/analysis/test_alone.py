@@ -12,7 +12,9 @@ TRAINING = ("torch", "torchmetrics", "torchjd", "ray")
 POSIX = ("fcntl", "termios", "resource")
 
 WITHOUT = """
+import signal
 import sys
+del signal.SIGHUP  # as on Windows
 without = {without!r}
 
 class Without:
