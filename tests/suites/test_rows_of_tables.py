@@ -235,6 +235,7 @@ def test_figures_report_and_suspects_do_without_pictures(tmp_path: Path) -> None
 def test_a_fold_keeps_the_probabilities_of_both_classes() -> None:
     run = FoldRun(spec(), fold=0, folds=3)
     run.start()
+    run.train_epoch()
     kept = run.predict_held_out()
     assert kept["probability/tall"].shape == (COUNT // 3, 2)
     assert np.allclose(kept["probability/tall"].sum(1), 1)
