@@ -35,12 +35,12 @@ class Origin:
         Raises:
             ValueError: something differs; the message names the first thing that does.
         """
+        saved = _flat(state)
         for what, mine in _flat(self.state()).items():
-            saved = _flat(state).get(what)
-            if saved != mine:
+            if saved.get(what) != mine:
                 raise ValueError(
-                    f"the state is of a strategy with {what} {saved!r}, and this one has {mine!r}: "
-                    "build it as that one was built, or go on without the state"
+                    f"the state is of a strategy with {what} {saved.get(what)!r}, and this one has "
+                    f"{mine!r}: build it as that one was built, or go on without the state"
                 )
 
 

@@ -77,8 +77,9 @@ def train_missing(
     folded = bool(set(chosen) & set(FOLDED))
     folds = cross_validations([s for s in specs if folded and s.strategy == "equal"])
     studies.require_way(folds, store)
-    if folds:
-        _require_instances(folds[0])
+    missing = [fold for fold in folds if not fold.path(store).exists()]
+    if missing:
+        _require_instances(missing[0])
     read = {STRATEGY[name] for name in chosen if name not in FOLDED}
     if read:
         studies.run_study(
