@@ -82,7 +82,7 @@ def _measures(measured: pd.DataFrame, task: str, variant: str) -> str:
 
 
 def _shares(results: str, suite: str) -> list[dict[str, object]]:
-    """The estimate of each run: `kind` is `none`, `apart`, `rough` or `or none`."""
+    """The estimate of each run: `kind` is `none`, `apart`, `rough` or `cannot tell`."""
     rows = []
     names = [name for name in DETECTORS if name != CLEANLAB]
     for variant, _, scores in stored_scores(results, suite, detectors=names):
@@ -96,7 +96,7 @@ def _shares(results: str, suite: str) -> list[dict[str, object]]:
                 "detector": scores.detector,
                 "seed": scores.seed,
                 "corrupted": wrong,
-                "kind": "or none" if found.hard else kind,
+                "kind": "cannot tell" if found.hard else kind,
                 "share": found.share,
             }
         )
@@ -115,7 +115,7 @@ def _told(shares: pd.DataFrame, task: str, variant: str, detector: str) -> str:
 
 
 def _share(kind: str, share: float) -> str:
-    marks = {"apart": "", "rough": "~", "or none": "?"}
+    marks = {"apart": "", "rough": "~", "cannot tell": "?"}
     return "none" if kind == "none" else f"{marks[kind]}{share:.1f}"
 
 

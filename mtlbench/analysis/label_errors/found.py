@@ -384,7 +384,7 @@ def _sections(found: Sequence[Found]) -> Table:
         "Shares of wrong labels",
         columns,
         sections,
-        [f"no second group: {CANNOT_TELL}; or none: {HARD}"],
+        [f"no second group: {CANNOT_TELL}; cannot tell: {HARD}"],
     )
 
 
@@ -408,7 +408,8 @@ def _rows(found: Sequence[Found]) -> Table:
     notes = []
     if rows:
         notes.append(
-            f"none: no second group; ~: groups overlap, a rough guess; ?: so many or none: {HARD}"
+            "none: no second group; ~: groups overlap, a rough guess; "
+            f"?: none to so many, cannot tell: {HARD}"
         )
     if others:
         where = "the others" if rows else "any of them"

@@ -73,10 +73,10 @@ class ShareEstimate:
             return "too few labels to say"
         if self.verdict == "one group":
             return "no second group: few labels are wrong, or this score cannot tell"
-        span = f"{self.share:.1f} % ({self.low:.1f} to {self.high:.1f} %)"
         if self.hard:
-            alike = f"{self.in_validation:.0f} % of the validation labels look the same"
-            return f"{span}, or none: {alike}"
+            alike = f"{self.in_validation:.0f} % of validation labels look the same"
+            return f"cannot tell: none to {self.share:.1f} % ({alike})"
+        span = f"{self.share:.1f} % ({self.low:.1f} to {self.high:.1f} %)"
         if self.verdict == "apart":
             return f"{span}, two groups well apart"
         return f"{span}, groups overlap: a rough guess"
