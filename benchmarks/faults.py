@@ -43,6 +43,7 @@ import torch
 from mtlbench.cli.main import main as command_line
 from mtlbench.plugins import load_plugins
 from mtlbench.store.runs import HISTORY_FILE, PREDICTIONS_FILE, RUN_FILE, Store
+from mtlbench.store.sealed import sealed
 from mtlbench.study import run as studies
 from mtlbench.study.plan import plan
 from mtlbench.training import loop
@@ -419,8 +420,9 @@ def info_changed(change: Callable[[dict], Any]) -> Callable[[Path], None]:
 
         info = json.loads((run / RUN_FILE).read_text())
         changed = change(info)
-        text = json.dumps(info if changed is None else changed)
-        (run / RUN_FILE).write_text(text)
+        changed = info if changed is None else changed
+        whole = isinstance(changed, dict)
+        (run / RUN_FILE).write_bytes(sealed(changed) if whole else json.dumps(changed).encode())
 
     return damage
 
@@ -576,6 +578,8 @@ FORGED = {
 """What has the length and the hash that it should have, and is something else: made by somebody,
 and no accident. One line that names it will do."""
 
+BITS = {f"run.json, a bit at {at:.2f}": flipped(RUN_FILE, at) for at in np.arange(0.01, 1, 0.07)}
+
 DEEP = {
     **{f"history, a bit at {at}": flipped(HISTORY_FILE, at) for at in (0, 0.2, 0.5, 0.8, 1)},
     **{f"predictions, a bit at {at}": flipped(PREDICTIONS_FILE, at) for at in (0, 0.3, 0.6, 1)},
@@ -593,7 +597,7 @@ MANY = {
 
 def try_files(base: Path, amount: int) -> Count:
     count, place = Count(), base / "files"
-    cases = [(name, damage, COMMANDS, True) for name, damage in DAMAGES.items()]
+    cases = [(name, damage, COMMANDS, True) for name, damage in (DAMAGES | BITS).items()]
     cases += [(name, damage, OF_ALL_OF_IT, None) for name, damage in DEEP.items()]
     cases += [(name, damage, COMMANDS, None) for name, damage in MANY.items()]
     for name, damage, commands, named in cases:

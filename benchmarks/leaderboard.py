@@ -10,7 +10,6 @@ the same of CPU time, which other people's work on the machine disturbs less.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -24,7 +23,7 @@ import numpy as np
 
 from mtlbench.stages import STAGES
 from mtlbench.store.runs import HISTORY_FILE, INSTANCE_FILE, LABELS_FILE, RUN_FILE
-from mtlbench.store.schema import SCHEMA_VERSION
+from mtlbench.store.sealed import sealed
 
 SUITES, STRATEGIES = 5, 40
 SECONDS, MEMORY = 5.0, 1024
@@ -50,7 +49,7 @@ def write_runs(root: Path, runs: int, seeds: int) -> int:
                     folder = root / f"suite-{suite}" / variant / strategy
                     folder = folder / f"seed-{seed}-{info['hash']}"
                     folder.mkdir(parents=True)
-                    (folder / RUN_FILE).write_text(json.dumps(info, indent=1))
+                    (folder / RUN_FILE).write_bytes(sealed(info, indent=1))
                     for name, content in contents.items():
                         (folder / name).write_bytes(content)
     return SUITES * variants * STRATEGIES * seeds
@@ -70,7 +69,6 @@ def run_info(suite: str, variant: str, strategy: str, stage: str, seed: int) -> 
     tasks = ("left", "right", "offset")
     metrics = [("accuracy", "Acc.", "%", "max"), ("abs_err", "Abs. Err.", "px", "min")]
     return {
-        "schema_version": SCHEMA_VERSION,
         "status": "done",
         "hash": f"{abs(hash((suite, variant, strategy, seed))):016x}"[:12],
         "spec": spec,

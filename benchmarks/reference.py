@@ -16,8 +16,9 @@ from typing import Any
 
 from mtlbench.analysis.reference import TABLE, TUNINGS, reference_runs, reference_tunings
 from mtlbench.files import replacing
-from mtlbench.store.runs import DamagedRunError, Store, read_run
+from mtlbench.store.runs import Store, read_run
 from mtlbench.store.schema import FAILED
+from mtlbench.store.sealed import DamagedRunError
 from mtlbench.store.table import write_table, write_tunings
 from mtlbench.store.trials import tuning_file, tunings
 

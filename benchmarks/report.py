@@ -24,7 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mtlbench.store.schema import DIVERGED, DONE, FAILED, SCHEMA_VERSION
+from mtlbench.store.schema import DIVERGED, DONE, FAILED
+from mtlbench.store.sealed import sealed
 
 SUITES = {"alpha": ("left", "right"), "beta": ("depth", "parts"), "gamma": ("pose", "shape")}
 LEVELS = (0.2, 0.4, 0.6)
@@ -111,7 +112,7 @@ def write(
     data = buffer.getvalue()
     error = "Traceback (most recent call last):\n  …\nRuntimeError: made to fail"
     info = {
-        "schema_version": SCHEMA_VERSION, "status": status, "hash": digest, "spec": spec,
+        "status": status, "hash": digest, "spec": spec,
         "label": strategy, "stage": "loss", "corrupted": {},
         "metrics": metrics if status == DONE else [],
         "tasks": [
@@ -128,7 +129,7 @@ def write(
     directory = results / suite / variant / strategy / f"seed-{seed}-{digest}"
     os.makedirs(directory)
     (directory / "history.parquet").write_bytes(data)
-    (directory / "run.json").write_text(json.dumps(info, indent=1))
+    (directory / "run.json").write_bytes(sealed(info, indent=1))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from mtlbench.store.runs import HISTORY_FILE, RUN_FILE, UNFINISHED, RunRecord, Store
-from mtlbench.store.schema import DONE, SCHEMA_VERSION
+from mtlbench.store.schema import DONE
+from mtlbench.store.sealed import sealed
 
 SUITE = "digits"
 STRATEGIES, LEVELS = 40, (0.0, 0.1, 0.2, 0.4, 0.6)
@@ -316,14 +317,14 @@ def write_rest(jobs: Sequence[Any], store: Any, simulated: SimulatedRay) -> None
     shutil.rmtree(store.root / UNFINISHED)
     history = (jobs[0].path(store) / HISTORY_FILE).read_bytes()
     digest = {"bytes": len(history), "sha256": hashlib.sha256(history).hexdigest()}
-    files = {"schema_version": SCHEMA_VERSION, "files": {HISTORY_FILE: digest}}
+    files = {"files": {HISTORY_FILE: digest}}
     for job in jobs:
         path = job.path(store)
         if not path.exists():
             path.mkdir(parents=True)
             (path / HISTORY_FILE).write_bytes(history)
             info = {**simulated.record_of(job).info, **files}
-            (path / RUN_FILE).write_text(json.dumps(info))
+            (path / RUN_FILE).write_bytes(sealed(info))
 
 
 # --- reading it again ---------------------------------------------------------------------------

@@ -9,8 +9,9 @@ from typing import Any
 import pandas as pd
 
 from mtlbench.analysis.reference import reference_runs
-from mtlbench.store.runs import RUN_FILE, DamagedRunError, read_info
+from mtlbench.store.runs import RUN_FILE
 from mtlbench.store.schema import DONE, RUN
+from mtlbench.store.sealed import DamagedRunError, read_sealed
 
 
 def relative_steps(runs: pd.DataFrame, baseline: str) -> pd.Series:
@@ -60,7 +61,7 @@ def _infos(done: pd.DataFrame) -> dict[str, dict[str, Any]]:
     for name, path in zip(done["hash"], done["path"], strict=True):
         if path:
             try:
-                infos[name] = read_info(Path(path) / RUN_FILE, RUN)
+                infos[name] = read_sealed(Path(path) / RUN_FILE, RUN)
             except DamagedRunError:  # since it was loaded
                 infos.pop(name, None)
     return infos

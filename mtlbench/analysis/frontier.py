@@ -17,8 +17,9 @@ from mtlbench.analysis.aggregate import Comparison
 from mtlbench.analysis.budget import tunings_of
 from mtlbench.analysis.printing import heading
 from mtlbench.analysis.tuning import Metrics
-from mtlbench.store.runs import DamagedRunError, Store
+from mtlbench.store.runs import Store
 from mtlbench.store.schema import DONE
+from mtlbench.store.sealed import DamagedRunError
 from mtlbench.store.trials import read_trial, trial_file
 
 FIXED, EQUAL = "static", "equal"

@@ -21,8 +21,9 @@ from mtlbench.execution.events import EPOCH, NOTICE, STARTED, Event
 from mtlbench.execution.fleet import MOST_STARTS, Crew, Fleet
 from mtlbench.execution.storage import Storage
 from mtlbench.execution.worker import Apart, WorkerSetup
-from mtlbench.store.runs import DamagedRunError, RunRecord, Store
+from mtlbench.store.runs import RunRecord, Store
 from mtlbench.store.schema import FAILED
+from mtlbench.store.sealed import DamagedRunError
 from mtlbench.training.job import Ended, Job, Notice, Parts, Progress
 
 POLL_SECONDS = 1.0

@@ -14,8 +14,9 @@ import numpy as np
 
 from mtlbench.files import below
 from mtlbench.spec import RunSpec
-from mtlbench.store.runs import DamagedRunError, Store, read_npz
+from mtlbench.store.runs import Store, read_npz
 from mtlbench.store.schema import FOLD
+from mtlbench.store.sealed import DamagedRunError
 
 DIRECTORY = ".folds"
 

@@ -22,7 +22,6 @@ from mtlbench.store.folds import DIRECTORY as FOLDS
 from mtlbench.store.folds import read_fold
 from mtlbench.store.runs import (
     RUN_FILE,
-    DamagedRunError,
     Places,
     Store,
     StoredRun,
@@ -30,6 +29,7 @@ from mtlbench.store.runs import (
     read_run,
 )
 from mtlbench.store.schema import FAILED
+from mtlbench.store.sealed import DamagedRunError
 from mtlbench.store.trials import TRIALS, TUNED, read_trial, read_tuning, write_tuning
 
 LOCK = "merge"

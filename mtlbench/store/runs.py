@@ -17,8 +17,6 @@ Nothing here is ever unpickled: JSON, Parquet, safetensors and arrays without ob
 
 import hashlib
 import io
-import json
-import math
 import os
 import secrets
 import shutil
@@ -36,8 +34,9 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from mtlbench.errors import UserError
-from mtlbench.files import below, read_regular, sync, unlisted
-from mtlbench.store.schema import RUN, SCHEMA_VERSION, Fields, fault
+from mtlbench.files import below, sync
+from mtlbench.store.schema import RUN
+from mtlbench.store.sealed import DamagedRunError, read_sealed, sealed
 
 RUN_FILE = "run.json"
 HISTORY_FILE = "history.parquet"
@@ -46,9 +45,6 @@ PREDICTIONS_FILE = "predictions.npz"
 INSTANCE_FILE = "instance_parameters.npz"
 TRACES_FILE = "traces.npz"
 UNFINISHED, LOCK, SET_ASIDE = ".unfinished", "lock", ".set-aside"
-LARGEST_JSON = 2**24
-"""Bytes of a JSON file; one that is larger is not read."""
-
 SMALL_ARRAYS, MOST_COMPRESSED = 2**26, 100
 """Bytes that arrays may unpack to whatever their file has, and times what it has: those of a run
 are numbers that scatter, and masks, which shrink to a hundredth at most."""
@@ -165,10 +161,6 @@ def places(results: Places) -> list[str | Path]:
     return list(results)
 
 
-class DamagedRunError(Exception):
-    """A run directory that does not hold what it should; the message says what is wrong."""
-
-
 class Store:
     """One results directory."""
 
@@ -279,8 +271,7 @@ class Store:
             name: {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
             for name, data in contents.items()
         }
-        info = {"schema_version": SCHEMA_VERSION, **record.info, "files": files}
-        contents[RUN_FILE] = json.dumps(finite(info), indent=1, allow_nan=False).encode()
+        contents[RUN_FILE] = sealed({**record.info, "files": files}, indent=1)
         for name, data in contents.items():
             (aside / name).write_bytes(data)
             sync(aside / name)
@@ -367,7 +358,7 @@ def read_run(path: Path, *, thorough: bool = False) -> StoredRun:
     Raises:
         DamagedRunError: a file is missing, truncated, altered or not what it should be.
     """
-    info = read_info(path / RUN_FILE, RUN)
+    info = read_sealed(path / RUN_FILE, RUN)
     files = info["files"]
     if HISTORY_FILE not in files:
         raise DamagedRunError(f"{RUN_FILE} does not list {HISTORY_FILE}")
@@ -385,39 +376,6 @@ def read_run(path: Path, *, thorough: bool = False) -> StoredRun:
         if thorough and _digest(path / name) != entry["sha256"]:
             raise DamagedRunError(f"{name} was altered")
     return StoredRun(path, info)
-
-
-def read_info(file: Path, fields: Fields) -> dict[str, Any]:
-    """The content of a JSON file.
-
-    Args:
-        file: which.
-        fields: what it must hold; see `schema`.
-
-    Raises:
-        DamagedRunError: it is no such file; the message names it and says why.
-    """
-    name = file.name
-    try:
-        content = read_regular(file, LARGEST_JSON)
-    except (ValueError, OSError) as error:
-        hidden = isinstance(error, ValueError | FileNotFoundError)
-        if why := hidden and (unlisted(file) or unlisted(file.parent)):
-            raise DamagedRunError(f"it cannot be listed: {why}") from None
-        raise DamagedRunError(f"{name} {_unread(error)}") from None
-    try:
-        info = json.loads(content)
-    except (ValueError, RecursionError):
-        raise DamagedRunError(f"{name} is truncated or not JSON") from None
-    if wrong := fault(info, fields):
-        raise DamagedRunError(f"{name} {wrong}")
-    return info
-
-
-def _unread(error: ValueError | OSError) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "is missing"
-    return f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
 
 
 def _digest(file: Path) -> str:
@@ -464,14 +422,3 @@ def npz_bytes(arrays: Mapping[str, np.ndarray]) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
-
-
-def finite(value: Any) -> Any:
-    """The same JSON value with null for every number that JSON cannot write."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {key: finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [finite(item) for item in value]
-    return value

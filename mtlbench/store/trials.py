@@ -17,8 +17,9 @@ from typing import Any
 
 from mtlbench.files import below, replacing
 from mtlbench.spec import RunSpec
-from mtlbench.store.runs import DamagedRunError, Store, finite, read_info
-from mtlbench.store.schema import PARAMETERS, SCHEMA_VERSION, TRIAL, TUNING
+from mtlbench.store.runs import Store
+from mtlbench.store.schema import PARAMETERS, TRIAL, TUNING
+from mtlbench.store.sealed import DamagedRunError, read_sealed, sealed
 
 TRIALS, TUNED = ".trials", ".tuned"
 
@@ -166,7 +167,7 @@ def read_trial(path: Path) -> dict[str, Any]:
     Raises:
         DamagedRunError: there is none, or not one of this name.
     """
-    info = read_info(path, TRIAL)
+    info = read_sealed(path, TRIAL)
     spec = RunSpec.stored(info["spec"])
     if not path.stem == info["hash"] == spec.hash:
         raise DamagedRunError(f"{path.name} is another trial's, {spec.hash}")
@@ -187,7 +188,7 @@ def read_tuning(path: Path) -> Tuning:
     Raises:
         DamagedRunError: the file does not hold what it should.
     """
-    kept = read_info(path, TUNING)
+    kept = read_sealed(path, TUNING)
     trials = [TrialScore(*(trial[f.name] for f in fields(TrialScore))) for trial in kept["trials"]]
     values = {f.name: kept[f.name] for f in fields(Tuning)}
     tuning = Tuning(**{**values, "trials": trials})
@@ -228,6 +229,5 @@ def tunings(store: Store) -> tuple[list[Tuning], list[tuple[Path, str]]]:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(finite({"schema_version": SCHEMA_VERSION, **content}), allow_nan=False)
     with replacing(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+        aside.write_bytes(sealed(content))

@@ -6,8 +6,9 @@ import numpy as np
 
 from mtlbench.errors import UserError
 from mtlbench.spec import RunSpec
-from mtlbench.store.runs import DamagedRunError, Store, StoredRun, read_run
+from mtlbench.store.runs import Store, StoredRun, read_run
 from mtlbench.store.schema import DONE
+from mtlbench.store.sealed import DamagedRunError
 from mtlbench.strategies.compose import Composition
 from mtlbench.training.job import run_directory
 

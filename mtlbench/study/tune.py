@@ -17,8 +17,9 @@ from mtlbench.plugins import PluginFile, read_plugins
 from mtlbench.space import Space
 from mtlbench.spec import RunSpec
 from mtlbench.store import DEFAULT_RESULTS
-from mtlbench.store.runs import DamagedRunError, Store, read_run
+from mtlbench.store.runs import Store, read_run
 from mtlbench.store.schema import DONE, PARAMETERS
+from mtlbench.store.sealed import DamagedRunError
 from mtlbench.store.trials import (
     EPOCHS,
     TrialScore,

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from mtlbench.spec import RunSpec
-from mtlbench.store.runs import DamagedRunError, History, Store
+from mtlbench.store.runs import History, Store
+from mtlbench.store.sealed import DamagedRunError
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,9 @@ from mtlbench.errors import UserError
 from mtlbench.files import replacing
 from mtlbench.spec import RunSpec
 from mtlbench.store.folds import fold_file, group_of, read_fold
-from mtlbench.store.runs import DamagedRunError, RunRecord, Store, read_run
+from mtlbench.store.runs import RunRecord, Store, read_run
 from mtlbench.store.schema import DONE, FAILED
+from mtlbench.store.sealed import DamagedRunError
 from mtlbench.training.job import (
     Ended,
     Job,

@@ -17,8 +17,9 @@ from typing import Any
 from mtlbench.files import replacing
 from mtlbench.randomness import named_generator
 from mtlbench.spec import RunSpec
-from mtlbench.store.runs import DamagedRunError, Store
+from mtlbench.store.runs import Store
 from mtlbench.store.schema import DONE, FAILED
+from mtlbench.store.sealed import DamagedRunError
 from mtlbench.strategies.base import Member
 from mtlbench.suites.build import suite_of
 from mtlbench.tasks.epoch_rule import score

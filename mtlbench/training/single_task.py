@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from mtlbench.spec import RunSpec
-from mtlbench.store.runs import DamagedRunError, RunRecord, Store, read_run
+from mtlbench.store.runs import RunRecord, Store, read_run
 from mtlbench.store.schema import DIVERGED, DONE, FAILED
+from mtlbench.store.sealed import DamagedRunError
 from mtlbench.suites.build import suite_of
 from mtlbench.tasks.task import Task
 from mtlbench.training.job import (

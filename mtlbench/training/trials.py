@@ -4,8 +4,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from mtlbench.store.runs import DamagedRunError, Store
+from mtlbench.store.runs import Store
 from mtlbench.store.schema import FAILED
+from mtlbench.store.sealed import DamagedRunError
 from mtlbench.store.trials import read_trial, trial_file, write_trial
 from mtlbench.training.job import Ended, require_same_data
 from mtlbench.training.jobs import RunJob, ended_as

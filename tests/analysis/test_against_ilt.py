@@ -25,6 +25,7 @@ from mtlbench.analysis.aggregate import SUMMARY_COLUMNS, compare
 from mtlbench.analysis.published.beside import render_against
 from mtlbench.analysis.published.ilt import AgainstILT, Claim, against_ilt, published
 from mtlbench.errors import UserError
+from mtlbench.store.sealed import sealed
 
 ROOT = Path(__file__).parents[2]
 OWN = ("equal", "mtu", "dwa", "gls", "ilt")
@@ -452,7 +453,7 @@ def test_claim_5_compares_the_time_of_pairs(
             path = write_run(tmp_path, metric(50.0), strategy=strategy, seed=seed) / "run.json"
             info = json.loads(path.read_text())
             info["timings"]["train_seconds"] = seconds
-            path.write_text(json.dumps(info))
+            path.write_bytes(sealed(info))
     found = claim(against(tmp_path, "streets"), 5)
     assert found.verdict == verdict
     if len(ratios) > 2:

@@ -45,6 +45,7 @@ from mtlbench.errors import UserError
 from mtlbench.spec import RunSpec
 from mtlbench.store.runs import RUN_FILE, read_run
 from mtlbench.store.schema import DIVERGED, DONE, FAILED
+from mtlbench.store.sealed import sealed
 from mtlbench.study.plan import plan
 from mtlbench.suites.build import changed_parameters
 
@@ -188,7 +189,7 @@ def test_failures_are_named_with_the_last_line_of_their_error(tmp_path):
     path = write_run(tmp_path, strategy="gls", status=FAILED)
     info = json.loads((path / RUN_FILE).read_text())
     info["error"] = "Traceback (most recent call last):\n  …\nValueError: no such layer"
-    (path / RUN_FILE).write_text(json.dumps(info))
+    (path / RUN_FILE).write_bytes(sealed(info))
     rows = [row for table in Page(render_report(tmp_path)).tables for row in table]
     assert ["streets/clean/gls/seed-0", "failed", "ValueError: no such layer"] in rows
 

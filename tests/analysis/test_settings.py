@@ -8,6 +8,7 @@ from synthetic_runs import metric, write_run
 
 from mtlbench.analysis.aggregate import compare
 from mtlbench.analysis.settings import settings_of
+from mtlbench.store.sealed import sealed
 
 
 def spec(strategy: str = "equal", **suite: Any) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def test_a_table_of_runs_on_different_data_says_so(tmp_path: Path) -> None:
         path = write_run(tmp_path, metric(50.0), strategy=strategy)
         info = json.loads((path / "run.json").read_text())
         info["spec"]["fingerprint"] = data
-        (path / "run.json").write_text(json.dumps(info))
+        (path / "run.json").write_bytes(sealed(info))
     found = compare(tmp_path, "streets")
     assert set(found.labels.values()) == {"Eq. Weight [data=a]", "MTU [data=b]"}
     assert "only rows with the same data can be compared" in found.remarks["clean"][0]

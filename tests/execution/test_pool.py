@@ -19,7 +19,8 @@ from mtlbench.execution.cluster import FOLDER, _temporary_folder
 from mtlbench.execution.events import Event
 from mtlbench.execution.pool import Pool
 from mtlbench.execution.resources import Resources
-from mtlbench.store.runs import DamagedRunError, Store
+from mtlbench.store.runs import Store
+from mtlbench.store.sealed import DamagedRunError
 from mtlbench.training.job import Ended, Job, Parts, Place
 from mtlbench.training.jobs import RunJob, cross_validations
 

@@ -28,6 +28,7 @@ from mtlbench.store import merge
 from mtlbench.store.folds import fold_file, group_of
 from mtlbench.store.merge import merge_results
 from mtlbench.store.runs import RUN_FILE, Store, npz_bytes, read_run
+from mtlbench.store.sealed import sealed
 
 ARRAYS = {"corrupted": np.array([[True], [False]])}
 
@@ -156,7 +157,7 @@ def test_times_and_other_versions_do_not_make_a_run_another_one(tmp_path: Path) 
     (path,) = Store(tmp_path / "b").run_directories()
     info = json.loads((path / RUN_FILE).read_text())
     info |= {"timings": {"train_seconds": 9.0}, "processor": "another"}
-    (path / RUN_FILE).write_text(json.dumps(info))
+    (path / RUN_FILE).write_bytes(sealed(info))
     assert merge_results([tmp_path / "a", tmp_path / "b"], tmp_path / "c").different == []
 
 
@@ -251,7 +252,7 @@ def test_a_run_that_lists_a_file_of_another_directory_is_damaged(name: str, tmp_
     (tmp_path / "outside").write_text("")
     info = json.loads((run / RUN_FILE).read_text())
     info["files"][name] = {"bytes": 0, "sha256": ""}
-    (run / RUN_FILE).write_text(json.dumps(info))
+    (run / RUN_FILE).write_bytes(sealed(info))
     ((path, what),) = merge_results([tmp_path / "a"], tmp_path / "b").damaged
     assert path == run
     assert what == f"run.json lists {name!r}, which is no file of a run"
@@ -262,7 +263,7 @@ def test_a_run_that_says_it_belongs_elsewhere_is_damaged(suite: object, tmp_path
     run = write_run(tmp_path / "a", metric(1.0))
     info = json.loads((run / RUN_FILE).read_text())
     info["spec"]["suite"] = suite
-    (run / RUN_FILE).write_text(json.dumps(info))
+    (run / RUN_FILE).write_bytes(sealed(info))
     assert [path for path, _ in merge_results([tmp_path / "a"], tmp_path / "b").damaged] == [run]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a"]
 

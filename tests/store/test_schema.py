@@ -20,7 +20,8 @@ from mtlbench.analysis.results import load_results
 from mtlbench.analysis.tables import render
 from mtlbench.errors import UserError
 from mtlbench.store.merge import merge_results
-from mtlbench.store.runs import RUN_FILE, DamagedRunError, read_run
+from mtlbench.store.runs import RUN_FILE, read_run
+from mtlbench.store.sealed import DamagedRunError, sealed
 
 Place = tuple[str | int, ...]
 
@@ -33,7 +34,9 @@ def a_run(root: Path, **changes: Any) -> Path:
 
 def altered(run: Path, change: Callable[[Any], Any]) -> None:
     info = json.loads((run / RUN_FILE).read_text())
-    (run / RUN_FILE).write_text(json.dumps(change(info)))
+    changed = change(info)
+    text = sealed(changed) if isinstance(changed, dict) else json.dumps(changed).encode()
+    (run / RUN_FILE).write_bytes(text)
 
 
 def put(place: Place, value: Any) -> Callable[[Any], Any]:

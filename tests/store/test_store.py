@@ -21,12 +21,12 @@ from mtlbench.store.runs import (
     INSTANCE_FILE,
     LABELS_FILE,
     RUN_FILE,
-    DamagedRunError,
     RunRecord,
     Store,
     read_npz,
     read_run,
 )
+from mtlbench.store.sealed import DamagedRunError, sealed
 from mtlbench.store.trials import tunings
 from mtlbench.training.checkpoint import load_tree, save_tree
 
@@ -243,7 +243,7 @@ def test_pickled_objects_in_a_results_directory_are_refused(tmp_path: Path) -> N
         (path / name).write_bytes(buffer.getvalue())
         digest = hashlib.sha256(buffer.getvalue()).hexdigest()
         info["files"][name] = {"bytes": len(buffer.getvalue()), "sha256": digest}
-    (path / RUN_FILE).write_text(json.dumps(info))
+    (path / RUN_FILE).write_bytes(sealed(info))
     run = read_run(path, thorough=True)
     with pytest.raises(UserError, match=r"labels\.npz' is damaged"):
         run.labels()
@@ -290,7 +290,7 @@ def test_objects_are_not_written_either(tmp_path: Path) -> None:
 def test_a_list_of_files_that_is_none_is_damage(files: Any, tmp_path: Path) -> None:
     path = Store(tmp_path).write(record())
     info = json.loads((path / RUN_FILE).read_text())
-    (path / RUN_FILE).write_text(json.dumps({**info, "files": files}))
+    (path / RUN_FILE).write_bytes(sealed({**info, "files": files}))
     with pytest.raises(DamagedRunError, match=r"run\.json|history\.parquet"):
         read_run(path)
 

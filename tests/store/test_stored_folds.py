@@ -15,7 +15,8 @@ from mtlbench.analysis.label_errors.folds import fold_scores
 from mtlbench.errors import UserError
 from mtlbench.spec import RunSpec
 from mtlbench.store.folds import fold_file, group_of, read_fold, stored_folds
-from mtlbench.store.runs import DamagedRunError, Store, npz_bytes
+from mtlbench.store.runs import Store, npz_bytes
+from mtlbench.store.sealed import DamagedRunError
 
 FOLDS = 2
 SPEC = RunSpec("mine", {}, "clean", "equal", {}, 0, {})

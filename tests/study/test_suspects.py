@@ -42,7 +42,8 @@ from mtlbench.analysis.label_errors.scores import (
 from mtlbench.analysis.label_errors.sheet import Suspects, sheet_figure
 from mtlbench.plugins import PluginFile
 from mtlbench.spec import RunSpec
-from mtlbench.store.runs import HISTORY_FILE, DamagedRunError, RunRecord, Store, read_run
+from mtlbench.store.runs import HISTORY_FILE, RunRecord, Store, read_run
+from mtlbench.store.sealed import DamagedRunError
 from mtlbench.study.plan import plan
 from mtlbench.tasks.detection import average_precision, roc_auc
 from mtlbench.tasks.task import Task, cross_entropy, squared_l2

@@ -21,6 +21,7 @@ from mtlbench.errors import UserError
 from mtlbench.space import Choice, Range
 from mtlbench.store.merge import merge_results
 from mtlbench.store.runs import Store, read_run
+from mtlbench.store.sealed import sealed
 from mtlbench.store.trials import (
     TRIAL_SEED,
     TrialScore,
@@ -330,7 +331,7 @@ def test_a_tuning_that_contradicts_itself_is_named_and_set_aside(
         info["against"] = "0123456789ab"
     else:
         info["trials"][1][change] = {"hash": "0123456789ab", "parameters": {"lr": 1.0}}[change]
-    file.write_text(json.dumps(info))
+    file.write_bytes(good if change == "name" else sealed(info))
     ((named, _),) = load_results(tmp_path).attrs["damaged"]
     assert named == str(file)
     tune("digits", **options, overrides=TINY, results=tmp_path)

@@ -21,13 +21,13 @@ from mtlbench.spec import RunSpec
 from mtlbench.store.runs import (
     HISTORY_FILE,
     INSTANCE_FILE,
-    DamagedRunError,
     RunRecord,
     Store,
     StoredRun,
     read_run,
 )
 from mtlbench.store.schema import DONE
+from mtlbench.store.sealed import DamagedRunError
 from mtlbench.suites.digits import Digits
 from mtlbench.tasks.epoch_rule import score
 from mtlbench.training.job import Ended, Place
