@@ -2,6 +2,7 @@
 
 import inspect
 import re
+import textwrap
 
 from mtlbench.analysis.printing import one_line
 from mtlbench.analysis.writers import markdown
@@ -25,7 +26,7 @@ def prose(text: str) -> str:
 
 def meanings(block: str) -> dict[str, str]:
     """Name to description, from a section such as `Args` or `Attributes`."""
-    body = inspect.cleandoc(block.partition("\n")[2])
+    body = textwrap.dedent(block.partition("\n")[2])
     found = {}
     for item in re.split(r"\n(?=\S)", body):
         if match := PARAMETER.match(item):

@@ -29,9 +29,20 @@ class MultipleGradientDescent(GramianWeighting):
         still = lengths == 0
         if still.any():
             return still / still.sum()
-        # The w sought is x / Σ x of the x ≥ 0 that minimises ‖Jᵀ x‖² + s (1 − Σ x)², whatever
-        # s > 0. In units of each gradient's length the problem is well scaled.
-        shortness = lengths.min() / lengths
-        hessian = self.regularize(cosines) + np.outer(shortness, shortness)
-        w = shortness * minimize_nonnegative(hessian, shortness[None])[0]
+        w = lengths.min() / lengths * shortest(lengths, self.regularize(cosines))
         return w / w.sum()
+
+
+def shortest(lengths: Array, cosines: Array) -> Array:
+    """z = w · length [m], up to a factor, of the w ≥ 0 with Σ w = 1 that makes Jᵀ w shortest.
+
+    Args:
+        lengths: of the gradients [m], above 0.
+        cosines: theirs [m, m], positive definite.
+    """
+    # The w sought is x / Σ x of the x ≥ 0 that minimises ‖Jᵀ x‖² + s (1 − Σ x)², whatever
+    # s > 0. In units of each gradient's length the problem is well scaled.
+    shortness = lengths.min() / lengths
+    hessian = cosines + np.outer(shortness, shortness)
+    z: Array = minimize_nonnegative(hessian, shortness[None])[0]
+    return z

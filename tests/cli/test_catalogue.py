@@ -7,6 +7,7 @@ from conftest import here, run_mtlbench
 
 from mtlbench.cli import suite_catalogue
 from mtlbench.cli.catalogue import card, render
+from mtlbench.cli.docstrings import meanings
 from mtlbench.registry import Entry
 from mtlbench.strategies import LossWeighting
 from mtlbench.strategies.base import GRADIENT, strategies
@@ -62,6 +63,12 @@ def test_a_card_has_what_the_docstring_says():
         ("described.b", "2", "others."),
         ("described.c", "x", "others."),
     ]
+
+
+def test_the_only_parameter_is_described_to_its_end():
+    assert meanings("Args:\n    a: above 0; of\n        the paper.") == {
+        "a": "above 0; of the paper."
+    }
 
 
 @pytest.mark.parametrize("each", CARDS, ids=lambda each: each.name)

@@ -14,6 +14,7 @@ PARAMETERS: dict[str, dict[str, float]] = {
     "mgda": {},
     "sdmgrad": {},
     "cagrad": {},
+    "conicgrad": {},
     "upgrad": {"norm_eps": 0.0},  # below it there are no gradients to weigh
     "dualproj": {"norm_eps": 0.0},
     "nash-mtl": {},

@@ -55,6 +55,17 @@ def test_cagrad_agrees_with_its_oracle(rows: Array, c: float) -> None:
 @many_examples
 @given(jacobians(max_tasks=10, spread=1), radii)
 def test_cagrad_leaves_no_gap_between_its_problem_and_the_dual_one(rows: Array, c: float) -> None:
+    assert_no_gap(rows, c)
+
+
+@pytest.mark.parametrize("seed", [14, 17, 20, 38])
+def test_cagrad_leaves_no_gap_for_many_dependent_gradients(seed: int) -> None:
+    """Which are hard for exchanges: `test_quadratic`."""
+    rng = np.random.default_rng(seed)
+    assert_no_gap(rng.standard_normal((40, 12)) * 10.0 ** rng.uniform(-1, 1, (40, 1)), 0.4)
+
+
+def assert_no_gap(rows: Array, c: float) -> None:
     """min_k ⟨g_k, d⟩ cannot be above ⟨g_w, g_0⟩ + c ‖g_0‖ ‖g_w‖ for any w: where they meet, both
     are solved. w is what d is made with, or makes g_w zero."""
     weights = weigh(stage("cagrad", len(rows), c=c), rows)

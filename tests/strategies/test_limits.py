@@ -144,6 +144,7 @@ BOUNDS: dict[str, Bound] = {
     "mgda": sum_is_one,
     "sdmgrad": sum_is_one,
     "cagrad": lambda seen: 1.4 * seen.all / seen.tasks,  # (1 + c) ‖g_0‖
+    "conicgrad": lambda seen: seen.all / seen.tasks,  # ‖g_0‖
     "upgrad": at_most_one,
     "dualproj": at_most_one,
     "nash-mtl": lambda seen: 1.0,  # max_norm

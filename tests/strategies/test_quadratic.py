@@ -52,3 +52,33 @@ def test_where_exchanging_all_at_once_goes_in_circles_it_still_ends() -> None:
         assert (x >= 0).all()
         assert (slack >= -tolerance).all()
         assert (np.minimum(x, slack) <= tolerance).all()
+
+
+def test_many_dependent_variables_end_at_their_minimum() -> None:
+    """In 3 of these problems no number of exchanges that can be waited for comes to an end."""
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        rows = rng.standard_normal((40, 12)) * 10.0 ** rng.uniform(-1, 1, (40, 1))
+        lengths = np.linalg.norm(rows, axis=1)
+        mean, units = rows.mean(0), rows / lengths[:, None]
+        hessian = units @ units.T + 1e-12 * np.eye(40)
+        reached = (rows @ mean + 0.4 * np.linalg.norm(mean) * lengths).min()
+        linear = (reached / lengths - units @ mean)[None]
+        (x,) = minimize_nonnegative(hessian, linear)
+        slack = hessian @ x - linear[0]
+        # Where x is large, so is what rounding leaves of H x; a wrong x is off by 1 and more.
+        tolerance = 1e-9 + 1e-13 * x.max()
+        assert (slack >= -tolerance).all()
+        assert (np.minimum(x, slack) <= tolerance).all()
+
+
+@many_examples
+@given(st.integers(2, 20), st.integers(0, 2**31))
+def test_a_guess_of_the_places_above_zero_makes_no_difference(size: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    factor = rng.standard_normal((size + 3, size))
+    hessian, linear = factor.T @ factor, rng.standard_normal((3, size))
+    x = minimize_nonnegative(hessian, linear)
+    guess = rng.random((3, size)) < 0.5
+    # The condition number is below 1e8 in these examples.
+    np.testing.assert_allclose(minimize_nonnegative(hessian, linear, guess), x, atol=1e-7)
