@@ -12,13 +12,12 @@ network's graph: joining them would send zeros back through every other head (me
 full-resolution heads: 2.0× a plain step against 1.07×).
 """
 
-import math
 import warnings
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from numbers import Real
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from mtlbench.strategies.base import (
     brought_together,
 )
 from mtlbench.strategies.closure import ANEW, Closure, LossClosure, require_same
+from mtlbench.strategies.given import instance_numbers, loss_values, loss_vectors, require_scale
 from mtlbench.strategies.gradients import TaskLosses, readable
 from mtlbench.strategies.graph import has_reentrant_checkpoint, share_nodes
 from mtlbench.strategies.held_out import HeldOut, HeldOutLosses
@@ -361,8 +361,8 @@ class Strategy(nn.Module):
                 in its backward pass.
         """
         with self._failing_together() if torch.is_grad_enabled() else nullcontext():
-            vectors = self._loss_vectors(losses)
-            values, there = self._values(vectors, present)
+            vectors = loss_vectors(losses, self.setting)
+            values, there = loss_values(vectors, present, self.setting.dtype)
         total = (torch.where(there, values, 0).sum(0) / there.sum(0).clamp(min=1)).sum()
         if not torch.is_grad_enabled():
             return total
@@ -462,84 +462,17 @@ class Strategy(nn.Module):
         Raises:
             ValueError: as for `backward`.
         """
-        vectors = self._loss_vectors(losses)
-        values, present = self._values(vectors, present)
+        vectors = loss_vectors(losses, self.setting)
+        values, present = loss_values(vectors, present, self.setting.dtype)
         self._require_learning(vectors, present & (values != 0))
         if index is None:
             self._require_instances(losses)
             index = self._no_index(len(values))
         else:
-            index = _tensor(index, "index")
-            if index.shape != (len(values),):
-                whole = len(values) == 1 and index.ndim == 1
-                raise ValueError(
-                    f"index must have shape ({len(values)},), but has {tuple(index.shape)}"
-                    + ": keep the loss of each instance, reduction='none'" * whole
-                )
-            self._require_numbers(index)
+            index = instance_numbers(index, len(values), self.setting.num_instances)
         self._require_transform()
-        _require_scale(scale)
+        require_scale(scale)
         return vectors, values, index, present
-
-    def _loss_vectors(self, losses: Mapping[str, Tensor] | Sequence[Tensor]) -> list[Tensor]:
-        tasks = self.setting.tasks
-        if isinstance(losses, Mapping):
-            if set(losses) != set(tasks):
-                raise ValueError(f"losses must name the tasks {tasks}, but name {tuple(losses)}")
-            losses = [losses[task] for task in tasks]
-        elif isinstance(losses, Tensor | Set) or not isinstance(losses, Collection):
-            raise ValueError(
-                f"losses must be a tensor for each task, by name or in the order {tasks}, but are "
-                f"one {type(losses).__name__}"
-            )
-        given = [*losses]
-        if len(given) != len(tasks):
-            raise ValueError(f"losses must be one a task, {len(tasks)}, but are {len(given)}")
-        like = next((loss for loss in given if isinstance(loss, Tensor)), None)
-        if like is None:
-            raise ValueError("losses must be tensors")
-        vectors = [
-            self._loss_vector(task, loss, like) for task, loss in zip(tasks, given, strict=True)
-        ]
-        for task, vector in zip(tasks, vectors, strict=True):
-            if vector.shape != vectors[0].shape:
-                raise ValueError(
-                    f"per-instance losses must all have one shape [B], but task {task!r} has "
-                    f"{tuple(vector.shape)} and {tasks[0]!r} {tuple(vectors[0].shape)}"
-                )
-        return vectors
-
-    def _loss_vector(self, task: str, loss: Any, like: Tensor) -> Tensor:
-        """A task's losses [B]; a number, of a task without a label, as long as the other losses."""
-        if isinstance(loss, Real):
-            loss = torch.full_like(like, float(loss), requires_grad=False)
-        if not isinstance(loss, Tensor):
-            raise ValueError(
-                f"the loss of task {task!r} must be a tensor, but is {type(loss).__name__}"
-            )
-        if loss.ndim > 1 or loss.is_complex():
-            kind = str(loss.dtype).removeprefix("torch.")
-            raise ValueError(
-                "losses must be a real number for each instance, shape [B], but those of task "
-                f"{task!r} are {kind} of shape {list(loss.shape)}"
-            )
-        if not loss.is_floating_point():
-            loss = loss.to(self.setting.dtype)
-        return loss.reshape(1) if loss.ndim == 0 else loss
-
-    def _values(self, vectors: list[Tensor], present: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The losses [B, K] without their graph, and which are present."""
-        values = torch.stack([vector.detach() for vector in vectors], dim=1).to(self.setting.dtype)
-        if present is None:
-            return values, torch.ones_like(values, dtype=torch.bool)
-        present = _tensor(present, "present")
-        if present.shape != values.shape or present.dtype != torch.bool:
-            raise ValueError(
-                f"present must be bool and have shape {tuple(values.shape)}, but is "
-                f"{str(present.dtype).removeprefix('torch.')} and has {tuple(present.shape)}"
-            )
-        _require_finite(values, present)
-        return values, present
 
     def _held_out(self, losses: HeldOutLosses | None) -> HeldOut | None:
         """The held-out batch of a step, where a stage looks at one.
@@ -574,7 +507,8 @@ class Strategy(nn.Module):
             )
         if self._network.model is None:
             raise ValueError(f"model is needed: {name} takes the losses at other parameters of it")
-        return Closure(losses, self._network.model, self._loss_vectors)
+        vectors = partial(loss_vectors, setting=self.setting)
+        return Closure(losses, self._network.model, vectors)
 
     def _require_same_losses(
         self, closure: Closure, vectors: list[Tensor], values: Tensor, present: Tensor
@@ -667,20 +601,6 @@ class Strategy(nn.Module):
                     stacklevel=5,
                 )
 
-    def _require_numbers(self, index: Tensor) -> None:
-        if index.dtype not in (torch.int64, torch.int32, torch.int16):
-            kind = str(index.dtype).removeprefix("torch.")
-            raise ValueError(f"index must be of whole numbers (int64), but is {kind}")
-        count = self.setting.num_instances
-        if count and index.device.type == "cpu" and len(index):  # elsewhere it would be waited for
-            numbers = index.numpy()
-            low, high = numbers.min(), numbers.max()
-            if low < 0 or high >= count:
-                raise ValueError(
-                    f"index must be from 0 to {count - 1}, below num_instances, but has "
-                    f"{low if low < 0 else high}"
-                )
-
     def _require_instances(self, losses: Mapping[str, Tensor] | Sequence[Tensor]) -> None:
         """Makes sure that an instance stage gets more than means."""
         given = losses.values() if isinstance(losses, Mapping) else losses
@@ -698,18 +618,6 @@ class Strategy(nn.Module):
                 "instance (needs_index)"
             )
         return torch.full((batch,), -1, device=self.setting.device)
-
-
-def _tensor(value: Any, what: str) -> Tensor:
-    """An array or list as a tensor; a tensor as it is.
-
-    Raises:
-        ValueError: it is none of these.
-    """
-    try:
-        return torch.as_tensor(value)
-    except (TypeError, ValueError, RuntimeError):
-        raise ValueError(f"{what} must be a tensor, but is {type(value).__name__}") from None
 
 
 def _keep_parameters(strategy: Strategy, _: object) -> None:
@@ -737,26 +645,6 @@ def _needs_index(instance: InstanceStage) -> bool:
 def _transforms(instance: InstanceStage) -> bool:
     own = getattr(instance.transform, "__func__", None)
     return own is not InstanceStage.transform
-
-
-def _require_finite(values: Tensor, present: Tensor) -> None:
-    """Makes sure that losses of absent labels are finite: 0 times NaN is NaN, in every weight."""
-    wrong = (~values.isfinite() & ~present).any()
-    if wrong.device.type != "cpu":
-        torch._assert_async(~wrong)  # waiting for it would take longer than the step
-    elif wrong.numpy():
-        raise ValueError(
-            "the loss of a label that is absent must be finite: put any valid label in its place"
-        )
-
-
-def _require_scale(scale: Tensor | float | None) -> None:
-    if isinstance(scale, Tensor):
-        right = scale.ndim == 0 and (scale.device.type != "cpu" or bool(0 < scale < math.inf))
-    else:
-        right = scale is None or (isinstance(scale, Real) and 0 < scale < math.inf)
-    if not right:
-        raise ValueError(f"scale must be a number above 0, but is {scale}")
 
 
 def _backward_nan(vectors: Sequence[Tensor]) -> None:
