@@ -1,5 +1,6 @@
 """Results that are changed by other hands while a study is under way."""
 
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,36 @@ def test_a_run_that_is_changed_while_others_train_is_told_and_the_others_are_sho
     again = here(command, capsys)
     assert again.status == 0
     assert [name for name in (FIRST, SECOND) if f"/{name}/seed-0 done" in again.err] == trained
+
+
+def test_a_run_for_which_there_is_no_room_is_named_and_the_same_command_goes_on(
+    train_here: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root, write = tmp_path / "runs", Store.write
+
+    def fails_for_the_second(store: Store, record: RunRecord) -> Path:
+        if record.info["spec"]["strategy"] == SECOND:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(store, record)
+
+    command = ["run", "digits", *TINY_OPTIONS, "--strategies", f"{FIRST},{SECOND}"]
+    command += ["--variants", "clean", "--seeds", "1", "--results", root]
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write", fails_for_the_second)
+        ended = here(command, capsys)
+    assert (ended.status, ended.out) == (1, "")
+    assert ended.err.splitlines()[-1].startswith(
+        f"mtlbench: error: '{root}/digits/clean/{SECOND}/seed-0-"
+    )
+    assert ended.err.endswith(
+        "' cannot be written: No space left on device; the same command goes on from here\n"
+    )
+    again = here(command, capsys)
+    assert again.status == 0
+    assert "1 finished before, 1 to train" in again.err
 
 
 def test_a_trial_that_is_damaged_while_others_train_is_named_and_trained_again(
