@@ -24,6 +24,10 @@ def replacing(path: Path) -> Iterator[Path]:
         yield aside
         sync(aside)
         aside.replace(path)
+    except OSError as error:
+        if error.errno and error.filename is None:  # of a write, as on a full disk
+            error.filename = str(path)
+        raise
     finally:
         aside.unlink(missing_ok=True)
 

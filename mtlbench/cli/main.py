@@ -23,9 +23,17 @@ VERBS = (
 )  # fmt: skip
 """Modules of this package, imported when all is ready for an interruption: that takes a while."""
 
-UNFINISHED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+UNFINISHED, BAD_INPUT, BY_SIGNAL = 1, 2, 128
+"""Statuses; to the last one the number of the signal is added, as shells do."""
 
 ENDS = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]  # not on Windows
+
+
+class _ToldToEndError(KeyboardInterrupt):
+    """By a signal other than that of Ctrl-C."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
 
 
 class _Parser(argparse.ArgumentParser):
@@ -47,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits."""
     for each in ENDS:  # that of a batch system, of a terminal: as Ctrl-C
         if signal.getsignal(each) == signal.SIG_DFL:  # else it has been told not to, as by nohup
-            signal.signal(each, signal.default_int_handler)
+            signal.signal(each, _interrupt)
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by whoever started it
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 (as long as the process)
@@ -65,10 +73,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         status = _refuse(str(error), BAD_INPUT)
     except UnfinishedError as error:
         status = _refuse(f"{error}; the same command goes on from here", UNFINISHED)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         _ignore_signals()
         print("mtlbench: interrupted; the same command goes on from here", file=sys.stderr)
-        status = INTERRUPTED
+        by = interrupt.number if isinstance(interrupt, _ToldToEndError) else signal.SIGINT
+        status = BY_SIGNAL + by
     except BrokenPipeError:  # the reader of standard output has seen enough
         silence(sys.stdout)
     except OSError as error:  # a disk that is full, or is gone
@@ -98,6 +107,10 @@ def _leaving_no_empty_cache() -> Iterator[None]:
         for folder in caches() - before:
             with suppress(OSError):  # something was compiled, which is kept for the next time
                 folder.rmdir()
+
+
+def _interrupt(number: int, _: object) -> NoReturn:
+    raise _ToldToEndError(number)
 
 
 def _ignore_signals() -> None:

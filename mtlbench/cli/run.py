@@ -2,6 +2,8 @@
 
 import argparse
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from mtlbench.cli.compare import print_comparison
@@ -60,25 +62,30 @@ def command(options: argparse.Namespace) -> int:
 
 def end_with_table(options: argparse.Namespace, outcome: Any) -> int:
     """Prints the table of what was trained; the exit status."""
+    shown = outcome.readable
     try:
-        print_comparison(
-            options.results,
-            options.suite,
-            variants=options.variants,
-            # As the results name them: not `all`, nor `pcgrad+ilt`.
-            strategies=list(dict.fromkeys(spec.strategy for spec in outcome.specs))
-            if options.strategies
-            else None,
-            hashes={spec.hash for spec in outcome.specs},
-            tunings=outcome.tunings,
-        )
+        if shown:
+            print_comparison(
+                options.results,
+                options.suite,
+                # As the results name them: not `all`, nor `pcgrad+ilt`.
+                variants=_unlike(spec.variant for spec in shown) if options.variants else None,
+                strategies=_unlike(spec.strategy for spec in shown) if options.strategies else None,
+                hashes={spec.hash for spec in outcome.specs},
+                tunings=outcome.tunings,
+            )
         sys.stdout.flush()
     except BrokenPipeError:  # what was trained still decides the status
         silence(sys.stdout)
     if outcome.all_done:
         return 0
-    ended = {**dict(sorted(outcome.statuses.items())), "left out": outcome.left_out}
+    ended = {**dict(sorted(Counter(outcome.statuses).items())), "left out": outcome.left_out}
     counts = ", ".join(f"{count} {status}" for status, count in ended.items() if count)
     asked = len(outcome.specs) + outcome.left_out
     print(f"mtlbench: not all {asked} runs are done: {counts}", file=sys.stderr)
     return NOT_ALL_DONE
+
+
+def _unlike(names: Iterable[str]) -> list[str]:
+    """Each of the names once."""
+    return list(dict.fromkeys(names))

@@ -14,6 +14,7 @@ import os
 import pickle
 import secrets
 import signal
+import sys
 import threading
 import traceback
 from dataclasses import dataclass
@@ -136,16 +137,25 @@ def _work(order: Order, channel: Connection, folder: str) -> None:
     if order.address is None:  # else Ray keeps one in the home directory, which may not be there
         os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     import ray
+    from ray.job_config import JobConfig
 
     from mtlbench.execution.fleet import alive_nodes
     from mtlbench.execution.placement import built_for_gpus, gpus_of_a_job, place_in_words
     from mtlbench.execution.pool import Pool
     from mtlbench.plugins import load_plugins
 
+    class OwnModules(JobConfig):
+        """Workers look for modules in the working directory where the command does so: Ray would
+        put it first of all."""
+
+        def _runtime_env_has_working_dir(self) -> bool:
+            return not {"", os.getcwd()} & set(sys.path)
+
     try:
         if order.address is None:
             ray.init(
                 address="local",
+                job_config=OwnModules(),
                 num_cpus=_cores(),
                 include_dashboard=False,
                 logging_level=logging.ERROR,
@@ -153,7 +163,12 @@ def _work(order: Order, channel: Connection, folder: str) -> None:
                 _temp_dir=folder,
             )
         else:
-            ray.init(address=order.address, logging_level=logging.ERROR, log_to_driver=False)
+            ray.init(
+                address=order.address,
+                job_config=OwnModules(),
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
     except Exception as error:  # of all kinds
         traceback.print_exc()
         raise _not_started(order.address, error) from error

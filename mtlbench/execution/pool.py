@@ -16,7 +16,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from mtlbench.errors import describe
+from mtlbench.errors import UnfinishedError, describe
 from mtlbench.execution.events import EPOCH, NOTICE, STARTED, Event
 from mtlbench.execution.fleet import MOST_STARTS, Crew, Fleet
 from mtlbench.execution.storage import Storage
@@ -129,7 +129,7 @@ class Pool:
         Raises:
             UserError: no worker comes up on any machine.
             LostRayError: Ray is gone.
-            UnfinishedError: no machine is left.
+            UnfinishedError: no machine is left, or a result cannot be written.
         """
         self.store = store
         self.waiting.extend(jobs)
@@ -310,7 +310,7 @@ class Pool:
         active = part.of
         active.ended[part.job.hash] = ended
         if part.job is not active.job:
-            part.job.write(self.store, ended)
+            self.write(part.job, ended)
         if ended.status == FAILED:  # the others of its step are of no use
             for other in [each for each in self.parts if each.of is active]:
                 self.parts.remove(other)
@@ -321,7 +321,7 @@ class Pool:
     def finish_job(self, active: _ActiveJob, ended: Ended) -> None:
         """Writes what a job of the study leaves behind, and lets go of it."""
         job = active.job
-        job.write(self.store, ended)
+        self.write(job, ended)
         self.clear(job)
         active.lock.close()
         self.active.remove(active)
@@ -340,6 +340,20 @@ class Pool:
                 metrics=record.info.get("metrics", ()),
             )
         )
+
+    def write(self, job: Job, ended: Ended) -> None:
+        """Keeps how a job ended.
+
+        Raises:
+            UnfinishedError: it cannot be written.
+        """
+        try:
+            job.write(self.store, ended)
+        except OSError as error:
+            why = error.strerror or describe(error)
+            raise UnfinishedError(
+                f"{str(job.path(self.store))!r} cannot be written: {why}"
+            ) from error
 
     # --- checkpoints ------------------------------------------------------------------------
 

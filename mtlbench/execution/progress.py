@@ -95,7 +95,7 @@ def show_progress(total: int, console: Console) -> Iterator[Callable[[Event], No
         return
 
     def picture() -> RenderableType:
-        return _picture(tally, console.height - BESIDE_RUNS)
+        return _picture(tally, max(0, console.height - BESIDE_RUNS))
 
     live = Live(get_renderable=picture, console=console, refresh_per_second=4, transient=True)
     with live:

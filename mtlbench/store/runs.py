@@ -256,8 +256,6 @@ class Store:
         If the same run was finished meanwhile by another process, that one stays.
         """
         final = self.place_of(record.info)
-        aside = self.root / UNFINISHED / record.info["hash"] / secrets.token_hex(4)
-        aside.mkdir(parents=True)
         contents = {HISTORY_FILE: _parquet_bytes(record.history)}
         if record.labels:
             contents[LABELS_FILE] = npz_bytes(record.labels)
@@ -272,16 +270,20 @@ class Store:
             for name, data in contents.items()
         }
         contents[RUN_FILE] = sealed({**record.info, "files": files}, indent=1)
-        for name, data in contents.items():
-            (aside / name).write_bytes(data)
-            sync(aside / name)
-        final.parent.mkdir(parents=True, exist_ok=True)
+        aside = self.root / UNFINISHED / record.info["hash"] / secrets.token_hex(4)
         try:
-            aside.rename(final)
-        except OSError:
-            if not final.is_dir():
-                raise
-            shutil.rmtree(aside)
+            aside.mkdir(parents=True)
+            for name, data in contents.items():
+                (aside / name).write_bytes(data)
+                sync(aside / name)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                aside.rename(final)
+            except OSError:
+                if not final.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
         return final
 
     def set_aside(self, path: Path) -> Path:

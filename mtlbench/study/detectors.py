@@ -20,12 +20,11 @@ from mtlbench.execution import progress
 from mtlbench.execution.resources import Resources
 from mtlbench.plugins import PluginFile
 from mtlbench.spec import RunSpec
-from mtlbench.store.runs import Store, read_run
+from mtlbench.store.runs import Store
 from mtlbench.store.schema import DONE
 from mtlbench.study import run as studies
 from mtlbench.study.plan import plan
 from mtlbench.suites.build import suite_of
-from mtlbench.training.job import run_directory
 from mtlbench.training.jobs import FoldJob, cross_validations
 
 DEFAULT_DETECTORS = (SIGMA, ILT_LOSS, LOSS, MARGIN)
@@ -102,9 +101,8 @@ def train_missing(
 def _require_done(specs: Sequence[RunSpec], store: Store) -> None:
     statuses: dict[tuple[str, str], list[str]] = {}
     for spec in specs:
-        path = run_directory(spec, store)
-        status = read_run(path).info["status"] if path.exists() else "missing"
-        statuses.setdefault((spec.variant, spec.strategy), []).append(status)
+        key = (spec.variant, spec.strategy)
+        statuses.setdefault(key, []).append(studies.status_of(spec, store))
     for (variant, strategy), ended in statuses.items():
         if DONE not in ended:
             counts = " and ".join(f"{ended.count(s)} {s}" for s in sorted(set(ended)))

@@ -1,7 +1,6 @@
 """Running a study from Python; the command line goes the same way."""
 
 import os
-from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +21,11 @@ from mtlbench.plugins import PluginFile, read_plugins
 from mtlbench.spec import RunSpec
 from mtlbench.store import DEFAULT_RESULTS
 from mtlbench.store.runs import SET_ASIDE, Store, read_run
+from mtlbench.store.schema import DONE, STATUSES
+from mtlbench.store.sealed import DamagedRunError
 from mtlbench.study.frozen import Found, found_in
 from mtlbench.study.plan import plan
-from mtlbench.training.job import Ended, Job
+from mtlbench.training.job import Ended, Job, run_directory
 from mtlbench.training.jobs import RunJob
 
 CPU = "cpu"
@@ -37,19 +38,25 @@ class Outcome:
 
     Attributes:
         specs: all its runs.
-        statuses: how many of them are done, diverged and failed.
+        statuses: of each of them: done, diverged, failed, and damaged or missing after all.
         left_out: how many were asked for and have nothing to start from.
         tunings: hashes of the tunings that chose the parameters of some of them.
     """
 
     specs: list[RunSpec]
-    statuses: Counter[str]
+    statuses: list[str]
     left_out: int
     tunings: frozenset[str] = frozenset()
 
     @property
     def all_done(self) -> bool:
-        return self.statuses["done"] == len(self.specs) and not self.left_out
+        return set(self.statuses) == {DONE} and not self.left_out
+
+    @property
+    def readable(self) -> list[RunSpec]:
+        """The runs that are there to be compared."""
+        ended = zip(self.specs, self.statuses, strict=True)
+        return [spec for spec, status in ended if status in STATUSES]
 
 
 def run(
@@ -162,9 +169,18 @@ def run_study(
         resources=resources,
         trackers=known_trackers,
     )
-    paths = [job.path(store) for job in jobs]
-    statuses = Counter(read_run(path).info["status"] for path in paths if path.exists())
-    return Outcome(specs, statuses, left_out)
+    return Outcome(specs, [status_of(spec, store) for spec in specs], left_out)
+
+
+def status_of(spec: RunSpec, store: Store) -> str:
+    """How a run ended; `missing` or `damaged` where it was changed since it was trained."""
+    path = run_directory(spec, store)
+    if not path.exists():
+        return "missing"
+    try:
+        return str(read_run(path).info["status"])
+    except DamagedRunError:
+        return "damaged"
 
 
 def plan_with_sources(

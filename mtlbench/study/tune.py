@@ -1,7 +1,6 @@
 """The same budget for every strategy: trials, the choice, and runs with what was chosen."""
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from mtlbench.plugins import PluginFile, read_plugins
 from mtlbench.space import Space
 from mtlbench.spec import RunSpec
 from mtlbench.store import DEFAULT_RESULTS
-from mtlbench.store.runs import Store, read_run
+from mtlbench.store.runs import Store
 from mtlbench.store.schema import DONE, PARAMETERS
 from mtlbench.store.sealed import DamagedRunError
 from mtlbench.store.trials import (
@@ -34,7 +33,7 @@ from mtlbench.store.trials import (
 from mtlbench.strategies.compose import Composition
 from mtlbench.study.frozen import FoundBy, found_in
 from mtlbench.study.plan import taken_from
-from mtlbench.study.run import Outcome, plan_with_sources, train_missing
+from mtlbench.study.run import Outcome, plan_with_sources, status_of, train_missing
 from mtlbench.study.trials import (
     BASELINE,
     MOST_BUDGET,
@@ -205,11 +204,9 @@ def tune_study(
     )
     for tuning in chosen:
         _keep(store, replace(tuning, seeds=list(range(seeds))))
-    paths = [run_directory(spec, store) for spec in unique.values()]
-    statuses = Counter(read_run(path).info["status"] for path in paths if path.exists())
-    return Outcome(
-        list(unique.values()), statuses, left_out, frozenset(tuning.hash for tuning in chosen)
-    )
+    specs = list(unique.values())
+    statuses = [status_of(spec, store) for spec in specs]
+    return Outcome(specs, statuses, left_out, frozenset(tuning.hash for tuning in chosen))
 
 
 def _check_number(name: str, number: Any, most: int) -> None:
@@ -312,13 +309,26 @@ class Race:
         )
 
 
+def _trial(store: Store, spec: RunSpec) -> dict[str, Any]:
+    """A trial that was trained.
+
+    Raises:
+        UnfinishedError: it was damaged since.
+    """
+    path = trial_file(store, spec.hash)
+    try:
+        return read_trial(path)
+    except DamagedRunError as error:
+        raise UnfinishedError(f"{path}: {error}") from error
+
+
 def _base(store: Store, spec: RunSpec) -> dict[str, Any]:
     """The trial of the default equal weights.
 
     Raises:
         UserError: it did not end well.
     """
-    info = read_trial(trial_file(store, spec.hash))
+    info = _trial(store, spec)
     if info["status"] != DONE or gain(info["metrics"], info["metrics"]) is None:
         status = "no metrics" if info["status"] == DONE else info["status"]
         raise UserError(
@@ -332,7 +342,7 @@ def _scores(store: Store, candidate: Candidate, against: Mapping[str, Any]) -> l
     """What trials of a candidate that are in the store have reached."""
     found = []
     for spec, change in zip(candidate.trials, candidate.changes, strict=True):
-        info = read_trial(trial_file(store, spec.hash))
+        info = _trial(store, spec)
         done = info["status"] == DONE
         score = gain(info["metrics"], against["metrics"]) if done else None
         found.append(TrialScore(spec.hash, change, score))

@@ -285,6 +285,7 @@ def find_spec(name, *_):
 sys.meta_path.insert(0, types.SimpleNamespace(find_spec=find_spec))
 """
 
+TOLD_TO_END = WHILE_IMPORTED.replace("SIGINT", "SIGTERM")
 CLOSED = WHILE_IMPORTED.replace("SIGINT", "SIGHUP")
 
 AT_THE_END = "atexit.register(os.kill, os.getpid(), signal.SIGINT)"
@@ -294,11 +295,18 @@ AT_THE_END = "atexit.register(os.kill, os.getpid(), signal.SIGINT)"
     ("when", "ends"),
     [
         (WHILE_IMPORTED, (130, INTERRUPTED)),
-        (CLOSED, (130, INTERRUPTED)),
+        (TOLD_TO_END, (143, INTERRUPTED)),
+        (CLOSED, (129, INTERRUPTED)),
         (f"signal.signal(signal.SIGHUP, signal.SIG_IGN){CLOSED}", (0, "")),
         (AT_THE_END, (0, "")),
     ],
-    ids=["while verbs are imported", "its terminal is closed", "under nohup", "at the end"],
+    ids=[
+        "while verbs are imported",
+        "told to end",
+        "its terminal is closed",
+        "under nohup",
+        "at the end",
+    ],
 )
 def test_an_interruption_shows_no_traceback(when: str, ends: tuple[int, str]) -> None:
     code = "import atexit, os, signal, sys, types\n" + when

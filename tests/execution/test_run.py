@@ -217,6 +217,23 @@ def test_a_reader_that_goes_away_does_not_end_a_study(cluster_address: str, tmp_
     assert len(written(root)) == RUNS_A_SEED
 
 
+def test_workers_look_for_modules_in_the_working_directory_only_where_the_command_does(
+    cluster_address: str, tmp_path: Path
+) -> None:
+    for name in ("torch", "random"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not the one that is meant')")
+    arguments = ["run", "digits", *TINY_OPTIONS, "--strategies", "equal", "--variants", "clean"]
+    arguments += ["--seeds", "1", "--address", cluster_address]
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", "from mtlbench.cli.main import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_a_damaged_run_that_another_command_has_trained_anew_stays(root: Path) -> None:
     store = Store(root)
     whole = next(store.run_directories()) / RUN_FILE
@@ -371,7 +388,7 @@ def test_a_run_that_is_told_to_end_ends_as_by_ctrl_c(cluster_address: str, tmp_p
     wait_until((tmp_path / "epochs").exists, what="the first epoch")
     process.send_signal(signal.SIGTERM)  # as a batch system does
     ended = finish(process, seconds=180)
-    assert ended.status == 130
+    assert ended.status == 128 + signal.SIGTERM
     assert ended.err.splitlines()[1:] == [
         "mtlbench: interrupted; the same command goes on from here"
     ]

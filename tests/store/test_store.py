@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from mtlbench.errors import UserError
+from mtlbench.files import replacing
 from mtlbench.store.merge import merge_results
 from mtlbench.store.runs import (
     HISTORY_FILE,
@@ -106,9 +107,9 @@ def test_a_write_that_breaks_off_leaves_no_run(
     store = Store(tmp_path)
     with pytest.raises(OSError, match="disk full"):
         store.write(record())
-    assert list(store.run_directories()) == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     monkeypatch.undo()
-    store.write(record())  # what was left does not stand in the way
+    store.write(record())
     store.clear_unfinished(HASH)
     (path,) = store.run_directories()
     assert read_run(path, thorough=True).info["hash"] == HASH
@@ -322,6 +323,21 @@ def test_a_disk_that_has_no_room_for_a_checkpoint_is_an_error_of_the_system(tmp_
             save_tree(tmp_path / "checkpoint.safetensors", {"weights": torch.zeros(10_000)})
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_file_for_which_there_is_no_room_is_named_and_nothing_of_it_is_left(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "table.csv"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match="too large") as raised, replacing(path) as aside:
+            aside.write_bytes(bytes(2000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert raised.value.filename == str(path)
     assert not any(tmp_path.iterdir())
 
 
