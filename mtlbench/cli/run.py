@@ -82,7 +82,8 @@ def end_with_table(options: argparse.Namespace, outcome: Any) -> int:
     ended = {**dict(sorted(Counter(outcome.statuses).items())), "left out": outcome.left_out}
     counts = ", ".join(f"{count} {status}" for status, count in ended.items() if count)
     asked = len(outcome.specs) + outcome.left_out
-    print(f"mtlbench: not all {asked} runs are done: {counts}", file=sys.stderr)
+    which = "the run is not" if asked == 1 else f"not all {asked} runs are"
+    print(f"mtlbench: {which} done: {counts}", file=sys.stderr)
     return NOT_ALL_DONE
 
 
