@@ -46,8 +46,8 @@ from mtlbench.store.sealed import sealed
 SUITE = "digits"
 STRATEGIES, LEVELS = 40, (0.0, 0.1, 0.2, 0.4, 0.6)
 CELLS = STRATEGIES * len(LEVELS)
-NETWORKS = ("evolution", "single")
-"""Strategies whose runs are more than one network."""
+LEFT_OUT = ("evolution", "pivrg", "single")
+"""Strategies whose runs are more than one network, or take what others have found."""
 MACHINE = 16
 """Workers of a machine."""
 START_SECONDS = 5.0
@@ -87,7 +87,7 @@ def plan_study(base: Path, scale: Scale) -> dict[str, float]:
     from mtlbench.training.jobs import RunJob
     from mtlbench.training.record import final_metrics, run_info
 
-    names = [entry.name for entry in strategies.entries() if entry.name not in NETWORKS]
+    names = [entry.name for entry in strategies.entries() if entry.name not in LEFT_OUT]
     names = names[: max(1, min(STRATEGIES, scale.runs // len(LEVELS)))]
     variants = [f"left@{level:g}" if level else "clean" for level in LEVELS]
     overrides = {"epochs": scale.epochs}

@@ -114,7 +114,8 @@ def command_line() -> str:
 
 STATUS = (
     "The exit status is 0 where all that was asked for is done, 1 where some of it is not, 2 for "
-    "bad input (one line says what is wrong, and nothing is written), 130 after Ctrl-C."
+    "bad input (one line says what is wrong, and nothing is written), and 128 plus its number "
+    "after a signal, 130 for Ctrl-C."
 )
 
 

@@ -38,6 +38,11 @@ def test_a_simulated_study_trains_its_runs_and_finds_them_all_again(
     assert scale.table([figures]).count("\n") == len(scale.ROWS) + 1
 
 
+def test_a_study_of_all_strategies_can_be_planned(tmp_path: Path) -> None:
+    study = scale.Scale(runs=scale.CELLS, workers=4, seconds=10.0, epochs=2, driven=1)
+    assert scale.plan_study(tmp_path, study)["runs"] == scale.CELLS
+
+
 def test_a_poll_looks_for_a_few_of_many_waiting_jobs_and_for_all_in_turn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
