@@ -16,7 +16,7 @@ from mtlbench.strategies.base import strategies as known_strategies
 from mtlbench.strategies.compose import Composition
 from mtlbench.study.frozen import FoundBy
 from mtlbench.suites.base import Suite, suites
-from mtlbench.suites.build import build_suite, recipe_parameters
+from mtlbench.suites.build import build_suite, recipe_parameters, suite_of
 from mtlbench.suites.datasets import DatasetSuite
 from mtlbench.suites.trial import first_items, try_network
 from mtlbench.tasks.epoch_rule import MEAN, EpochRule
@@ -68,8 +68,6 @@ def plan(
     benchmark.check()
     tasks = benchmark.tasks()
     require_known(tasks)
-    if not any(task.metrics for task in tasks):
-        raise UserError(f"suite {suite!r} has no metric")
     data = "" if entry.of_package else _tried(suite, benchmark)
     seeds = benchmark.default_seeds if seeds is None else seeds
     if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= MOST_RUNS:
@@ -131,6 +129,16 @@ def plan(
             ]
     # One seed of everything first: a study that is stopped early still compares like with like.
     return sorted(specs, key=lambda spec: spec.seed)
+
+
+def require_metrics(spec: RunSpec) -> None:
+    """Makes sure that there is something by which runs can be compared.
+
+    Raises:
+        UserError: there is not.
+    """
+    if not any(task.metrics for task in suite_of(spec).tasks()):
+        raise UserError(f"suite {spec.suite!r} has no metric by which its runs could be compared")
 
 
 def _tried(name: str, suite: Suite) -> str:

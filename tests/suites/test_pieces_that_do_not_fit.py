@@ -14,6 +14,7 @@ import torchmetrics
 from torch import Tensor, nn
 from torch.nn import functional
 
+import mtlbench
 from mtlbench import Data, Metric, Split, Suite, Task
 from mtlbench.data.corruption import corrupt, require_known
 from mtlbench.data.items import copied
@@ -483,7 +484,6 @@ def test_a_suite_that_fits_is_planned(own: type[Own]) -> None:
         ({"task": numbers(name="other")}, "no labels of task 'other'"),
         ({"task": numbers(loss=Counting())}, "another one each time"),
         ({"task": numbers(loss=Scaled())}, "which no optimiser trains"),
-        ({"task": numbers(metrics=())}, "has no metric"),
         ({"task": numbers(metrics=(metric(Failing),))}, "fails on predictions .*: no such thing"),
         ({"task": numbers(metrics=(metric(Vector),))}, "fails on|not one number"),
         ({"label": torch.ones(2), "network": Maps, "task": numbers(ignore=-9.0)},
@@ -498,6 +498,13 @@ def test_what_does_not_fit_in_a_suite_is_told_before_training(
         setattr(own, name, value)
     with pytest.raises(UserError, match=message):
         plan("mine", strategies=["equal"], seeds=1)
+
+
+def test_a_study_without_a_metric_is_refused(own: type[Own], tmp_path: Path) -> None:
+    own.task = numbers(metrics=())
+    with pytest.raises(UserError, match="no metric by which its runs could be compared"):
+        mtlbench.run("mine", strategies=["equal"], seeds=1, results=tmp_path / "runs")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_ignored_by_task_and_loss_alike_is_planned(own: type[Own]) -> None:
