@@ -1,7 +1,13 @@
 """The exceptions that a person is told in one line."""
 
+import sysconfig
+import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
+
+INSTALLED = tuple(sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
+"""Where Python's own modules lie, and packages."""
 
 
 class UserError(Exception):
@@ -112,4 +118,17 @@ def describe(error: BaseException) -> str:
         message = shortened(" ".join(str(error).split()))
     except Exception:  # it is somebody's own
         message = "without a message"
-    return message if isinstance(error, UserError) else f"{type(error).__name__}: {message}"
+    if isinstance(error, UserError):
+        return message
+    return f"{type(error).__name__}: {message}{_place(error)}"
+
+
+def _place(error: BaseException) -> str:
+    """The last line of somebody's own code that an exception came through, in brackets, or ""."""
+    here = str(Path(__file__).parent)
+    found = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = frame.f_code.co_filename
+        if not file.startswith((here, *INSTALLED, "<")):
+            found = f" ({file}, line {line})"
+    return found

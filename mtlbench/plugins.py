@@ -5,6 +5,7 @@ import dis
 import hashlib
 import importlib
 import importlib.metadata
+import os
 import sys
 import types
 from collections.abc import Iterable
@@ -87,14 +88,31 @@ class PluginFile:
         module = types.ModuleType(module_name)
         module.__file__ = self.path
         sys.modules[module_name] = module
+        here = os.getcwd()
         with registering_from(self.digest):
             try:
                 exec(compile(self.text, self.path, "exec"), module.__dict__)
+                _require_directory(here)
             except BaseException as error:
                 del sys.modules[module_name]
                 if isinstance(error, KeyboardInterrupt) and not _raised(error):  # of a person
                     raise
                 raise UserError(f"plugin file {self.path!r}: {describe(error)}") from error
+
+
+def _require_directory(before: str) -> None:
+    """Goes back to a directory, where results would be looked for in another.
+
+    Raises:
+        UserError: a plugin has changed it.
+    """
+    if os.getcwd() == before:
+        return
+    os.chdir(before)
+    raise UserError(
+        "it changes the working directory, where results are kept: take os.chdir out, and name "
+        "files beside it by Path(__file__).parent"
+    )
 
 
 def _raised(error: BaseException) -> bool:

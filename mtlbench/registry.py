@@ -1,6 +1,8 @@
 """Classes by name, and their parameters."""
 
+import dataclasses
 import inspect
+import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,6 +13,7 @@ from mtlbench.errors import (
     MOST_LETTERS,
     NAMES,
     UserError,
+    describe,
     is_name,
     require_printable,
     shortened,
@@ -42,7 +45,10 @@ class Entry:
     @property
     def summary(self) -> str:
         """The first paragraph of the class's docstring."""
-        return " ".join((inspect.getdoc(self.cls) or "").partition("\n\n")[0].split())
+        text = inspect.getdoc(self.cls) or ""
+        if any(text.startswith(f"{part.__name__}(") for part in self.cls.__mro__):
+            return ""  # dataclasses make one of the parameters
+        return " ".join(text.partition("\n\n")[0].split())
 
     @property
     def of_package(self) -> bool:
@@ -60,13 +66,67 @@ class Entry:
 
 
 def settable(cls: type) -> dict[str, inspect.Parameter]:
-    """The parameters of a class's constructor, with types resolved."""
+    """The parameters of a class's constructor, with types resolved; one without a type has that of
+    its default."""
     hints = typing.get_type_hints(getattr(cls, "__init__"))  # noqa: B009 (mypy)
-    return {
-        name: parameter.replace(annotation=hints.get(name, str))
-        for name, parameter in inspect.signature(cls).parameters.items()
-        if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    }
+    made = {field.name: field.default_factory for field in _fields(cls)}
+    found = {}
+    for name, parameter in inspect.signature(cls).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        make, default = made.get(name, dataclasses.MISSING), parameter.default
+        if make is not dataclasses.MISSING:
+            default = make()
+        kind = type(default) if type(default) in SIMPLE else str
+        found[name] = parameter.replace(annotation=hints.get(name, kind), default=default)
+    return found
+
+
+def _fields(cls: type) -> tuple["dataclasses.Field[Any]", ...]:
+    return dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+
+
+SIMPLE = (int, float, bool, str)
+
+
+def is_parameter(annotation: Any) -> bool:
+    """Whether a parameter of this type can be given as text, and kept in a file."""
+    known = annotation in SIMPLE or annotation == dict[str, float]
+    return known or typing.get_origin(annotation) is Literal or _optional(annotation) is not None
+
+
+def _optional(annotation: Any) -> Any:
+    """X of `X | None`, where X is such a type; else None."""
+    options = typing.get_args(annotation)
+    if typing.get_origin(annotation) not in (typing.Union, types.UnionType):
+        return None
+    others = [option for option in options if option is not type(None)]
+    return others[0] if len(others) == 1 < len(options) and is_parameter(others[0]) else None
+
+
+def _require_parameters(what: str, name: str, cls: type) -> None:
+    """Makes sure that the constructor of a class that is registered takes parameters alone."""
+    try:
+        parameters = settable(cls)
+    except Exception as error:
+        raise UserError(
+            f"the parameters of {what} {name!r} cannot be read: {describe(error)}"
+        ) from error
+    for parameter in parameters.values():
+        kind = parameter.annotation
+        if not is_parameter(kind):
+            raise UserError(
+                f"{what} {name!r}: parameter {parameter.name!r} is of type "
+                f"{getattr(kind, '__name__', kind)}, but all are int, float, bool, str, Literal, "
+                "dict[str, float], or one of these or None; what is not to be set is a ClassVar"
+            )
+    for field in _fields(cls):
+        value = inspect.getattr_static(cls, field.name, dataclasses.MISSING)
+        if value is not field.default and not isinstance(value, types.MemberDescriptorType):
+            raise UserError(
+                f"{what} {name!r}: {field.name} = {value!r} is no field and would change nothing: "
+                "write it with its type, in a class under @dataclass(frozen=True, kw_only=True)"
+            )
 
 
 def resolve(
@@ -131,6 +191,7 @@ class Registry:
                 raise UserError(f"{self.what} {name!r} is registered twice")
             if not issubclass(cls, self.base):
                 raise UserError(f"{self.what} {name!r} must derive from {self.base.__name__}")
+            _require_parameters(self.what, name, cls)
             self._entries[name] = Entry(name, cls, label or name, _current_source[-1])
             return cls
 
@@ -180,12 +241,17 @@ def registering_from(source: str) -> Iterator[None]:
 def convert(name: str, value: Any, annotation: Any) -> Any:
     """A parameter's value in the type that its annotation asks for.
 
-    Takes int, float, bool, str, Literal and `dict[str, float]` (typed as `left:1,right:0.5`).
+    Takes int, float, bool, str, Literal and `dict[str, float]` (typed as `left:1,right:0.5`), and
+    of these or None `none`.
 
     Raises:
         UserError: the value is not of that type.
     """
     value = plain(value)
+    if (other := _optional(annotation)) is not None:
+        if value is None or str(value).lower() == "none":
+            return None
+        return convert(name, value, other)
     try:
         if typing.get_origin(annotation) is Literal:
             choices = typing.get_args(annotation)

@@ -15,13 +15,11 @@ from mtlbench.errors import listed
 from mtlbench.store.runs import Places, places
 from mtlbench.store.schema import DONE
 from mtlbench.store.trials import Tuning
+from mtlbench.tasks.detection import DETECTION
 
 SUMMARY_COLUMNS = [
     "suite", "variant", "strategy", "metric", "task", "unit", "direction", "mean", "std", "n",
 ]  # fmt: skip
-
-DETECTION = "detection_accuracy"
-"""The one metric that only some strategies have: those with instance parameters."""
 
 
 @dataclass(frozen=True)

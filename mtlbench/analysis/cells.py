@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mtlbench.analysis.aggregate import DETECTION
 from mtlbench.analysis.statistics import ranks
 from mtlbench.store.schema import DONE
+from mtlbench.tasks.detection import DETECTION
 
 
 @dataclass(frozen=True)

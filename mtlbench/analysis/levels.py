@@ -9,13 +9,14 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from mtlbench.analysis.aggregate import DETECTION, SUMMARY_COLUMNS, Comparison
+from mtlbench.analysis.aggregate import SUMMARY_COLUMNS, Comparison
 from mtlbench.analysis.marks import Marks, joint_legend, marks
 from mtlbench.analysis.printing import count_of_runs, decimals, heading, rounded_cells
 from mtlbench.analysis.table import Column, Section, Table
 from mtlbench.analysis.writers import is_plain, writer_of
 from mtlbench.data.variants import CLEAN, forms
 from mtlbench.errors import UserError, unknown
+from mtlbench.tasks.detection import DETECTION
 
 LEVEL_COLUMNS = ["corruption", "level", *SUMMARY_COLUMNS]
 MIN_LEVELS = 3

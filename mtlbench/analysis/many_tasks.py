@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from mtlbench.analysis.aggregate import DETECTION, Comparison, summary_of
+from mtlbench.analysis.aggregate import Comparison, summary_of
 from mtlbench.data.variants import forms
+from mtlbench.tasks.detection import DETECTION
 
 MOST_COLUMNS = 16
 """A printed table with more metrics than these is made smaller."""

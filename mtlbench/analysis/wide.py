@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from mtlbench.analysis.aggregate import DETECTION, Comparison
+from mtlbench.analysis.aggregate import Comparison
 from mtlbench.analysis.contributions import DELTA_M
 from mtlbench.analysis.costs import relative_steps
 from mtlbench.analysis.leaderboard import BASELINE
@@ -19,6 +19,7 @@ from mtlbench.analysis.settings import is_tuned
 from mtlbench.analysis.standings import Standings, label, sentences, standings
 from mtlbench.analysis.table import Column, Row, Section, Table
 from mtlbench.stages import GRADIENT, INSTANCE, LOSS
+from mtlbench.tasks.detection import DETECTION
 
 WIDE_COLUMNS = ["block", "flat_rank", "drop", "delta_m", "step", "trials"]
 

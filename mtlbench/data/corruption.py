@@ -12,9 +12,9 @@ from torch import Tensor
 
 from mtlbench.data.rows import CHUNK, Overlay, Rows
 from mtlbench.data.variants import Variant
-from mtlbench.errors import UserError
+from mtlbench.errors import UserError, unknown
 from mtlbench.randomness import named_generator
-from mtlbench.tasks.task import Task
+from mtlbench.tasks.task import Kind, Task
 
 Range = tuple[float, float]
 """Smallest and largest label of a task in the training set, or what its suite sets instead."""
@@ -27,21 +27,43 @@ class Corruption:
     Attributes:
         summary: one line for people.
         apply: labels [n, …], the task, the labels' range and a generator to wrong labels [n, …].
+        of: the kind of task whose labels it can spoil; None for both.
     """
 
     summary: str
     apply: Callable[[Tensor, Task, Range, torch.Generator], Tensor]
+    of: Kind | None = None
 
 
 def other_class(labels: Tensor, task: Task, span: Range, generator: torch.Generator) -> Tensor:
     """Every label becomes another class, each equally likely."""
-    shift = torch.randint(1, len(task.classes), labels.shape, generator=generator)
-    return (labels + shift).remainder(len(task.classes)).to(labels.dtype)
+    shift = torch.randint(1, _classes(task), labels.shape, generator=generator)
+    return _shifted(labels, shift, task)
 
 
 def next_class(labels: Tensor, task: Task, span: Range, generator: torch.Generator) -> Tensor:
     """Every label becomes the class after it, and the last the first."""
-    return (labels + 1).remainder(len(task.classes)).to(labels.dtype)
+    return _shifted(labels, torch.ones_like(labels), task)
+
+
+def _ignored_class(task: Task) -> int | None:
+    """The class that stands for no label, where it is one of the classes."""
+    return next((k for k in range(len(task.classes)) if k == task.ignore), None)
+
+
+def _classes(task: Task) -> int:
+    """How many classes a label may have."""
+    return len(task.classes) - (_ignored_class(task) is not None)
+
+
+def _shifted(labels: Tensor, shift: Tensor, task: Task) -> Tensor:
+    """The classes so many after others, in a ring without the one that is ignored."""
+    ignored = _ignored_class(task)
+    if ignored is None:
+        return (labels + shift).remainder(_classes(task)).to(labels.dtype)
+    places = labels - (labels > ignored).to(labels.dtype)
+    shifted = (places + shift).remainder(_classes(task))
+    return (shifted + (shifted >= ignored)).to(labels.dtype)
 
 
 def permute(labels: Tensor, task: Task, span: Range, generator: torch.Generator) -> Tensor:
@@ -87,12 +109,44 @@ def shuffle(labels: Tensor, task: Task, span: Range, generator: torch.Generator)
 
 SHUFFLE = shuffle.__name__
 
+KINDS: dict[Callable[..., Tensor], Kind | None] = {
+    other_class: "classification",
+    next_class: "classification",
+    permute: "classification",
+    uniform: "regression",
+    offset: "regression",
+    shuffle: None,
+}
+
 CORRUPTIONS = {
     function.__name__.replace("_", "-"): Corruption(
-        (function.__doc__ or "").partition("\n")[0], function
+        (function.__doc__ or "").partition("\n")[0], function, kind
     )
-    for function in (other_class, next_class, permute, uniform, offset, shuffle)
+    for function, kind in KINDS.items()
 }
+
+
+def require_known(tasks: Sequence[Task]) -> None:
+    """Makes sure that the labels of tasks can be corrupted as these say.
+
+    Raises:
+        UserError: there is no such kind, or it is one for other labels.
+    """
+    for task in tasks:
+        for kind in task.corruptions:
+            if kind not in CORRUPTIONS:
+                raise unknown(f"corruption kind of task {task.name!r}:", kind, CORRUPTIONS)
+            corruption = CORRUPTIONS[kind]
+            if corruption.of not in (None, task.kind):
+                raise UserError(
+                    f"task {task.name!r} is a {task.kind}, but its corruption {kind!r} is for a "
+                    f"{corruption.of}"
+                )
+            if corruption.of == "classification" and _classes(task) < 2:
+                raise UserError(
+                    f"task {task.name!r} needs two classes or more, named by classes=, for its "
+                    f"corruption {kind!r}"
+                )
 
 
 def corrupt(
@@ -144,17 +198,17 @@ def corrupt(
             if isinstance(clean, Tensor):
                 replaced = clean.clone()
                 replaced[rows] = spoil(clean[rows])
-                given[name] = replaced
+                given[name], changes = replaced, not torch.equal(replaced, clean)
             else:
-                given[name] = Overlay(clean, rows, spoil)
-            # A single label has no other to be exchanged with.
-            mask[rows, column[name]] = kind != SHUFFLE or len(rows) > 1
+                given[name], changes = Overlay(clean, rows, spoil), True
+            # A single label has no other to be exchanged with, and equal ones are no others.
+            mask[rows, column[name]] = changes and (kind != SHUFFLE or len(rows) > 1)
         if not mask[:, [column[name] for name in clause.tasks]].any():
+            shuffles = SHUFFLE in clause.kinds
+            other = "of another to exchange with" if shuffles else "that becomes another"
             raise UserError(
                 f"variant {variant.name!r} corrupts no label: of {count} training instances it "
-                f"chooses {len(hit)}, with no label"
-                + " of another to exchange with"
-                * (SHUFFLE in clause.kinds)
+                f"chooses {len(hit)}, with no label {other}"
             )
     return given, mask
 

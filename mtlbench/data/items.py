@@ -208,6 +208,20 @@ class Labels:
         return self._values, None if self._present.all() else self._present
 
 
+def copied(value: Any) -> Any:
+    """Inputs or targets with tensors and arrays of their own."""
+    if isinstance(value, Tensor):
+        return value.detach().clone()
+    if isinstance(value, np.ndarray):
+        return value.copy()
+    if isinstance(value, Mapping):
+        return {name: copied(part) for name, part in value.items()}
+    if isinstance(value, tuple | list):
+        parts = [copied(part) for part in value]
+        return type(value)(*parts) if hasattr(value, "_fields") else type(value)(parts)
+    return value
+
+
 def same(one: Any, other: Any) -> bool:
     """Whether two inputs or targets are the same, NaN included; of what cannot be compared, yes."""
     if one is None or other is None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, default_collate
 
-from mtlbench.data.items import Labels, Unpack, as_label, by_task, same, take_apart
+from mtlbench.data.items import Labels, Unpack, as_label, by_task, copied, same, take_apart
 from mtlbench.errors import UserError, describe
 from mtlbench.randomness import derive_seed, global_draws_kept, seed_global_draws
 from mtlbench.tasks.task import Task
@@ -173,7 +173,7 @@ class Reader(torch.utils.data.Dataset[Any]):
         if given is None or self.transform is None:
             return inputs, None
         labels = {name: torch.from_numpy(np.array(label)) for name, label in given.items()}
-        inputs, targets = self.transform(inputs, labels)
+        inputs, targets = self.transform(copied(inputs), labels)
         changed: dict[str, Tensor] = {}
         for name, label in self._as_labels(targets).items():
             if label is None:
@@ -204,7 +204,7 @@ class Reader(torch.utils.data.Dataset[Any]):
             seed_global_draws(derive_seed("item", "reading", draw, number))
             return self.item(dataset, number)
 
-        first = reading(0)
+        first = copied(reading(0))  # what is read may be a part of the dataset, and change
         if self.labels_of is not None and first[1] is not None:
             own, other = self._as_labels(first[1]), self._read_labels(dataset, number)
             for name, label in own.items():
@@ -213,7 +213,8 @@ class Reader(torch.utils.data.Dataset[Any]):
         if not same(first, reading(0)):
             raise UserError(
                 "it is not the same each time: what it draws must come from the global generators "
-                "of torch, numpy or random, which are seeded for each item"
+                "of torch, numpy or random, which are seeded for each item, and reading it must "
+                "change nothing"
             )
         if not all(same(first[1], reading(draw)[1]) for draw in range(1, READINGS)):
             raise UserError(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -68,10 +69,12 @@ class Split:
             tasks: the K tasks.
 
         Raises:
-            UserError: labels are missing, or not of one length with the inputs; a class is none of
-                the task's; a number is infinite, or has no logarithm where the task takes it; or a
-                part of a label is NaN, which only an `ignore` value can stand for.
+            UserError: labels or names are not as many as the inputs; `present` is no mask of them;
+                inputs or labels are of NumPy; a class is none of the task's; a number is infinite,
+                or has no logarithm where the task takes it; or a part of a label is NaN, which only
+                an `ignore` value can stand for.
         """
+        self._require_lengths(len(tasks))
         targets = dict(self.targets)
         present = self.present
         for k, task in enumerate(tasks):
@@ -88,17 +91,54 @@ class Split:
                 labels = labels.float()
             if labels.is_floating_point():
                 labels, gone = _without_nan(task, labels)
-                if gone is not None:
-                    if present is None:
-                        present = torch.ones(len(self), len(tasks), dtype=torch.bool)
-                    present = present.clone()
-                    present[:, k] &= ~gone.to(present.device)
+                present = _absent(present, k, gone, self, tasks)
+            if task.ignore is not None:
+                labels, gone = _without_ignored(task, labels)
+                present = _absent(present, k, gone, self, tasks)
             if task.kind == "classification":
                 _check_classes(task, labels, None if present is None else present[:, k])
             else:
                 _check_numbers(task, labels[task.labelled(labels)])
             targets[task.name] = labels
         return replace(self, targets=targets, present=present)
+
+    def _require_lengths(self, tasks: int) -> None:
+        for part in (*input_parts(self.inputs), *self.targets.values()):
+            if isinstance(part, np.ndarray):
+                raise UserError(
+                    "inputs and labels are tensors: torch.from_numpy makes one of an array"
+                )
+        for part in input_parts(self.inputs):
+            if len(part) != len(self):
+                raise UserError(f"parts of the inputs have {len(self)} and {len(part)} instances")
+        if self.names is not None and len(self.names) != len(self):
+            raise UserError(f"there are {len(self.names)} names for {len(self)} instances")
+        given = self.present
+        if given is not None and not (
+            isinstance(given, Tensor)
+            and given.dtype == torch.bool
+            and given.shape == (len(self), tasks)
+        ):
+            kind = type(given).__name__
+            if isinstance(given, Tensor):
+                kind = f"{given.dtype} {list(given.shape)}"
+            raise UserError(
+                f"present is a boolean mask of {len(self)} instances and {tasks} tasks, and not "
+                f"{kind}"
+            )
+
+
+def _absent(
+    present: Tensor | None, k: int, gone: Tensor | None, split: Split, tasks: Sequence[Task]
+) -> Tensor | None:
+    """Which labels are present, without those of a task that are gone, bool [N]."""
+    if gone is None:
+        return present
+    if present is None:
+        present = torch.ones(len(split), len(tasks), dtype=torch.bool)
+    present = present.clone()
+    present[:, k] &= ~gone.to(present.device)
+    return present
 
 
 def _check_classes(task: Task, labels: Tensor, present: Tensor | None) -> None:
@@ -145,6 +185,18 @@ def _without_nan(task: Task, labels: Tensor) -> tuple[Tensor, Tensor | None]:
     return filled, gone
 
 
+def _without_ignored(task: Task, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Labels with another in the place of those that are to be ignored whole, and which these are,
+    None where there is none."""
+    gone = ~task.any_labelled(labels)
+    if not gone.any():
+        return labels, None
+    here = (~gone).nonzero()
+    filled = labels.clone()
+    filled[gone] = labels[here[0, 0]] if len(here) else torch.zeros_like(labels[0])
+    return filled, gone
+
+
 @dataclass(frozen=True)
 class Data:
     """The three splits. Training labels are clean here; the trainer corrupts them."""
@@ -162,10 +214,11 @@ class Data:
         """The same with labels as they can be trained on; see `Split.checked`.
 
         Raises:
-            UserError: as there; or a task has no label to train on, or none to be tested by.
+            UserError: as there; or a task has no label in one of them.
         """
         checked = Data(*(split.checked(tasks) for split in self.splits))
-        for what, split in (("training", checked.train), ("test", checked.test)):
+        parts = ("training", "validation", "test")
+        for what, split in zip(parts, checked.splits, strict=True):
             for k, task in enumerate(tasks):
                 if split.present is not None and not split.present[:, k].any():
                     raise UserError(f"task {task.name!r} has no label in the {what} data")

@@ -350,7 +350,7 @@ def job_folder(checkpoint: Path) -> Path:
     return next(folder for folder in checkpoint.parents if folder.parent.name == UNFINISHED)
 
 
-def read_run(path: Path, *, thorough: bool = False) -> StoredRun:
+def read_run(path: str | Path, *, thorough: bool = False) -> StoredRun:
     """Reads one run directory.
 
     Args:
@@ -360,6 +360,7 @@ def read_run(path: Path, *, thorough: bool = False) -> StoredRun:
     Raises:
         DamagedRunError: a file is missing, truncated, altered or not what it should be.
     """
+    path = Path(path)
     info = read_sealed(path / RUN_FILE, RUN)
     files = info["files"]
     if HISTORY_FILE not in files:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from mtlbench.data.corruption import require_known
 from mtlbench.data.variants import Variant
 from mtlbench.errors import UserError, listed
 from mtlbench.spec import RunSpec
@@ -15,9 +16,11 @@ from mtlbench.strategies.base import strategies as known_strategies
 from mtlbench.strategies.compose import Composition
 from mtlbench.study.frozen import FoundBy
 from mtlbench.suites.base import Suite, suites
-from mtlbench.suites.build import build_suite, recipe_parameters
+from mtlbench.suites.build import build_suite, recipe_parameters, suite_of
+from mtlbench.suites.datasets import DatasetSuite
+from mtlbench.suites.trial import first_items, try_network
 from mtlbench.tasks.epoch_rule import MEAN, EpochRule
-from mtlbench.training.labels import fingerprint
+from mtlbench.training.labels import fingerprint, resident_data
 
 MOST_RUNS = 100_000
 """A study of more is a slip of the hand, and its runs would not fit into memory."""
@@ -63,7 +66,9 @@ def plan(
     }
     benchmark = build_suite(suite, {**resolved_suite, **locations})
     benchmark.check()
-    data = "" if entry.of_package else _fingerprint(benchmark)
+    tasks = benchmark.tasks()
+    require_known(tasks)
+    data = "" if entry.of_package else _tried(suite, benchmark)
     seeds = benchmark.default_seeds if seeds is None else seeds
     if isinstance(seeds, bool) or not isinstance(seeds, int) or not 1 <= seeds <= MOST_RUNS:
         raise UserError(f"seeds must be at least 1 and at most {MOST_RUNS}, but is {seeds!r}")
@@ -71,7 +76,6 @@ def plan(
     registered = [entry.name for entry in known_strategies.entries()]
     names = [n for name in names or () for n in (registered if name == EVERY_STRATEGY else [name])]
     compositions = _unique([Composition.parse(name) for name in names], "strategy")
-    tasks = benchmark.tasks()
     texts = listed("variant", benchmark.default_variants if variants is None else variants)
     parsed = _unique([Variant.parse(text, tasks) for text in texts or ()], "variant")
     _check_stage_overrides(of_stages, compositions)
@@ -127,13 +131,36 @@ def plan(
     return sorted(specs, key=lambda spec: spec.seed)
 
 
-def _fingerprint(suite: Suite) -> str:
-    """That of the data of a plugin's suite, which nobody has tried; empty where it cannot be had,
-    which the runs then tell."""
+def require_metrics(spec: RunSpec) -> None:
+    """Makes sure that there is something by which runs can be compared.
+
+    Raises:
+        UserError: there is not.
+    """
+    if not any(task.metrics for task in suite_of(spec).tasks()):
+        raise UserError(f"suite {spec.suite!r} has no metric by which its runs could be compared")
+
+
+def _tried(name: str, suite: Suite) -> str:
+    """The fingerprint of the data of a plugin's suite, on which its network is tried; empty where
+    the data cannot be had here, which the runs then tell.
+
+    Raises:
+        UserError: its data or its network cannot be trained.
+    """
+    device = torch.device("cpu")
     try:
-        return fingerprint(suite, torch.device("cpu"))
-    except (Exception, SystemExit):
-        return ""
+        try:
+            found = fingerprint(suite, device)
+        except UserError:
+            raise
+        except (Exception, SystemExit):
+            return ""
+        if not isinstance(suite, DatasetSuite):  # whose check it is
+            try_network(suite, [first_items(resident_data(suite, device).train, suite.batch_size)])
+    except UserError as error:
+        raise UserError(f"suite {name!r}: {error}") from error
+    return found
 
 
 def _location(value: Any) -> str:

@@ -24,7 +24,7 @@ from mtlbench.store.runs import SET_ASIDE, Store, read_run
 from mtlbench.store.schema import DONE, STATUSES
 from mtlbench.store.sealed import DamagedRunError
 from mtlbench.study.frozen import Found, found_in
-from mtlbench.study.plan import plan
+from mtlbench.study.plan import plan, require_metrics
 from mtlbench.training.job import Ended, Job, run_directory
 from mtlbench.training.jobs import RunJob
 
@@ -158,6 +158,8 @@ def run_study(
     specs, left_out = plan_with_sources(
         suite, study, store, plugins=plugins, resources=resources, trackers=known_trackers
     )
+    if not traces:
+        require_metrics(specs[0])
     keeps = frozenset(spec.strategy for spec in specs) if traces is True else traces or ()
     jobs = [RunJob(spec, spec.strategy in keeps) for spec in specs]
     train_missing(

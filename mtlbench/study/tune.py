@@ -32,7 +32,7 @@ from mtlbench.store.trials import (
 )
 from mtlbench.strategies.compose import Composition
 from mtlbench.study.frozen import FoundBy, found_in
-from mtlbench.study.plan import taken_from
+from mtlbench.study.plan import require_metrics, taken_from
 from mtlbench.study.run import Outcome, plan_with_sources, status_of, train_missing
 from mtlbench.study.trials import (
     BASELINE,
@@ -152,6 +152,7 @@ def tune_study(
 
     # First all that can be known before anything is trained.
     candidates = trials_with(lambda spec: {})
+    require_metrics(candidates[0].default)
     for candidate in candidates:
         spec = candidate.default
         files = [place(store, spec.hash) for place in (trial_file, tuning_file)]

@@ -24,6 +24,7 @@ def build_suite(name: str, parameters: Mapping[str, Any]) -> Suite:
     entry = suites.get(name)
     try:
         suite: Suite = entry.cls(**entry.resolve(parameters))
+        hash(suite)  # data are kept by it
     except ValueError as error:
         raise UserError(f"suite {name!r}: {error}") from error
     except Exception as error:

@@ -17,16 +17,13 @@ from mtlbench.errors import UserError, describe, listed
 from mtlbench.randomness import named_generator
 from mtlbench.registry import convert
 from mtlbench.suites.base import LOCATION, PAPER_STRATEGIES, Suite, register_suite
-from mtlbench.suites.trial import try_network
+from mtlbench.suites.trial import first_items, try_network
 from mtlbench.tasks.task import Task
 
 TRAIN, VALIDATION, TEST = "training", "validation", "test"
 
 RECIPE = ("epochs", "batch_size", "lr", "weight_decay")
 """Numbers that are parameters of a run."""
-
-TRIED = 2
-"""Training items that the network is tried on: of one, batch norm has no variance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -315,12 +312,14 @@ def outputs_by_task(outputs: Any, tasks: Sequence[str]) -> dict[str, Tensor]:
         if set(tasks) <= set(outputs):
             return {name: outputs[name] for name in tasks}
         given = ", ".join(map(repr, outputs)) or "nothing"
-    elif not isinstance(outputs, Tensor) and all(hasattr(outputs, name) for name in tasks):
-        return {name: getattr(outputs, name) for name in tasks}
     elif isinstance(outputs, tuple | list):
+        if set(tasks) <= set(getattr(outputs, "_fields", ())):
+            return {name: getattr(outputs, name) for name in tasks}
         if len(outputs) == len(tasks):
             return dict(zip(tasks, outputs, strict=True))
         given = f"{len(outputs)} outputs"
+    elif not isinstance(outputs, Tensor) and all(hasattr(outputs, name) for name in tasks):
+        return {name: getattr(outputs, name) for name in tasks}
     else:
         given = f"one {type(outputs).__name__}"
     raise UserError(f"the network gives {given} for the tasks {', '.join(map(repr, tasks))}")
@@ -430,12 +429,12 @@ def _check(kind: Any, validation_share: float, workers: int) -> None:
 
 def _few(train: Split, batch_size: int) -> Iterator[tuple[Any, Targets]]:
     """Inputs and labels of a few items, as they are and as the transform makes them."""
-    rows = torch.arange(min(TRIED, batch_size, len(train)))
+    inputs, given = first_items(train, batch_size)
+    yield inputs, given
     items: Any = train.inputs
     labels: Any = dict(train.targets)
-    given = {name: values[rows] for name, values in labels.items()}
-    yield items[rows], given
     if items.transforms:
+        rows = torch.arange(len(next(iter(given.values()))))
         try:
             ((inputs, changed),) = items.batches([rows], ("trial",), labels)
         finally:

@@ -2,7 +2,8 @@
 before training."""
 
 import numbers
-from collections.abc import Iterable, MutableMapping
+import warnings
+from collections.abc import Iterable, Mapping, MutableMapping
 from typing import Any
 
 import torch
@@ -11,10 +12,15 @@ from torch.nn.parameter import is_lazy
 from torch.utils.weak import WeakIdKeyDictionary
 
 from mtlbench.data.items import same
-from mtlbench.data.splits import Targets
+from mtlbench.data.splits import Split, Targets, each_input
 from mtlbench.errors import UserError, describe
 from mtlbench.randomness import global_draws_kept, seed_global_draws
 from mtlbench.suites.base import Suite
+from mtlbench.tasks.metrics import new_meter, update, value_of
+from mtlbench.tasks.task import Task
+
+TRIED = 2
+"""Training instances that a network is tried on: of one, batch norm has no variance."""
 
 _trained: MutableMapping[Tensor, bool] = WeakIdKeyDictionary()
 """The parameters of networks that runs of this process have been given."""
@@ -36,9 +42,17 @@ def require_untrained(model: nn.Module) -> None:
             _trained[parameter] = True
 
 
+def first_items(split: Split, batch_size: int) -> tuple[Any, Targets]:
+    """Inputs as stored and labels by task of as many instances as a network is tried on."""
+    rows = torch.arange(min(TRIED, batch_size, len(split)))
+    inputs = each_input(split.inputs, lambda values: values[rows])
+    return inputs, {name: values[rows] for name, values in split.targets.items()}
+
+
 def try_network(suite: Suite, batches: Iterable[tuple[Any, Targets]]) -> None:
     """Makes sure that the network of a suite takes such inputs and gives outputs for such labels,
-    in evaluation and in training, and that losses are by instance and can be learned from.
+    in evaluation and in training, that losses are by instance and can be learned from, and that
+    metrics are of such outputs.
 
     Args:
         suite: whose.
@@ -51,6 +65,9 @@ def try_network(suite: Suite, batches: Iterable[tuple[Any, Targets]]) -> None:
         model = _new_network(suite)
         _try_recipe(suite, model)
         for inputs, targets in batches:
+            complete = suite.complete(targets)
+            if without := [t.name for t in suite.tasks() if t.name not in complete]:
+                raise UserError(f"the data has no labels of task {without[0]!r}")
             for learns in (False, True):
                 model.train(learns)
                 with torch.set_grad_enabled(learns):
@@ -62,7 +79,12 @@ def try_network(suite: Suite, batches: Iterable[tuple[Any, Targets]]) -> None:
                         raise UserError(
                             f"the network fails on training items: {describe(error)}"
                         ) from error
-                    _try_losses(suite, outputs, targets, learns)
+                    _require_outputs(suite, outputs)
+                    for task in suite.tasks():
+                        output, target = outputs[task.name], complete[task.name]
+                        _try_loss(task, output, target, learns)
+                        if not learns:
+                            _try_metrics(task, output, target)
 
 
 def _new_network(suite: Suite) -> nn.Module:
@@ -79,6 +101,8 @@ def _new_network(suite: Suite) -> nn.Module:
         made.append(model)
     first, second = (dict(model.named_parameters()) for model in made)
     for name, parameter in first.items():
+        if parameter.is_meta:
+            raise UserError(f"model= gives a network whose {name} has no values (device meta)")
         other = second.get(name)
         if parameter is other and parameter.requires_grad:
             raise UserError(
@@ -107,32 +131,93 @@ def _try_recipe(suite: Suite, model: nn.Module) -> None:
             raise UserError(f"{what}= gives a {type(found).__name__}, and not {wanted}")
 
 
-def _try_losses(suite: Suite, outputs: Targets, targets: Targets, learns: bool) -> None:
-    for task in suite.tasks():
-        output, target = outputs[task.name], targets[task.name]
-        if not isinstance(output, Tensor):
+def _require_outputs(suite: Suite, outputs: Any) -> None:
+    names = [task.name for task in suite.tasks()]
+    if not isinstance(outputs, Mapping) or not set(names) <= set(outputs):
+        given = list(outputs) if isinstance(outputs, Mapping) else f"a {type(outputs).__name__}"
+        raise UserError(f"the network gives {given}, and not a mapping of the tasks {names}")
+    for name in names:
+        if not isinstance(outputs[name], Tensor):
             raise UserError(
-                f"the network gives a {type(output).__name__} for task {task.name!r}, and no tensor"
+                f"the network gives a {type(outputs[name]).__name__} for task {name!r}, and no "
+                "tensor"
             )
-        task.require_fit(output, target)
-        try:
-            losses = task.losses(output, target)
-        except Exception as error:
-            raise UserError(
-                f"the loss of task {task.name!r} fails on outputs {list(output.shape)} and labels "
-                f"{list(target.shape)} of {target.dtype}: {describe(error)}"
-            ) from error
-        if not isinstance(losses, Tensor):
-            raise UserError(
-                f"the loss of task {task.name!r} gives a {type(losses).__name__}, and no tensor"
-            )
-        if losses.shape != (len(target),):
-            raise UserError(
-                f"the loss of task {task.name!r} gives {list(losses.shape)} for {len(target)} "
-                "instances, and not one number for each (reduction='none')"
-            )
-        if learns and not losses.requires_grad:
-            raise UserError(
-                f"the loss of task {task.name!r} depends on no parameter that learns: something on "
-                "the way is detached, under torch.no_grad, or frozen"
-            )
+        if outputs[name].is_complex():
+            raise UserError(f"the network gives complex numbers for task {name!r}")
+
+
+def _try_loss(task: Task, output: Tensor, target: Tensor, learns: bool) -> None:
+    task.require_fit(output, target)
+    losses = _losses(task, output, target)
+    if not isinstance(losses, Tensor):
+        raise UserError(
+            f"the loss of task {task.name!r} gives a {type(losses).__name__}, and no tensor"
+        )
+    if losses.shape != (len(target),):
+        raise UserError(
+            f"the loss of task {task.name!r} gives {list(losses.shape)} for {len(target)} "
+            "instances, and not one number for each (reduction='none')"
+        )
+    if not same(losses, _losses(task, output, target)):
+        raise UserError(
+            f"the loss of task {task.name!r} is another one each time: it must remember nothing, "
+            "and draw from the global generators of torch, numpy or random"
+        )
+    if learns and not losses.requires_grad:
+        raise UserError(
+            f"the loss of task {task.name!r} depends on no parameter that learns: something on "
+            "the way is detached, under torch.no_grad, or frozen"
+        )
+    if isinstance(task.loss, nn.Module) and any(p.requires_grad for p in task.loss.parameters()):
+        raise UserError(
+            f"the loss of task {task.name!r} has parameters, which no optimiser trains: make them "
+            "part of the network"
+        )
+    if learns and task.ignore is not None and target.ndim > 1:
+        _try_ignored(task, task.ignore, output, target)
+
+
+def _losses(task: Task, output: Tensor, target: Tensor) -> Any:
+    seed_global_draws(0)
+    try:
+        return task.losses(output, target)
+    except Exception as error:
+        raise UserError(
+            f"the loss of task {task.name!r} fails on outputs {list(output.shape)} and labels "
+            f"{list(target.shape)} of {target.dtype}: {describe(error)}"
+        ) from error
+
+
+def _try_ignored(task: Task, ignore: float, output: Tensor, target: Tensor) -> None:
+    """Makes sure that nothing is learned from where a label has the value to be ignored."""
+    by_class = task.kind == "classification" and not task.binary
+    if output.shape[2 if by_class else 1 :] != target.shape[1:]:
+        return
+    target = target.clone()
+    target[0].view(-1)[0] = ignore
+    hint = (
+        f"the loss of task {task.name!r} does not leave out what the task ignores, the label "
+        f"{ignore:g}: it is told, too, as by l1(ignore={ignore:g})"
+    )
+    try:
+        loss = task.losses(output, target)[0]
+    except Exception as error:
+        raise UserError(f"{hint} ({describe(error)})") from error
+    (gradient,) = torch.autograd.grad(loss, output, retain_graph=True, allow_unused=True)
+    if gradient is not None and gradient[0].flatten(int(by_class))[..., 0].any():
+        raise UserError(hint)
+
+
+def _try_metrics(task: Task, output: Tensor, target: Tensor) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of so few labels
+        meters = {metric.name: new_meter(metric, task) for metric in task.metrics}
+        update(meters, task, output, target)
+        for metric in task.metrics:
+            new_meter(metric, task)  # another one
+            try:
+                value_of(metric, meters[metric.name])
+            except UserError:
+                raise
+            except Exception:  # of so few labels
+                continue

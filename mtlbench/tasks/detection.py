@@ -2,6 +2,10 @@
 
 import numpy as np
 
+DETECTION = "detection_accuracy"
+"""The one metric that only some strategies have, those with instance parameters: its name beside
+those of the metrics of a task."""
+
 
 def detection_accuracy(log_variance: np.ndarray, corrupted: np.ndarray) -> float:
     """Share (%) of corrupted instances among those with the largest σ.

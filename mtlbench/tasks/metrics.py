@@ -4,8 +4,9 @@ The trainer hands them labelled values only. torchmetrics takes seconds to impor
 imported when the first metric is made.
 """
 
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
@@ -17,13 +18,17 @@ from mtlbench.errors import (
     MOST_LETTERS,
     NAMES,
     UserError,
+    describe,
     is_name,
     require_printable,
     shortened,
 )
+from mtlbench.tasks.detection import DETECTION
 
 if TYPE_CHECKING:
     import torchmetrics
+
+    from mtlbench.tasks.task import Task
 
 Direction = Literal["max", "min"]
 
@@ -60,7 +65,8 @@ class Metric:
             `Task.probabilities` has them, in place of predictions.
 
     Raises:
-        UserError: a name, label or unit that cannot be printed, or another direction.
+        UserError: a name, label or unit that cannot be printed, another direction, a scale that is
+            not above 0, or what makes nothing.
     """
 
     name: str
@@ -79,6 +85,15 @@ class Metric:
                 f"a metric cannot be called {shortened(repr(self.name))}: it is {NAMES}, and full "
                 f"stops, at most {MOST_LETTERS} of them"
             )
+        if self.name == DETECTION:
+            raise UserError(f"metric name {self.name!r} has a meaning of its own")
+        if not 0 < self.scale < math.inf:
+            raise UserError(f"metric {self.name!r}: scale must be above 0, but is {self.scale}")
+        if not callable(self.make):
+            raise UserError(
+                f"metric {self.name!r}: make= gives a new metric of torchmetrics each time it is "
+                f"called; it is {type(self.make).__name__}"
+            )
         if self.direction not in get_args(Direction):
             raise UserError(
                 f"metric {self.name!r}: direction is 'max' or 'min', not {self.direction!r}"
@@ -91,18 +106,117 @@ NEED_PROBABILITIES = (
 """Ends of the names of torchmetrics' classes that predictions give a wrong number."""
 
 
-def require_probabilities(metric: Metric, meter: "torchmetrics.Metric") -> None:
-    """Makes sure that what ranks scores gets them.
+OF_CLASSES = "torchmetrics.classification"
+"""Where torchmetrics has the metrics of classes."""
+
+
+def new_meter(metric: Metric, task: "Task") -> "torchmetrics.Metric":
+    """What a metric makes, for a task that it is one for.
 
     Raises:
-        UserError: it would get predicted classes.
+        UserError: it makes nothing that can be used, or would give a wrong number there.
     """
-    names = (kind.__name__ for kind in type(meter).__mro__)
-    if not metric.of_probabilities and any(name.endswith(NEED_PROBABILITIES) for name in names):
+    try:
+        meter = metric.make()
+    except Exception as error:
+        raise UserError(f"metric {metric.name!r} cannot be made: {describe(error)}") from error
+    if not isinstance(meter, load_torchmetrics().Metric):
         raise UserError(
-            f"metric {metric.name!r} is of {type(meter).__name__}, which needs probabilities and "
-            "not classes: Metric(…, of_probabilities=True)"
+            f"make= of metric {metric.name!r} gives {_a(meter)}, and no torchmetrics.Metric"
         )
+    if meter.update_called:
+        raise UserError(
+            f"make= of metric {metric.name!r} gives the same object each time, which has seen "
+            "other data: it must make a new one"
+        )
+    if wrong := _misfit(metric, meter, task):
+        raise UserError(f"metric {metric.name!r} of task {task.name!r} {wrong}")
+    return meter
+
+
+def _misfit(metric: Metric, meter: "torchmetrics.Metric", task: "Task") -> str:
+    """Why a meter gives a wrong number for a task, or ""."""
+    kinds = [kind for kind in type(meter).__mro__ if kind.__module__.startswith("torchmetrics")]
+    made_of, known = type(meter).__name__, len(task.classes)
+    counted = getattr(meter, "num_classes", None)
+    of_classes = any(kind.__module__.startswith(OF_CLASSES) for kind in kinds)
+    if task.kind == "regression":
+        if of_classes or metric.of_probabilities:
+            return f"is one of classes ({made_of}), and the task has numbers"
+        return ""
+    if not metric.of_probabilities and any(k.__name__.endswith(NEED_PROBABILITIES) for k in kinds):
+        return f"is of {made_of}, which needs probabilities and not classes: Metric(…, " + (
+            "of_probabilities=True)"
+        )
+    if not of_classes or not known:
+        return ""
+    if known != 2 and any(kind.__name__.startswith("Binary") for kind in kinds):
+        return f"is of two classes ({made_of}), and the task has {known}"
+    if isinstance(counted, int) and counted != known:
+        return f"is of {counted} classes, and the task has {known}"
+    if task.ignore is not None and any(k.__name__.startswith("Multilabel") for k in kinds):
+        return f"({made_of}) takes whole labels, of which those that are ignored would be left out"
+    return ""
+
+
+def update(
+    meters: Mapping[str, "torchmetrics.Metric"],
+    task: "Task",
+    output: Tensor,
+    target: Tensor,
+    present: Tensor | None = None,
+) -> None:
+    """Shows outputs of the network [B, …] and labels [B, …], those that are there, to the meters of
+    a task by the names of its metrics.
+
+    Args:
+        present: which labels are there, bool [B]; all where None.
+
+    Raises:
+        UserError: a meter takes none such.
+    """
+    output = output.float()
+    if task.kind == "classification":
+        target = target.long()  # suites may store them in 8 bits
+    if present is not None:
+        output, target = output[present], target[present]
+    where = ... if task.ignore is None else task.labelled(target)
+    target = target[where]
+    if not len(target):
+        return
+    seen = {
+        kind: (task.probabilities if kind else task.predict)(output)[where]
+        for kind in {metric.of_probabilities for metric in task.metrics}
+    }
+    for metric in task.metrics:
+        predicted = seen[metric.of_probabilities]
+        try:
+            meters[metric.name].update(predicted, target)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(
+                f"metric {metric.name!r} of task {task.name!r} fails on predictions "
+                f"{list(predicted.shape)} and labels {list(target.shape)}: {describe(error)}"
+            ) from error
+
+
+def value_of(metric: Metric, meter: "torchmetrics.Metric") -> float:
+    """The value of a metric over all that its meter has seen, in its unit.
+
+    Raises:
+        UserError: it is not one number.
+    """
+    value = meter.compute()
+    try:
+        return float(value) * metric.scale
+    except (TypeError, ValueError, RuntimeError):
+        raise UserError(f"metric {metric.name!r} gives {_a(value)}, and not one number") from None
+
+
+def _a(value: Any) -> str:
+    shape = f" of shape {list(value.shape)}" if isinstance(value, Tensor) else ""
+    return f"a {type(value).__name__}{shape}"
 
 
 def accuracy(classes: int) -> Metric:

@@ -1,8 +1,9 @@
 """A task, and the per-instance losses that tasks are made of."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,6 +14,7 @@ from mtlbench.tasks.metrics import Metric
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
+Kind = Literal["classification", "regression"]
 
 RESERVED = ("/", "\\", "@", "+", ",", ":")
 """What has a meaning in the name of a variant or of a file."""
@@ -42,11 +44,12 @@ class Task:
             (label − center) / scale, or (log label − center) / scale.
 
     Raises:
+        UserError: one of these cannot be.
         ValueError: these cannot go together.
     """
 
     name: str
-    kind: Literal["classification", "regression"]
+    kind: Kind
     loss: Loss
     metrics: tuple[Metric, ...]
     corruptions: tuple[str, ...]
@@ -61,14 +64,17 @@ class Task:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        self._require_types()
         if self.binary and (self.kind != "classification" or len(self.classes) != 2):
             raise ValueError(
                 f"task {self.name!r}: a binary task is a classification of two classes"
             )
         if self.ignore is not None and (self.log or self.center):
             raise ValueError(f"task {self.name!r}: ignore is a label as given, not a scaled one")
-        for text in (self.name, self.unit, *self.classes):
-            require_printable("a name or unit of a task", text)
+        if self.kind == "classification" and (self.log or self.center or self.scale != 1):
+            raise ValueError(
+                f"task {self.name!r}: log, center and scale are of numbers, and it has classes"
+            )
         named = self.name == self.name.strip() and self.name not in ("", ".", "..")
         if (
             not named
@@ -84,6 +90,41 @@ class Task:
         metrics = [metric.name for metric in self.metrics]
         if len(set(metrics)) < len(metrics):
             raise UserError(f"task {self.name!r} has two metrics of one name: {', '.join(metrics)}")
+
+    def _require_types(self) -> None:
+        for text in (self.name, self.unit):
+            require_printable("a name or unit of a task", text)
+        if self.kind not in get_args(Kind):
+            raise UserError(
+                f"task {self.name!r}: kind is {' or '.join(map(repr, get_args(Kind)))}, not "
+                f"{self.kind!r}"
+            )
+        for name in ("metrics", "corruptions", "classes", "palette"):
+            given: Any = getattr(self, name)
+            if isinstance(given, str) or not isinstance(given, Iterable):
+                raise UserError(f"task {self.name!r}: {name}= is a tuple of them, not {given!r}")
+            object.__setattr__(self, name, tuple(given))
+        for text in (*self.classes, *self.corruptions):
+            require_printable(f"a class or corruption of task {self.name!r}", text)
+        if not all(isinstance(metric, Metric) for metric in self.metrics):
+            raise UserError(f"task {self.name!r}: metrics= is a tuple of Metric(…)")
+        object.__setattr__(self, "palette", tuple(map(tuple, self.palette)))
+        if self.palette and len(self.palette) < len(self.classes):
+            raise UserError(
+                f"task {self.name!r} has {len(self.palette)} colours for {len(self.classes)} "
+                "classes"
+            )
+        numbers = {"center": self.center, "scale": self.scale, "ignore": self.ignore or 0}
+        for name, number in numbers.items():
+            if not math.isfinite(number):
+                raise UserError(f"task {self.name!r}: {name} must be a number, but is {number}")
+        if self.scale <= 0:
+            raise UserError(f"task {self.name!r}: scale must be above 0, but is {self.scale}")
+        if self.noise is not None and not _is_range(self.noise):
+            raise UserError(
+                f"task {self.name!r}: noise is a range of two numbers, the lower first, not "
+                f"{self.noise!r}"
+            )
 
     def losses(self, output: Tensor, target: Tensor) -> Tensor:
         """Network output [B, …] and labels [B, …] to per-instance losses [B]."""
@@ -104,7 +145,7 @@ class Task:
             UserError: it is not.
         """
         classifies, one_logit = self.kind == "classification", output.ndim == target.ndim + 1
-        if len(output) != len(target):
+        if not output.ndim or len(output) != len(target):
             wrong = ":"
         elif classifies and self.binary and output.shape != target.shape:
             wrong = " is binary, with a logit for each label, but"
@@ -121,7 +162,11 @@ class Task:
             wrong = ": logits of each class are [B, C] for labels [B], but"
         elif classifies and not self.binary and len(self.classes) not in (0, output.shape[1]):
             wrong = f" has {len(self.classes)} classes, but"
-        elif not classifies and output.shape == (*target.shape, 1):
+        elif (
+            not classifies
+            and output.shape != target.shape
+            and _squeezed(output) == _squeezed(target)
+        ):  # one would be held against all others
             wrong = ": numbers have the shape of their labels (squeeze them), but"
         else:
             return
@@ -182,11 +227,12 @@ def cross_entropy(ignore: int = -1) -> Loss:
     return loss
 
 
-def binary_cross_entropy(positive_weight: float | None = None) -> Loss:
+def binary_cross_entropy(positive_weight: float | None = None, ignore: float | None = None) -> Loss:
     """Binary cross entropy [B] of logits [B, …], averaged over an instance's labels.
 
     Args:
         positive_weight: of the labels that are 1, where they are rare; 1 where None.
+        ignore: label that stands for none.
     """
 
     def loss(output: Tensor, target: Tensor) -> Tensor:
@@ -194,7 +240,7 @@ def binary_cross_entropy(positive_weight: float | None = None) -> Loss:
         each = functional.binary_cross_entropy_with_logits(
             output.float(), target.float(), pos_weight=weight, reduction="none"
         )
-        return _mean_where(each, None)
+        return _mean_where(each, None if ignore is None else target != ignore)
 
     return loss
 
@@ -203,7 +249,7 @@ def l1(ignore: float | None = None) -> Loss:
     """Absolute error [B], averaged over an instance's labelled values."""
 
     def loss(output: Tensor, target: Tensor) -> Tensor:
-        each = (output.float() - target).abs()
+        each = _difference(output, target).abs()
         return _mean_where(each, None if ignore is None else target != ignore)
 
     return loss
@@ -213,10 +259,32 @@ def squared_l2(ignore: float | None = None, *, unit: float = 1.0) -> Loss:
     """Squared error [B] in units of `unit`, averaged over an instance's labelled values."""
 
     def loss(output: Tensor, target: Tensor) -> Tensor:
-        each = ((output.float() - target) / unit).square()
+        each = (_difference(output, target) / unit).square()
         return _mean_where(each, None if ignore is None else target != ignore)
 
     return loss
+
+
+def _difference(output: Tensor, target: Tensor) -> Tensor:
+    if output.shape != target.shape:  # it would be broadcast
+        raise UserError(
+            f"numbers and their labels have one shape, but are {list(output.shape)} and "
+            f"{list(target.shape)}"
+        )
+    return output.float() - target
+
+
+def _squeezed(values: Tensor) -> list[int]:
+    """The shape of an instance without the axes of length 1."""
+    return [length for length in values.shape[1:] if length != 1]
+
+
+def _is_range(given: Any) -> bool:
+    try:
+        low, high = map(float, given)
+    except (TypeError, ValueError):
+        return False
+    return -math.inf < low < high < math.inf
 
 
 def _mean_where(values: Tensor, where: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mtlbench.data.reading import Items
 from mtlbench.data.splits import Inputs, Split, each_input, input_parts
 from mtlbench.suites.base import Suite
-from mtlbench.tasks.metrics import require_probabilities
+from mtlbench.tasks.metrics import new_meter, update, value_of
 from mtlbench.training.batches import Batch, Batches, take
 
 EVALUATION_BATCH = 256
@@ -48,45 +48,39 @@ def pixels_last(values: Any) -> Any:
 def evaluate(
     suite: Suite, model: nn.Module, split: Split, device: torch.device
 ) -> dict[str, float]:
-    """All metrics on a split, as `TASK/METRIC`; NaN where an output of the task is NaN, of which a
-    class would be predicted all the same."""
+    """All metrics on a split, as `TASK/METRIC`; NaN where no label of the task is there, or an
+    output of it is NaN, of which a class would be predicted all the same.
+
+    Raises:
+        UserError: an output is none for such labels, or a metric none for such a task.
+    """
     tasks = suite.tasks()
     unknown = torch.zeros(len(tasks), dtype=torch.bool, device=device)
     model.eval()
-    meters = {(task, metric): metric.make().to(device) for task in tasks for metric in task.metrics}
-    for (task, metric), meter in meters.items():
-        for part in meter.modules():  # else it waits for processes that do not evaluate
+    meters = {
+        task.name: {metric.name: new_meter(metric, task).to(device) for metric in task.metrics}
+        for task in tasks
+    }
+    for each in meters.values():
+        for part in (part for meter in each.values() for part in meter.modules()):
+            # Else it waits for processes that do not evaluate.
             setattr(part, "distributed_available_fn", _alone)  # noqa: B010 (as mypy sees it)
-        if task.kind == "classification":
-            require_probabilities(metric, meter)
     for batch in _batches(suite, split, device):
         outputs = forward(suite, model, suite.prepare(batch.inputs), device)
         targets = suite.complete(batch.targets)
         for k, task in enumerate(tasks):
-            output, target = outputs[task.name].float(), targets[task.name]
-            if task.kind == "classification":
-                target = target.long()  # suites may store them in 8 bits
-            if batch.present is not None:
-                here = batch.present[:, k]
-                output, target = output[here], target[here]
-                if not len(target):
-                    continue
-            unknown[k] |= output.isnan().any()
-            where = ... if task.ignore is None else task.labelled(target)
-            target = target[where]
-            seen = {
-                kind: (task.probabilities if kind else task.predict)(output)[where]
-                for kind in {metric.of_probabilities for metric in task.metrics}
-            }
-            for metric in task.metrics:
-                meters[task, metric].update(seen[metric.of_probabilities], target)
-    named = dict(zip(tasks, unknown.tolist(), strict=True))
-    return {
-        f"{task.name}/{metric.name}": math.nan
-        if named[task]
-        else meter.compute().item() * metric.scale
-        for (task, metric), meter in meters.items()
-    }
+            task.require_fit(outputs[task.name], targets[task.name])
+            output = outputs[task.name]
+            here = None if batch.present is None else batch.present[:, k]
+            unknown[k] |= (output if here is None else output[here]).isnan().any()
+            update(meters[task.name], task, output, targets[task.name], here)
+    values = {}
+    for task, without in zip(tasks, unknown.tolist(), strict=True):
+        for metric in task.metrics:
+            meter = meters[task.name][metric.name]
+            known = meter.update_called and not without
+            values[f"{task.name}/{metric.name}"] = value_of(metric, meter) if known else math.nan
+    return values
 
 
 def first_bad_input(suite: Suite, split: Split) -> str | None:
@@ -136,9 +130,10 @@ def batch_losses(
 
 
 def _batches(suite: Suite, split: Split, device: torch.device) -> Batches:
-    """All of a split, in its order, as many at a time as fit into memory."""
+    """All of a split, in its order, as many at a time as fit into memory; networks that squeeze
+    their outputs have no batch of one."""
     size = _evaluation_batch(suite, split)
-    return Batches(split, torch.arange(len(split)), size, device)
+    return Batches(split, torch.arange(len(split)), size, device, none_of_one=True)
 
 
 def _evaluation_batch(suite: Suite, split: Split) -> int:

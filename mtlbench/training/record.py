@@ -13,6 +13,7 @@ from mtlbench.data.reading import Items
 from mtlbench.data.splits import Split
 from mtlbench.data.variants import Variant
 from mtlbench.spec import RunSpec
+from mtlbench.tasks.detection import DETECTION
 from mtlbench.tasks.task import Task
 from mtlbench.training.batches import take
 from mtlbench.training.processor import instruction_set, processor_name
@@ -101,7 +102,7 @@ def final_metrics(tasks: Sequence[Task], values: Mapping[str, float]) -> list[di
 def detection_metric(task: str, value: float) -> dict[str, Any]:
     """The share (%) of a task's corrupted labels that the instance parameters find."""
     return {
-        "metric": "detection_accuracy",
+        "metric": DETECTION,
         "label": "Detection",
         "task": task,
         "unit": "%",

@@ -78,12 +78,28 @@ def test_without_validation_losses_nothing_is_said_of_hard_labels() -> None:
         assert not estimate.hard
 
 
-def test_losses_are_those_up_to_the_epoch_of_the_least_loss_on_validation_data() -> None:
+def test_losses_are_those_around_the_epochs_up_to_the_least_loss_on_validation_data() -> None:
     training = np.array([[4.0, 2.0], [2.0, np.nan], [0.0, 0.0]], np.float16)
     validation = np.array([[3.0, 3.0], [1.0, 2.0], [5.0, np.nan]], np.float16)
     of_training, of_validation = losses_until_best(training, validation)
-    np.testing.assert_array_equal(of_training, [3.0, 2.0])
+    np.testing.assert_array_equal(of_training, [1.0, 0.0])  # after the first, after the second
     np.testing.assert_array_equal(of_validation, [2.0, 2.5])
+    of_training, of_validation = losses_until_best(training[:1], validation[:1])
+    np.testing.assert_array_equal(of_training, [4.0, 2.0])
+    np.testing.assert_array_equal(of_validation, [3.0, 3.0])
+
+
+def test_labels_that_were_large_losses_at_the_start_alone_are_not_taken_for_wrong() -> None:
+    """As of a network that is good after its first epoch: half of the labels are learned later."""
+    draw = np.random.default_rng(0)
+    at_last = np.exp(draw.normal(np.repeat([0.0, 3.0], 500), 0.3))
+    training = np.stack([np.full(1000, 100.0), at_last, at_last])
+    validation = np.stack([draw.permutation(at_last)[:300]] * 3)
+    score = training.mean(0)
+    losses = losses_until_best(training, validation)
+    estimate = estimate_share(score, LOSS, losses=losses, resamples=0)
+    assert estimate.second_group
+    assert estimate.hard
 
 
 # --- of networks --------------------------------------------------------------------------------

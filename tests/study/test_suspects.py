@@ -635,8 +635,16 @@ def test_bad_input_gets_one_line_and_nothing_is_trained(
 def test_detectors_of_classes_are_refused_where_no_task_has_any(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    regression = ONE_TASK.replace('"classification", cross_entropy()', '"regression", l1()')
-    (tmp_path / "mine.py").write_text(regression.replace("cross_entropy", "l1"))
+    regression = ONE_TASK
+    for old, new in (
+        ('"classification", cross_entropy(), (accuracy(2),)', '"regression", l1(), (r2(),)'),
+        ("Linear(8, 2)", "Linear(8, 1)"),
+        (".relu())}", ".relu())[:, 0]}"),
+        ("cross_entropy", "l1"),
+        ("accuracy", "r2"),
+    ):
+        regression = regression.replace(old, new)
+    (tmp_path / "mine.py").write_text(regression)
     options = ["mine", "--plugin", tmp_path / "mine.py", "--detectors", "margin"]
     options += ["--results", tmp_path / "runs"]
     for command in (["suspects", *options], ["detectors", *options, "--variants", "clean"]):

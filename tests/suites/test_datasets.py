@@ -4,6 +4,7 @@ of tensors are."""
 import io
 import multiprocessing
 import random
+import re
 import secrets
 import sys
 from collections.abc import Callable, Mapping
@@ -727,5 +728,6 @@ def test_an_item_that_fails_in_training_ends_the_run_with_its_number(workers: in
     assert record.info["status"] == "failed"
     error = record.info["error"]
     assert "in spoil" in error
-    assert error.endswith("item 17 of the training data: ValueError: no such thing\n")
+    where = r"\(.*test_datasets\.py, line \d+\)"
+    assert re.search(rf"item 17 of the training data: ValueError: no such thing {where}\n$", error)
     assert not multiprocessing.active_children()

@@ -16,6 +16,7 @@ from float64_suite import InFloat64
 from torch import Tensor
 
 import mtlbench
+from mtlbench.errors import UserError
 from mtlbench.store.runs import HISTORY_FILE, INSTANCE_FILE, RunRecord, Store, read_run
 from mtlbench.strategies.base import GradientWeighting, InstanceStage, LossWeighting, strategies
 from mtlbench.strategies.compose import Composition
@@ -217,6 +218,8 @@ def test_only_training_labels_are_corrupted() -> None:
     (spec,) = plan(
         "recorded", strategies=["equal"], variants=["left@0.5"], seeds=1, overrides=overrides
     )
+    recorder.evaluated.clear()  # on which the network was tried
+    recorder.trained.clear()
     record = trained(spec)
     clean = build_suite("digits", overrides).data()
     validation, test = torch.cat(recorder.evaluated).split([64, 64])
@@ -380,13 +383,26 @@ def test_an_exception_in_training_ends_the_run_as_failed_with_its_traceback() ->
     assert record.history["epoch"] == [1]
 
 
-@pytest.mark.parametrize("method", ["data", "model", "optimizer", "prepare", "augment"])
-def test_an_exception_in_a_suite_ends_the_run_as_failed(method: str, tmp_path: Path) -> None:
-    def broken(*arguments: Any) -> Any:
+def broken(method: str) -> None:
+    """Registers a suite with a method that raises."""
+
+    def fail(*arguments: Any) -> Any:
         raise LookupError(f"broken {method}")
 
-    suite = type("Broken", (Digits,), {method: broken, "__doc__": "Broken."})
+    suite = type("Broken", (Digits,), {method: fail, "__doc__": "Broken."})
     mtlbench.register_suite("broken")(suite)
+
+
+@pytest.mark.parametrize("method", ["model", "optimizer", "prepare"])
+def test_an_exception_where_a_network_is_tried_is_told_before_training(method: str) -> None:
+    broken(method)
+    with pytest.raises(UserError, match=rf"'broken': .*LookupError: broken {method} \(.*test_runs"):
+        plan("broken", strategies=["equal"], seeds=1, overrides=TINY)
+
+
+@pytest.mark.parametrize("method", ["data", "augment"])
+def test_an_exception_in_a_suite_ends_the_run_as_failed(method: str, tmp_path: Path) -> None:
+    broken(method)
     (spec,) = plan("broken", strategies=["equal"], variants=["left@0.4"], seeds=1, overrides=TINY)
     record = trained(spec)
     assert record.info["status"] == "failed"

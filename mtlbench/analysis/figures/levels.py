@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from mtlbench.analysis.aggregate import DETECTION, Comparison
+from mtlbench.analysis.aggregate import Comparison
 from mtlbench.analysis.figures.panels import (
     CHANCE,
     CHANCE_TEXT,
@@ -16,6 +16,7 @@ from mtlbench.analysis.figures.style import GREY, lines
 from mtlbench.analysis.levels import corrupted_labels, levels, metrics
 from mtlbench.analysis.printing import heading
 from mtlbench.store.schema import DONE
+from mtlbench.tasks.detection import DETECTION
 
 
 def levels_figure(comparison: Comparison, corruption: str) -> Figure:

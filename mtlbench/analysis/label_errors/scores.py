@@ -134,11 +134,16 @@ def losses_until_best(
     to the one with the least loss on validation data.
 
     Later on, a network that learns its labels by heart has small losses on the ones and large ones
-    on the others, whatever is wrong with them.
+    on the others, whatever is wrong with them. Validation losses are those after an epoch: beside
+    them stand those of training labels in the epoch that follows. In the same one the network knows
+    less, and right labels had larger losses than any of validation data.
     """
     of_epoch = mean(validation.T)
     best = len(of_epoch) if np.isnan(of_epoch).all() else int(np.nanargmin(of_epoch)) + 1
-    return mean(training[:best]), mean(validation[:best])
+    if len(training) == 1:
+        return training[0], validation[0]
+    best = min(best, len(training) - 1)
+    return mean(training[1 : best + 1]), mean(validation[:best])
 
 
 def detector_scores(run: StoredRun) -> pd.DataFrame:

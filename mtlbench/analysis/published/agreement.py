@@ -6,10 +6,10 @@ from typing import Any
 
 import pandas as pd
 
-from mtlbench.analysis.aggregate import DETECTION
 from mtlbench.analysis.printing import decimals, digits
 from mtlbench.analysis.published.rows import method_of
 from mtlbench.analysis.statistics import kendall_tau
+from mtlbench.tasks.detection import DETECTION
 
 AGREEMENT_COLUMNS = [
     "variant", "metric", "task", "methods", "tau", "order", "paper_order", "best", "paper_best",

@@ -10,7 +10,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mtlbench.analysis.aggregate import DETECTION, Comparison
+from mtlbench.analysis.aggregate import Comparison
 from mtlbench.analysis.budget import SPREAD, budgets
 from mtlbench.analysis.figures.many import VALIDATION, Curve, alone, curves
 from mtlbench.analysis.levels import corrupted_labels, corruptions, levels, metrics
@@ -27,6 +27,7 @@ from mtlbench.analysis.report.charts import (
 from mtlbench.analysis.selection import is_apart
 from mtlbench.errors import UserError
 from mtlbench.store.runs import HISTORY_FILE, INSTANCE_FILE, read_run
+from mtlbench.tasks.detection import DETECTION
 
 GREY = "sx"
 """The style of strategies without a colour of their own."""

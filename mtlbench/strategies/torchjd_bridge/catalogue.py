@@ -13,7 +13,7 @@ from torchjd.scalarization import Scalarizer
 
 from mtlbench.errors import UserError, unknown
 from mtlbench.registry import Entry
-from mtlbench.strategies.torchjd_bridge.parameters import NAMESPACE, settable
+from mtlbench.strategies.torchjd_bridge.parameters import NAMESPACE, is_text, settable
 from mtlbench.strategies.torchjd_bridge.stages import (
     Bridge,
     DirectionBridge,
@@ -84,7 +84,9 @@ def _bridge(cls: type[nn.Module], base: type[Bridge], what: str) -> type[Bridge]
     parameters = settable(cls).values()
     own = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
     initialise.__signature__ = inspect.Signature([own, *parameters])  # type: ignore[attr-defined]
-    initialise.__annotations__ = {p.name: p.annotation for p in parameters}
+    initialise.__annotations__ = {
+        p.name: str if is_text(p.annotation) else p.annotation for p in parameters
+    }
     contents = {
         "__init__": initialise,
         "torchjd_class": cls,

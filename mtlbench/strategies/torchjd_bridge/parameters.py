@@ -63,6 +63,12 @@ def _keyword(parameter: inspect.Parameter, annotation: Any, default: Any) -> ins
     )
 
 
+def is_text(annotation: Any) -> bool:
+    """Whether the registry leaves parameters of this type as text."""
+    options = typing.get_args(annotation)
+    return annotation is Tensor or Tensor in options or int in options
+
+
 def read(name: str, value: Any, annotation: Any) -> Any:
     """A parameter's value from its text, where the registry has left it as text.
 
@@ -73,9 +79,7 @@ def read(name: str, value: Any, annotation: Any) -> Any:
         ValueError: the text is neither.
     """
     options = typing.get_args(annotation)
-    if not isinstance(value, str) or not (
-        annotation is Tensor or Tensor in options or int in options
-    ):
+    if not isinstance(value, str) or not is_text(annotation):
         return value
     text = value.strip("[]() ")
     if not text and type(None) in options:

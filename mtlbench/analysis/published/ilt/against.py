@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from mtlbench.analysis.aggregate import DETECTION, Comparison
+from mtlbench.analysis.aggregate import Comparison
 from mtlbench.analysis.published.against import Against
 from mtlbench.analysis.published.agreement import (
     AGREEMENT_COLUMNS,
@@ -24,6 +24,7 @@ from mtlbench.analysis.published.ilt.tables import (
 from mtlbench.analysis.published.rows import as_rows, method_of, pair_cells, with_one_setting
 from mtlbench.analysis.selection import paper_order
 from mtlbench.errors import UserError
+from mtlbench.tasks.detection import DETECTION
 
 DATASETS = {
     "surreal": "surreal",

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mtlbench.analysis.aggregate import DETECTION, Comparison
+from mtlbench.analysis.aggregate import Comparison
 from mtlbench.analysis.printing import MISSING
 from mtlbench.analysis.published.agreement import Ranking
 from mtlbench.analysis.published.ilt.tables import LABELS, corrupted_tasks
 from mtlbench.store.runs import StoredRun, read_run
 from mtlbench.store.schema import DONE
+from mtlbench.tasks.detection import DETECTION
 
 SHOWS_IN = {"pose": "vertices", "shape": "vertices"}
 """Tasks without a metric of their own, to the task whose metrics show their errors."""
