@@ -120,10 +120,10 @@ def describe(error: BaseException) -> str:
         message = "without a message"
     if isinstance(error, UserError):
         return message
-    return f"{type(error).__name__}: {message}{_place(error)}"
+    return f"{type(error).__name__}: {message}{place_of(error)}"
 
 
-def _place(error: BaseException) -> str:
+def place_of(error: BaseException) -> str:
     """The last line of somebody's own code that an exception came through, in brackets, or ""."""
     here = str(Path(__file__).parent)
     found = ""

@@ -65,7 +65,7 @@ class PluginFile:
             raise UserError(
                 f"plugin file {shown}{where} is not Python: {describe(error)}"
             ) from None
-        directory = Path(path).absolute().parent
+        directory = Path(path).resolve().parent  # as Python does with the path of a script
         return cls(str(path), text, str(directory), modules_beside(text, directory, LARGEST))
 
     @property

@@ -319,3 +319,13 @@ def test_what_is_installed_is_not_hidden_by_a_file_beside_a_plugin(tmp_path: Pat
     plugin = PluginFile.read(path)
     assert plugin.modules == ()
     plugin.load()
+
+
+def test_a_link_to_a_plugin_finds_what_lies_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "beside_the_linked.py").write_text("NUMBER = 1\n")
+    (tmp_path / "there" / "linked.py").write_text("from beside_the_linked import NUMBER\n")
+    (tmp_path / "link.py").symlink_to(tmp_path / "there" / "linked.py")
+    plugin = PluginFile.read(tmp_path / "link.py")
+    assert plugin.digest == PluginFile.read(tmp_path / "there" / "linked.py").digest
+    plugin.load()

@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from mtlbench.errors import describe
+from mtlbench.errors import describe, place_of
 from mtlbench.files import remove
 from mtlbench.store.schema import DONE, FAILED
 from mtlbench.training.checkpoint import save_tree
@@ -48,8 +48,8 @@ def train(new: Callable[[], Run], checkpoint: Path | None = None) -> Messages:
         result = run.finish() if run.is_first else None
     except GeneratorExit:  # nobody wants more of it
         raise
-    except BaseException:  # of a plugin, whatever it raises
-        run.status, run.error = FAILED, traceback.format_exc()
+    except BaseException as error:  # of a plugin, whatever it raises
+        run.status, run.error = FAILED, f"{traceback.format_exc().rstrip()}{place_of(error)}\n"
         result = run.failure()
     finally:
         run.close()
