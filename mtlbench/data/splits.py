@@ -96,11 +96,27 @@ class Split:
                 labels, gone = _without_ignored(task, labels)
                 present = _absent(present, k, gone, self, tasks)
             if task.kind == "classification":
-                _check_classes(task, labels, None if present is None else present[:, k])
+                self._check_classes(task, labels, None if present is None else present[:, k])
             else:
                 _check_numbers(task, labels[task.labelled(labels)])
             targets[task.name] = labels
         return replace(self, targets=targets, present=present)
+
+    def _check_classes(self, task: Task, labels: Tensor, present: Tensor | None) -> None:
+        if not task.classes:
+            return
+        bad = task.labelled(labels) & ((labels < 0) | (labels >= len(task.classes)))
+        if present is not None:
+            bad = bad & present.to(labels.device).reshape(-1, *[1] * (labels.ndim - 1))
+        if not bad.any():
+            return
+        row, wrong = int(bad.nonzero()[0, 0]), labels[bad][0].item()
+        of = f"instance {row}" if self.names is None else self.names[row]
+        hint = f"; if {wrong:g} stands for 'not labelled', give the task ignore={wrong:g}"
+        raise UserError(
+            f"task {task.name!r} has {len(task.classes)} classes, from 0 on, but {of} has label "
+            f"{wrong:g}{hint if wrong < 0 or wrong == 255 else ''}"
+        )
 
     def _require_lengths(self, tasks: int) -> None:
         for part in (*input_parts(self.inputs), *self.targets.values()):
@@ -139,21 +155,6 @@ def _absent(
     present = present.clone()
     present[:, k] &= ~gone.to(present.device)
     return present
-
-
-def _check_classes(task: Task, labels: Tensor, present: Tensor | None) -> None:
-    known = labels if present is None else labels[present.to(labels.device)]
-    known = known[task.labelled(known)]
-    if not len(task.classes) or not known.numel():
-        return
-    low, high = known.min().item(), known.max().item()
-    if low < 0 or high >= len(task.classes):
-        wrong = low if low < 0 else high
-        hint = f"; if {wrong:g} stands for 'not labelled', give the task ignore={wrong:g}"
-        raise UserError(
-            f"task {task.name!r} has {len(task.classes)} classes, from 0 on, but a label {wrong:g}"
-            f"{hint if low < 0 or high == 255 else ''}"
-        )
 
 
 def _check_numbers(task: Task, labels: Tensor) -> None:

@@ -16,6 +16,12 @@ EAGER_STEPS = 8
 whose number is a power of two."""
 
 
+WAY_OUT = (
+    "name the shared module or parameters by shared=… of build_strategy; in a study, weigh on what "
+    "the heads are given: --set STRATEGY.on=representation"
+)
+
+
 class SharedParameters:
     """Tells the parameters that the tasks share from those of their heads.
 
@@ -210,7 +216,7 @@ class SharedParameters:
             if disjoint and graph.has_own_columns(sorted(nonzero), parameter):
                 raise ValueError(
                     f"{self._name(parameter)} holds the heads of several tasks, each in a part of "
-                    "its own; name the shared module or parameters by shared=…"
+                    f"its own; {WAY_OUT}"
                 )
             if len(nonzero) == 1:
                 (owner,) = nonzero
@@ -250,8 +256,7 @@ class SharedParameters:
             f"the graph of the losses cannot tell heads from shared layers: tasks {owner!r} and "
             f"{other!r} both reach {self._name(parameter)}, but only the first has a gradient "
             "there, as where a network is compiled as a whole, losses are cut out of one tensor, "
-            "or something is multiplied by 0; keep the losses apart, or name the shared module or "
-            "parameters by shared=…"
+            f"or something is multiplied by 0; keep the losses apart, or {WAY_OUT}"
         )
 
     def _name(self, parameter: Tensor) -> str:

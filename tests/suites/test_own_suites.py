@@ -132,7 +132,7 @@ def test_the_area_under_the_curve_is_that_of_the_scores_of_two_classes_or_of_one
     ("labels", "message"),
     [
         (torch.tensor([0, 1, -1]), "label -1; if -1 stands for 'not labelled', give the task ign"),
-        (torch.tensor([0, 1, 2]), "has 2 classes, from 0 on, but a label 2$"),
+        (torch.tensor([0, 1, 2]), "has 2 classes, from 0 on, but instance 2 has label 2$"),
         (torch.tensor([0, 255, 1], dtype=torch.uint8), "label 255; if 255 stands for"),
         (torch.tensor([0, 1]), "has 2 labels for 3 instances"),
     ],
