@@ -13,6 +13,7 @@ from mtlbench.data.reading import Items
 from mtlbench.data.rows import to_device
 from mtlbench.data.splits import Data, Split, each_input, input_parts
 from mtlbench.data.variants import Variant
+from mtlbench.errors import UserError
 from mtlbench.randomness import named_generator
 from mtlbench.suites.base import Suite
 
@@ -26,7 +27,10 @@ NAMED_BY = 64
 @functools.lru_cache(maxsize=2)
 def resident_data(suite: Suite, device: torch.device) -> Data:
     """The suite's data, as tensors on the device where it fits, kept from run to run."""
-    data = suite.data().checked(suite.tasks())
+    given: object = suite.data()
+    if not isinstance(given, Data):
+        raise UserError(f"data() gives a {type(given).__name__}, and no mtlbench.Data")
+    data = given.checked(suite.tasks())
     files = sum(
         values.nbytes
         for split in data.splits

@@ -479,6 +479,7 @@ def test_a_suite_that_fits_is_planned(own: type[Own]) -> None:
     ("changed", "message"),
     [
         ({"network": Wide}, "squeeze them"),
+        ({"data": lambda suite: ()}, "gives a tuple, and no mtlbench.Data"),
         ({"network": Bare}, "gives a tuple, and not a mapping"),
         ({"network": Complex}, "complex numbers for task 'size'"),
         ({"task": numbers(name="other")}, "no labels of task 'other'"),

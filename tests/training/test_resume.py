@@ -246,7 +246,9 @@ def test_a_state_that_cannot_be_saved_is_told_and_the_run_goes_on(
 
     monkeypatch.setattr(loop, "save_tree", full)
     record, said = finished(spec(), tmp_path / "checkpoint")
-    assert said == ["cannot save its state: OSError: [Errno 28] No space left on device"] * 3
+    assert len(said) == 3
+    full = "cannot save its state: OSError: [Errno 28] No space left on device"
+    assert all(each.startswith(full) for each in said)
     assert same_bits(record, whole)
 
 
