@@ -424,5 +424,7 @@ def test_a_search_ends_as_its_members_do_and_the_rest_of_the_study_goes_on(
     assert all(member["score"] is None for member in poisoned["generations"][0])
     error = infos["raising+evolution"]["error"]
     assert error.startswith("Traceback")
-    assert error.strip().endswith("ArithmeticError: no weights today")
+    last = error.strip().splitlines()[-1]
+    assert last.startswith("ArithmeticError: no weights today (")
+    assert "stages.py, line " in last  # of the plugin
     assert "the worker process died, 3 times in a row" in infos["dying+evolution"]["error"]
