@@ -107,9 +107,8 @@ def instance_numbers(index: Any, batch: int, num_instances: int) -> Tensor:
     if index.dtype not in (torch.int64, torch.int32, torch.int16):
         kind = str(index.dtype).removeprefix("torch.")
         raise ValueError(f"index must be of whole numbers (int64), but is {kind}")
-    if (
-        num_instances and index.device.type == "cpu" and len(index)
-    ):  # elsewhere it would be waited for
+    # On another device it would be waited for.
+    if num_instances and index.device.type == "cpu" and len(index):
         numbers = index.numpy()
         low, high = numbers.min(), numbers.max()
         if low < 0 or high >= num_instances:

@@ -1,5 +1,6 @@
 """From what a person asks for to a set of run specs, all checked before anything is trained."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -157,10 +158,15 @@ def _tried(name: str, suite: Suite) -> str:
         except (Exception, SystemExit):
             return ""
         if not isinstance(suite, DatasetSuite):  # whose check it is
-            try_network(suite, [first_items(resident_data(suite, device).train, suite.batch_size)])
+            _try_once(suite, device)
     except UserError as error:
         raise UserError(f"suite {name!r}: {error}") from error
     return found
+
+
+@functools.lru_cache(maxsize=64)  # a tuning plans each of its trials for each strategy
+def _try_once(suite: Suite, device: torch.device) -> None:
+    try_network(suite, [first_items(resident_data(suite, device).train, suite.batch_size)])
 
 
 def _location(value: Any) -> str:

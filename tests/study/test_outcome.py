@@ -13,6 +13,8 @@ from mtlbench.store import trials
 from mtlbench.store.runs import RUN_FILE, RunRecord, Store
 
 FIRST, SECOND = "equal", "dwa"
+STUDY = ["run", "digits", *TINY_OPTIONS, "--strategies", f"{FIRST},{SECOND}"]
+STUDY += ["--variants", "clean", "--seeds", "1"]
 
 
 def cut(run: Path) -> None:
@@ -50,8 +52,7 @@ def test_a_run_that_is_changed_while_others_train_is_told_and_the_others_are_sho
             change(first)
         return path
 
-    command = ["run", "digits", *TINY_OPTIONS, "--strategies", f"{FIRST},{SECOND}"]
-    command += ["--variants", "clean", "--seeds", "1", "--results", root]
+    command = [*STUDY, "--results", root]
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write", write_and_change)
         ended = here(command, capsys)
@@ -77,8 +78,7 @@ def test_a_run_for_which_there_is_no_room_is_named_and_the_others_stay(
             raise OSError(errno.ENOSPC, "No space left on device")
         return write(store, record)
 
-    command = ["run", "digits", *TINY_OPTIONS, "--strategies", f"{FIRST},{SECOND}"]
-    command += ["--variants", "clean", "--seeds", "1", "--results", root]
+    command = [*STUDY, "--results", root]
     with monkeypatch.context() as patch:
         patch.setattr(Store, "write", fails_for_the_second)
         ended = here(command, capsys)
